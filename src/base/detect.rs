@@ -1,0 +1,87 @@
+//! The traits behind which detectors stand: the classic ones of `vision` and the networks of `models`.
+//! No detector code here.
+
+use serde::Serialize;
+
+use crate::detection::{Detection, Rect};
+use crate::image::{Image, PixelFormat};
+
+/// Says in status and log which detector is at work.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct DetectorInfo {
+    /// Name of the method or network, such as `hog-default-people`.
+    pub name: String,
+    /// `classic` for the built-in methods, `candle` for networks.
+    pub backend: &'static str,
+    /// Where it computes: `cpu`, `cuda:0`.
+    pub device: String,
+}
+
+/// How much picture a detector wants; the decoder gives the smallest decode that satisfies it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ImageWish {
+    /// Colour or grey.
+    pub format: PixelFormat,
+    /// The decoded picture need not be wider than this many pixels (never enlarged; a power-of-two reduction
+    /// is chosen so that the result is at least this wide, unless the original is smaller).
+    pub enough_width: u32,
+}
+
+/// A detector could not do its work on a frame.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{detector}: {reason}")]
+pub struct DetectorError {
+    /// Name of the detector.
+    pub detector: String,
+    /// What went wrong, in words.
+    pub reason: String,
+}
+
+/// Finds people.
+pub trait PersonDetector: Send {
+    /// Which detector this is.
+    fn info(&self) -> DetectorInfo;
+    /// The picture it wants.
+    fn wish(&self) -> ImageWish;
+    /// Looks at one picture; boxes are in pixels of *that* picture.
+    fn detect(&mut self, image: &Image) -> Result<Vec<Detection>, DetectorError>;
+}
+
+/// Whom a face belongs to.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FaceIdentity {
+    /// An enrolled person and how well it matched, 0..=1.
+    Known {
+        /// Name as enrolled.
+        name: String,
+        /// Certainty in 0..=1.
+        score: f32,
+    },
+    /// A face that matches nobody who is enrolled.
+    Unknown,
+}
+
+/// A face in a picture.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FoundFace {
+    /// Where, in pixels of the picture looked at.
+    pub bbox: Rect,
+    /// Certainty that it is a face, 0..=1.
+    pub score: f32,
+    /// Whose face it is.
+    pub identity: FaceIdentity,
+}
+
+/// Finds faces and says whose they are, after being told who is enrolled.
+pub trait FaceRecogniser: Send {
+    /// Which detector this is.
+    fn info(&self) -> DetectorInfo;
+    /// The picture it wants.
+    fn wish(&self) -> ImageWish;
+    /// Replaces the gallery: one entry per person with the pictures enrolled for that person.
+    /// Returns how many pictures had a face that could be used.
+    fn enrol(&mut self, people: &[(String, Vec<Image>)]) -> Result<usize, DetectorError>;
+    /// Looks at one picture; boxes are in pixels of *that* picture, largest face first.
+    fn recognise(&mut self, image: &Image) -> Result<Vec<FoundFace>, DetectorError>;
+}

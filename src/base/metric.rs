@@ -1,0 +1,137 @@
+//! Every metric of the node, declared once: name, kind, unit, labels, help. Counting happens elsewhere,
+//! by these names. `docs/metrics.md` is compared with this list by a test.
+
+use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
+
+/// What kind of series it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Only ever grows.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+    /// Durations or sizes in buckets.
+    Histogram,
+}
+
+/// The declaration of one metric.
+#[derive(Debug, Clone, Copy)]
+pub struct Metric {
+    /// Full name with prefix and unit.
+    pub name: &'static str,
+    /// Kind of series.
+    pub kind: Kind,
+    /// Names of its labels; every value is from a closed set or a configured camera id.
+    pub labels: &'static [&'static str],
+    /// One sentence for the scraper.
+    pub help: &'static str,
+}
+
+macro_rules! metrics_list {
+    ($($constant:ident = $kind:ident $name:literal [$($label:literal),*] $help:literal;)*) => {
+        $(#[doc = $help] pub const $constant: &str = $name;)*
+        /// Every metric there is.
+        pub const ALL: &[Metric] = &[$(Metric {
+            name: $name, kind: Kind::$kind, labels: &[$($label),*], help: $help,
+        },)*];
+    };
+}
+
+metrics_list! {
+    FRAMES = Counter "meerkat_frames_total" ["camera", "stage", "result"]
+        "Frames by stage (received, decoded, motion, person, face) and result (ok, dropped, stale, refused, error).";
+    FRAME_BYTES = Counter "meerkat_frame_bytes_total" ["camera"]
+        "Bytes of encoded pictures received.";
+    LAST_FRAME = Gauge "meerkat_last_frame_timestamp_seconds" ["camera"]
+        "Unix time at which the last frame arrived; 0 before the first.";
+    CAMERA_UP = Gauge "meerkat_camera_up" ["camera"]
+        "1 while the camera is connected and has sent a frame within its silence limit, else 0.";
+    STAGE_DURATION = Histogram "meerkat_stage_duration_seconds" ["stage"]
+        "Time from the arrival of a frame to the end of a stage.";
+    INFERENCE_DURATION = Histogram "meerkat_inference_duration_seconds" ["model", "device"]
+        "Time a detector took for one picture.";
+    SLOT_REPLACED = Counter "meerkat_slot_replaced_total" ["camera", "detector"]
+        "Frames replaced by a newer one before the detector looked at them.";
+    MAILBOX_DEPTH = Gauge "meerkat_mailbox_depth" ["actor"]
+        "Messages waiting for all actors of a kind.";
+    MAILBOX_REFUSED = Counter "meerkat_mailbox_refused_total" ["actor"]
+        "Messages an actor's full mailbox did not take.";
+    ACTOR_RESTARTS = Counter "meerkat_actor_restarts_total" ["actor", "reason"]
+        "Restarts of actors by kind and reason (panic, error, hang).";
+    ACTOR_UP = Gauge "meerkat_actor_up" ["actor"]
+        "1 while every actor of this kind is running, 0 while one of them waits for its restart.";
+    ABANDONED_THREADS = Gauge "meerkat_abandoned_threads" []
+        "Threads that hang in native code and were given up; at four the node exits.";
+    EVENTS = Counter "meerkat_events_total" ["camera", "kind"]
+        "Events started.";
+    CLIPS = Counter "meerkat_clips_total" ["result"]
+        "Clips by result (ok, repaired, set_aside, error).";
+    CLIP_WRITE_DURATION = Histogram "meerkat_clip_write_duration_seconds" []
+        "Time from the end of an event's recording to the finished clip.";
+    STORAGE_FREE = Gauge "meerkat_storage_free_bytes" []
+        "Free bytes on the file system of the data folder.";
+    STORAGE_USED = Gauge "meerkat_storage_used_bytes" ["kind"]
+        "Bytes stored by kind (image, video, clip, spool, database).";
+    NOTIFICATIONS = Counter "meerkat_notifications_total" ["channel", "result"]
+        "Deliveries by channel and result (ok, retry, refused).";
+    NOTIFICATION_DURATION = Histogram "meerkat_notification_duration_seconds" ["channel"]
+        "Time of one delivery attempt.";
+    OUTBOX_WAITING = Gauge "meerkat_outbox_waiting" []
+        "Alerts that are not delivered yet.";
+    FACES = Counter "meerkat_faces_total" ["result"]
+        "Faces looked at by result (known, unknown).";
+    SESSIONS = Gauge "meerkat_sessions" ["dialect"]
+        "Open connections by dialect.";
+    PROTOCOL_ERRORS = Counter "meerkat_protocol_errors_total" ["reason"]
+        "What clients did against the protocol, by reason.";
+    LIMIT_HITS = Counter "meerkat_limit_hits_total" ["limit"]
+        "Times a limit was reached, by the name of the limit.";
+    RING_BYTES = Gauge "meerkat_ring_bytes" []
+        "Bytes held by the rings of all cameras.";
+    IN_FLIGHT_BYTES = Gauge "meerkat_in_flight_bytes" []
+        "Bytes of frames that are being received over all connections.";
+    MODEL_INFO = Gauge "meerkat_model_info" ["model", "sha256"]
+        "1 for each detector in use; the classic ones carry no checksum.";
+    BUILD_INFO = Gauge "meerkat_build_info" ["version", "commit"]
+        "1; which build this is.";
+}
+
+/// Hands names, units and help texts to the recorder that is installed.
+pub fn describe_all() {
+    for metric in ALL {
+        let unit = if metric.name.contains("_seconds") {
+            Unit::Seconds
+        } else if metric.name.contains("_bytes") {
+            Unit::Bytes
+        } else {
+            Unit::Count
+        };
+        match metric.kind {
+            Kind::Counter => describe_counter!(metric.name, unit, metric.help),
+            Kind::Gauge => describe_gauge!(metric.name, unit, metric.help),
+            Kind::Histogram => describe_histogram!(metric.name, unit, metric.help),
+        }
+    }
+}
+
+/// Buckets in seconds for every duration histogram, from half a millisecond to a minute.
+pub const DURATION_BUCKETS: &[f64] = &[
+    0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0,
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_follow_the_conventions() {
+        let mut seen = std::collections::HashSet::new();
+        for m in ALL {
+            assert!(m.name.starts_with("meerkat_"), "{}", m.name);
+            assert_eq!(m.kind == Kind::Counter, m.name.ends_with("_total"), "{}", m.name);
+            assert!(m.help.ends_with('.'), "{}", m.name);
+            assert!(seen.insert(m.name), "{} twice", m.name);
+        }
+        assert!(DURATION_BUCKETS.is_sorted());
+    }
+}

@@ -1,0 +1,1 @@
+//! Containers and codecs with FFmpeg: clips, and reading files and addresses.

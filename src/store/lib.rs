@@ -1,0 +1,1 @@
+//! What outlives the node: SQLite, spools, picture files.

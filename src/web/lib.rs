@@ -1,0 +1,1 @@
+//! HTTP side of the node: metrics, health, status and one page.
