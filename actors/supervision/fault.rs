@@ -1,0 +1,107 @@
+//! A hook by which a test makes any actor panic, fail or hang. Without the feature `fault-injection` it is nothing.
+
+use meerkat_base::CameraId;
+
+use super::{ActorKind, Failure};
+
+/// Called once by every actor for each piece of work it takes up.
+#[cfg(not(feature = "fault-injection"))]
+#[inline(always)]
+pub fn point(_kind: ActorKind, _camera: Option<&CameraId>) -> Result<(), Failure> {
+    Ok(())
+}
+
+#[cfg(feature = "fault-injection")]
+pub use injected::{Fault, Injection, inject, point};
+
+#[cfg(feature = "fault-injection")]
+mod injected {
+    use super::*;
+    use std::sync::{Arc, Condvar, Mutex, PoisonError};
+
+    /// What is to go wrong.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub enum Fault {
+        /// The actor panics.
+        Panic,
+        /// The actor returns an error.
+        Error,
+        /// The actor's thread stands still until the [`Injection`] is dropped.
+        Hang,
+    }
+
+    struct Planned {
+        kind: ActorKind,
+        camera: Option<CameraId>,
+        fault: Fault,
+        left: u32,
+        gate: Arc<Gate>,
+    }
+
+    #[derive(Default)]
+    struct Gate {
+        open: Mutex<bool>,
+        opened: Condvar,
+    }
+
+    static PLANNED: Mutex<Vec<Planned>> = Mutex::new(Vec::new());
+
+    /// A fault that is planned; dropping it cancels what has not happened and frees threads that hang in it.
+    pub struct Injection {
+        gate: Arc<Gate>,
+    }
+
+    /// Plans a fault for the next `times` pieces of work of an actor (of any camera when `camera` is `None`).
+    pub fn inject(kind: ActorKind, camera: Option<CameraId>, fault: Fault, times: u32) -> Injection {
+        let gate = Arc::new(Gate::default());
+        let planned = Planned { kind, camera, fault, left: times, gate: Arc::clone(&gate) };
+        PLANNED.lock().unwrap_or_else(PoisonError::into_inner).push(planned);
+        Injection { gate }
+    }
+
+    impl Injection {
+        /// Whether all planned faults have happened.
+        pub fn is_spent(&self) -> bool {
+            let planned = PLANNED.lock().unwrap_or_else(PoisonError::into_inner);
+            !planned.iter().any(|p| Arc::ptr_eq(&p.gate, &self.gate))
+        }
+    }
+
+    impl Drop for Injection {
+        fn drop(&mut self) {
+            let mut planned = PLANNED.lock().unwrap_or_else(PoisonError::into_inner);
+            planned.retain(|p| !Arc::ptr_eq(&p.gate, &self.gate));
+            *self.gate.open.lock().unwrap_or_else(PoisonError::into_inner) = true;
+            self.gate.opened.notify_all();
+        }
+    }
+
+    /// Called once by every actor for each piece of work it takes up.
+    pub fn point(kind: ActorKind, camera: Option<&CameraId>) -> Result<(), Failure> {
+        let (fault, gate) = {
+            let mut planned = PLANNED.lock().unwrap_or_else(PoisonError::into_inner);
+            let found = planned
+                .iter()
+                .position(|p| p.kind == kind && (p.camera.is_none() || p.camera.as_ref() == camera));
+            let Some(index) = found else { return Ok(()) };
+            let entry = &mut planned[index];
+            entry.left = entry.left.saturating_sub(1);
+            let happening = (entry.fault, Arc::clone(&entry.gate));
+            if entry.left == 0 {
+                planned.remove(index);
+            }
+            happening
+        };
+        match fault {
+            Fault::Panic => panic!("injected panic in {kind}"),
+            Fault::Error => Err(Failure::error(format!("injected error in {kind}"))),
+            Fault::Hang => {
+                let mut open = gate.open.lock().unwrap_or_else(PoisonError::into_inner);
+                while !*open {
+                    open = gate.opened.wait(open).unwrap_or_else(PoisonError::into_inner);
+                }
+                Ok(())
+            }
+        }
+    }
+}
