@@ -1,0 +1,196 @@
+//! Settings of what is kept and of how the node looks after itself: clips, disk, supervision, attendance, log.
+
+use std::time::Duration;
+
+use super::reader::Reader;
+use super::rule::{Rule, choice, millis, secs, small, text, whole};
+
+/// What an answered `1` survives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durability {
+    /// The death of the node.
+    Process,
+    /// The death of the machine: everything is flushed to disk first.
+    Power,
+}
+
+/// Size of the videos of mode 2.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum VideoSize {
+    /// Every frame is resized to this; both even, as H.264 wants them.
+    Pixels {
+        /// Width in pixels.
+        width: u32,
+        /// Height in pixels.
+        height: u32,
+    },
+    /// The size of the first frame.
+    AsReceived,
+}
+
+impl VideoSize {
+    fn parse(text: &str) -> Option<Self> {
+        if text == "as-received" {
+            return Some(Self::AsReceived);
+        }
+        let (width, height) = text.split_once('x')?;
+        let side = |text: &str| {
+            text.parse().ok().filter(|&side: &u32| (16..=8_192).contains(&side) && side.is_multiple_of(2))
+        };
+        Some(Self::Pixels { width: side(width)?, height: side(height)? })
+    }
+}
+
+/// The rule of every key that holds a [`VideoSize`].
+pub(super) fn video_size() -> Rule<VideoSize> {
+    let text = text(1..=20);
+    Rule::new(
+        "\"as-received\" or \"WIDTHxHEIGHT\" with even numbers of pixels from 16 to 8192",
+        move |value| VideoSize::parse(&text.parse(value)?),
+    )
+}
+
+/// Clips of events.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ClipSettings {
+    /// What is shown from before the event; at most the span of the ring.
+    pub pre_roll: Duration,
+    /// What is shown from after its end.
+    pub post_roll: Duration,
+    /// Longest clip; more than pre-roll and post-roll together.
+    pub max: Duration,
+    /// Preset of the H.264 encoder.
+    pub preset: &'static str,
+    /// Constant rate factor of the H.264 encoder, 0 (best) to 51.
+    pub crf: u8,
+}
+
+/// The presets of x264, fastest first.
+const PRESETS: &[(&str, &str)] = &[
+    ("ultrafast", "ultrafast"),
+    ("superfast", "superfast"),
+    ("veryfast", "veryfast"),
+    ("faster", "faster"),
+    ("fast", "fast"),
+    ("medium", "medium"),
+    ("slow", "slow"),
+];
+
+impl ClipSettings {
+    pub(super) fn read(reader: &mut Reader) -> Self {
+        Self {
+            pre_roll: reader.read("clip.pre_roll_secs", secs(0.0..=600.0)),
+            post_roll: reader.read("clip.post_roll_secs", secs(0.0..=600.0)),
+            max: reader.read("clip.max_secs", secs(1.0..=86_400.0)),
+            preset: reader.read("clip.preset", choice(PRESETS)),
+            // The range of `small` makes the conversion lossless.
+            crf: reader.read("clip.crf", small(0..=51).map(|crf| u8::try_from(crf).unwrap_or(51))),
+        }
+    }
+}
+
+/// The disk.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StorageSettings {
+    /// Free bytes below which old clips are deleted and then new evidence is refused.
+    pub free_floor_bytes: u64,
+    /// Bytes kept in reserve so that deletions can be recorded on a full disk.
+    pub ballast_bytes: u64,
+}
+
+impl StorageSettings {
+    pub(super) fn read(reader: &mut Reader) -> Self {
+        Self {
+            free_floor_bytes: reader.read("storage.free_floor_bytes", whole(0..=1 << 50)),
+            ballast_bytes: reader.read("storage.ballast_bytes", whole(0..=1 << 34)),
+        }
+    }
+}
+
+/// Deadlines and restarts.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SupervisionSettings {
+    /// Longest time for one decode.
+    pub decode_deadline: Duration,
+    /// Longest time for one look at motion.
+    pub motion_deadline: Duration,
+    /// Longest time for one look of a detector.
+    pub detector_deadline: Duration,
+    /// Longest time for one access to the disk.
+    pub disk_deadline: Duration,
+    /// Wait before the first restart; at most `backoff_max`.
+    pub backoff_min: Duration,
+    /// Longest wait before a restart.
+    pub backoff_max: Duration,
+    /// Hanging threads given up, at which the node exits.
+    pub max_abandoned_threads: u32,
+}
+
+impl SupervisionSettings {
+    pub(super) fn read(reader: &mut Reader) -> Self {
+        let deadline = || millis(10..=600_000);
+        let backoff_min = reader.read("supervision.backoff_min_ms", millis(1..=60_000));
+        let backoff_max = reader.read("supervision.backoff_max_secs", secs(0.001..=3_600.0));
+        if backoff_min > backoff_max {
+            reader.complain("supervision.backoff_min_ms", "must be at most supervision.backoff_max_secs");
+        }
+        Self {
+            decode_deadline: reader.read("supervision.decode_deadline_ms", deadline()),
+            motion_deadline: reader.read("supervision.motion_deadline_ms", deadline()),
+            detector_deadline: reader.read("supervision.detector_deadline_ms", deadline()),
+            disk_deadline: reader.read("supervision.disk_deadline_ms", deadline()),
+            backoff_min,
+            backoff_max,
+            max_abandoned_threads: reader.read("supervision.max_abandoned_threads", small(1..=64)),
+        }
+    }
+}
+
+/// The check-in ledger.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AttendanceSettings {
+    /// Time in which a second check-in of the same person at the same camera is not entered again.
+    pub repeat: Duration,
+}
+
+impl AttendanceSettings {
+    pub(super) fn read(reader: &mut Reader) -> Self {
+        Self { repeat: reader.read("attendance.repeat_secs", secs(0.0..=86_400.0)) }
+    }
+}
+
+/// The log on the standard error output.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LogSettings {
+    /// How lines look.
+    pub format: LogFormat,
+    /// What is logged: `error`, `warn`, `info`, `debug` or `trace`. `MEERKAT_LOG` goes before it.
+    pub level: &'static str,
+}
+
+/// How lines of the log look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+impl LogSettings {
+    pub(super) fn read(reader: &mut Reader) -> Self {
+        let formats = &[("text", LogFormat::Text), ("json", LogFormat::Json)];
+        let levels =
+            &[("error", "error"), ("warn", "warn"), ("info", "info"), ("debug", "debug"), ("trace", "trace")];
+        Self {
+            format: reader.read("log.format", choice(formats)),
+            level: reader.read("log.level", choice(levels)),
+        }
+    }
+}
+
+/// Reads the keys that stand in no section.
+pub(super) fn durability(reader: &mut Reader) -> Durability {
+    let words = &[("process", Durability::Process), ("power", Durability::Power)];
+    reader.read("durability", choice(words))
+}

@@ -1,0 +1,160 @@
+//! The settings of the node: read from defaults, files and environment, checked once, and valid from then on.
+//! Every key with its unit and range stands in `config/default.toml`. Opens no socket and starts nothing.
+
+mod layers;
+mod problem;
+mod reader;
+mod rule;
+
+mod camera;
+mod keep;
+mod listen;
+mod notify;
+mod watch;
+
+mod check;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use meerkat_base::CameraId;
+
+pub use camera::CameraSettings;
+pub use keep::{
+    AttendanceSettings, ClipSettings, Durability, LogFormat, LogSettings, StorageSettings,
+    SupervisionSettings, VideoSize,
+};
+pub use layers::DEFAULT_TOML;
+pub use listen::{Admission, FrameSettings, HttpSettings, RingSettings, TlsSettings};
+pub use notify::{ChannelSettings, ChannelTarget, Language, NotifySettings};
+pub use problem::{Problem, SettingsErrors};
+pub use watch::{
+    Backend, DetectorSettings, DetectorsSettings, EventSettings, EventsSettings, Gate, GuardSettings,
+    MotionSettings, Reduction, Zone,
+};
+
+use reader::Reader;
+
+/// Everything that can be set; nothing in it can be invalid.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Settings {
+    /// Folder that holds everything the node keeps.
+    pub data_dir: PathBuf,
+    /// What an answered `1` survives.
+    pub durability: Durability,
+    /// The camera port.
+    pub frame: FrameSettings,
+    /// The last seconds of every camera.
+    pub ring: RingSettings,
+    /// The HTTP side.
+    pub http: HttpSettings,
+    /// Size of the videos of mode 2, for cameras that say nothing else.
+    pub video_size: VideoSize,
+    /// Clips of events.
+    pub clip: ClipSettings,
+    /// Motion, for cameras that say nothing else.
+    pub motion: MotionSettings,
+    /// The guard of mode 3, for cameras that say nothing else.
+    pub guard: GuardSettings,
+    /// Detectors.
+    pub detectors: DetectorsSettings,
+    /// How sightings become events.
+    pub events: EventsSettings,
+    /// The disk.
+    pub storage: StorageSettings,
+    /// Deadlines and restarts.
+    pub supervision: SupervisionSettings,
+    /// The check-in ledger.
+    pub attendance: AttendanceSettings,
+    /// Channels and what they are told.
+    pub notify: NotifySettings,
+    /// Cameras by id, everything resolved.
+    pub cameras: BTreeMap<CameraId, CameraSettings>,
+    /// What holds for every camera that is not in `cameras`.
+    pub unconfigured: CameraSettings,
+    /// The log.
+    pub log: LogSettings,
+}
+
+impl Settings {
+    /// Reads defaults < `files` in their order < `env`, and reports everything that is wrong at once.
+    ///
+    /// Of `env` only names that begin with `MEERKAT__` are looked at. Secrets that are given as files are read here.
+    pub fn load(
+        files: &[PathBuf],
+        env: impl Iterator<Item = (String, String)>,
+    ) -> Result<Self, SettingsErrors> {
+        let mut problems = Vec::new();
+        let layers = layers::merge(files, env, &mut problems);
+        let mut reader = Reader::new(&layers, problems);
+        let settings = Self::read(&mut reader);
+        check::across(&settings, &mut reader);
+        match SettingsErrors::from_problems(reader.finish()) {
+            Some(errors) => Err(errors),
+            None => Ok(settings),
+        }
+    }
+
+    /// What holds for a camera, configured or not.
+    pub fn camera(&self, id: &CameraId) -> &CameraSettings {
+        self.cameras.get(id).unwrap_or(&self.unconfigured)
+    }
+
+    /// The camera that a peer's address is mapped to.
+    pub fn camera_at(&self, peer: IpAddr) -> Option<&CameraId> {
+        let peer = peer.to_canonical();
+        let at_peer =
+            |camera: &CameraSettings| camera.addresses.iter().any(|network| network.contains(&peer));
+        self.cameras.iter().find(|(_, camera)| at_peer(camera)).map(|(id, _)| id)
+    }
+
+    /// Whether any camera can prove itself by token.
+    pub fn any_token(&self) -> bool {
+        self.cameras.values().any(|camera| camera.token.is_some())
+    }
+
+    fn read(reader: &mut Reader) -> Self {
+        let data_dir = reader.read("data_dir", rule::path());
+        let durability = keep::durability(reader);
+        let frame = FrameSettings::read(reader);
+        let ring = RingSettings::read(reader);
+        let http = HttpSettings::read(reader);
+        let video_size = reader.read("video.size", keep::video_size());
+        let clip = ClipSettings::read(reader);
+        let motion = MotionSettings::read(reader);
+        let guard = GuardSettings::read(reader);
+        let detectors = DetectorsSettings::read(reader);
+        let events = EventsSettings::read(reader);
+        let storage = StorageSettings::read(reader);
+        let supervision = SupervisionSettings::read(reader);
+        let attendance = AttendanceSettings::read(reader);
+        let unconfigured = CameraSettings::unconfigured(&motion, &guard, &detectors, video_size);
+        let cameras = camera::read_all(reader, &unconfigured);
+        let notify = NotifySettings::read(reader, &cameras);
+        let log = LogSettings::read(reader);
+        Self {
+            data_dir,
+            durability,
+            frame,
+            ring,
+            http,
+            video_size,
+            clip,
+            motion,
+            guard,
+            detectors,
+            events,
+            storage,
+            supervision,
+            attendance,
+            notify,
+            cameras,
+            unconfigured,
+            log,
+        }
+    }
+}

@@ -1,0 +1,458 @@
+//! Tests of the settings as a whole: every wrong value, the layers, the doors, and that the documentation is complete.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::*;
+
+fn env(pairs: &[(&str, &str)]) -> impl Iterator<Item = (String, String)> {
+    let pairs: Vec<_> = pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+    pairs.into_iter()
+}
+
+fn load(text: &str, variables: &[(&str, &str)]) -> Result<Settings, SettingsErrors> {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("node.toml");
+    std::fs::write(&path, text).unwrap();
+    Settings::load(&[path], env(variables))
+}
+
+/// Settings from one file; the text must be right.
+pub(super) fn loaded(text: &str) -> Settings {
+    load(text, &[]).unwrap_or_else(|errors| panic!("{text}\n{errors}"))
+}
+
+/// The keys that are complained about.
+fn wrong_keys(text: &str) -> Vec<String> {
+    match load(text, &[]) {
+        Ok(_) => Vec::new(),
+        Err(errors) => errors.problems().iter().map(|problem| problem.key.clone()).collect(),
+    }
+}
+
+#[test]
+fn defaults_are_valid_and_as_documented() {
+    let settings = Settings::load(&[], std::iter::empty()).unwrap();
+    assert_eq!(settings.frame.listen, "127.0.0.1:9000".parse().unwrap());
+    assert_eq!(settings.http.listen, "127.0.0.1:8080".parse().unwrap());
+    assert_eq!(settings.data_dir, PathBuf::from("data"));
+    assert_eq!(settings.frame.max_frame_bytes, 16 << 20);
+    assert_eq!(settings.ring.limits.span, Duration::from_secs(10));
+    assert_eq!(settings.video_size, VideoSize::Pixels { width: 640, height: 480 });
+    assert!(settings.detectors.threads >= 1);
+    assert!(settings.frame.tls.is_none() && settings.http.token.is_none());
+    assert!(settings.cameras.is_empty() && settings.notify.channels.is_empty());
+}
+
+#[test]
+fn each_wrong_value_is_named() {
+    // (key, wrong values as TOML)
+    let table: &[(&str, &[&str])] = &[
+        ("data_dir", &["\"\"", "3"]),
+        ("durability", &["\"disk\"", "true"]),
+        ("frame.listen", &["\"localhost\"", "9000", "\"127.0.0.1\"", "\"127.0.0.1:99999\""]),
+        ("frame.allow", &["[\"10.0.0.0/33\"]", "\"10.0.0.0/8\"", "[1]", "[\"::1\", \"::1\"]"]),
+        ("frame.plaintext_trusted", &["[\"here\"]"]),
+        ("frame.tls.listen", &["\"nowhere\""]),
+        ("frame.tls.cert_file", &["1"]),
+        ("frame.tls.key_file", &["1"]),
+        ("frame.max_frame_bytes", &["0", "1023", "268435457", "\"16777216\"", "1.5", "-1"]),
+        ("frame.max_pixels", &["0", "1000000001"]),
+        ("frame.max_scans", &["0", "10001"]),
+        ("frame.accept_unknown", &["\"yes\"", "1"]),
+        ("frame.cut_silence_ms", &["9", "10001"]),
+        ("frame.handshake_timeout_secs", &["0", "601"]),
+        ("frame.stall_timeout_secs", &["0", "601", "nan", "inf"]),
+        ("frame.idle_timeout_secs", &["0", "86401"]),
+        ("frame.max_refused_in_row", &["0", "1001"]),
+        ("frame.refused_delay_ms", &["-1", "10001"]),
+        ("frame.max_connections", &["0", "65537"]),
+        ("frame.max_connections_per_address", &["0", "65537"]),
+        ("frame.in_flight_bytes", &["1", "68719476737"]),
+        ("frame.answer_wait_ms", &["1001"]),
+        ("frame.accept_unconfigured", &["0"]),
+        ("frame.io_threads", &["0", "65"]),
+        ("ring.seconds", &["-1", "601"]),
+        ("ring.bytes", &["0", "17179869185"]),
+        ("ring.total_bytes", &["0", "1099511627777"]),
+        ("http.listen", &["\"\""]),
+        ("http.hosts", &["[\"a b\"]", "[\"\"]", "[\"a..b\"]"]),
+        ("http.token", &["\"a b\"", "\"\\u00e9\"", "7"]),
+        ("http.token_file", &["\"/does/not/exist\"", "\"/\""]),
+        ("video.size", &["\"640\"", "\"641x480\"", "\"8x8\"", "\"9000x480\""]),
+        ("clip.pre_roll_secs", &["-1", "601"]),
+        ("clip.post_roll_secs", &["-1", "601"]),
+        ("clip.max_secs", &["0", "86401"]),
+        ("clip.preset", &["\"quick\""]),
+        ("clip.crf", &["52", "-1"]),
+        ("motion.enabled", &["1"]),
+        ("motion.threshold", &["0", "256"]),
+        ("motion.min_area_share", &["1.1", "-0.1", "nan"]),
+        ("motion.reduction", &["3", "0", "16"]),
+        ("motion.learning_secs", &["0", "86401"]),
+        ("guard.displacement_share", &["0", "1.1"]),
+        ("guard.confirm_frames", &["0", "1001"]),
+        ("guard.free_view_secs", &["-1", "601"]),
+        ("guard.zone", &["\"0,0,2,2\"", "\"middle\"", "1"]),
+        ("detectors.threads", &["257"]),
+        ("detectors.person.backend", &["\"magic\""]),
+        ("detectors.person.min_score", &["1.5"]),
+        ("detectors.person.every_ms", &["60001"]),
+        ("detectors.person.gate", &["\"door\""]),
+        ("detectors.person.idle_every_ms", &["3600001"]),
+        ("detectors.face.backend", &["\"magic\""]),
+        ("detectors.face.min_score", &["-0.5"]),
+        ("detectors.face.every_ms", &["60001"]),
+        ("detectors.face.gate", &["\"door\""]),
+        ("detectors.face.idle_every_ms", &["3600001"]),
+        ("events.motion.start_hits", &["0", "6"]),
+        ("events.motion.window", &["0", "101"]),
+        ("events.motion.end_secs", &["0", "3601"]),
+        ("events.motion.cooldown_secs", &["-1", "86401"]),
+        ("events.person.start_hits", &["0", "7"]),
+        ("events.person.window", &["0", "101"]),
+        ("events.person.end_secs", &["0", "3601"]),
+        ("events.person.cooldown_secs", &["-1", "86401"]),
+        ("events.face.start_hits", &["0", "5"]),
+        ("events.face.window", &["0", "101"]),
+        ("events.face.end_secs", &["0", "3601"]),
+        ("events.face.cooldown_secs", &["-1", "86401"]),
+        ("storage.free_floor_bytes", &["-1", "1125899906842625"]),
+        ("storage.ballast_bytes", &["-1", "17179869185"]),
+        ("supervision.decode_deadline_ms", &["9", "600001"]),
+        ("supervision.motion_deadline_ms", &["9", "600001"]),
+        ("supervision.detector_deadline_ms", &["9", "600001"]),
+        ("supervision.disk_deadline_ms", &["9", "600001"]),
+        ("supervision.backoff_min_ms", &["0", "60001", "30001"]),
+        ("supervision.backoff_max_secs", &["0", "3601"]),
+        ("supervision.max_abandoned_threads", &["0", "65"]),
+        ("attendance.repeat_secs", &["-1", "86401"]),
+        ("notify.language", &["\"fr\""]),
+        ("notify.time_zone", &["\"Mars/Olympus\"", "\"\"", "\"../etc\""]),
+        ("notify.give_up_hours", &["0", "721"]),
+        ("log.format", &["\"xml\""]),
+        ("log.level", &["\"loud\""]),
+    ];
+    for (key, values) in table {
+        for value in *values {
+            let wrong = wrong_keys(&format!("{key} = {value}"));
+            assert!(wrong.contains(&(*key).to_owned()), "{key} = {value}: {wrong:?}");
+        }
+    }
+    let mut tested: BTreeSet<String> = table.iter().map(|(key, _)| (*key).to_owned()).collect();
+    let layers = layers::merge(&[], std::iter::empty(), &mut Vec::new());
+    let mut missed = leaves(&layers.defaults);
+    missed.retain(|key| !tested.remove(key));
+    assert!(missed.is_empty(), "keys without a test of a wrong value: {missed:?}");
+    assert!(tested.is_empty(), "not in default.toml: {tested:?}");
+}
+
+#[test]
+fn each_wrong_value_of_a_camera_is_named() {
+    let table: &[(&str, &str)] = &[
+        ("name", "\"\""),
+        ("name", "\"a\\nb\""),
+        ("address", "[\"door\"]"),
+        ("token", "\"\\u0007\""),
+        ("token_file", "\"/does/not/exist\""),
+        ("allowed_modes", "[]"),
+        ("allowed_modes", "[0]"),
+        ("allowed_modes", "[6]"),
+        ("allowed_modes", "[1, 1]"),
+        ("attendance", "1"),
+        ("attendance", "true"),
+        ("silent_after_secs", "0"),
+        ("zone", "\"1,1,1,1\""),
+        ("video_size", "\"big\""),
+        ("motion.enabled", "\"no\""),
+        ("motion.threshold", "0"),
+        ("motion.min_area_share", "2"),
+        ("guard.displacement_share", "0"),
+        ("guard.confirm_frames", "0"),
+        ("guard.free_view_secs", "-1"),
+        ("person.min_score", "2"),
+        ("face.min_score", "2"),
+    ];
+    for (key, value) in table {
+        let wrong = wrong_keys(&format!("[cameras.door]\n{key} = {value}"));
+        assert_eq!(wrong, [format!("cameras.door.{key}")], "{key} = {value}");
+    }
+    for bad in ["Door", "\"a-b\"", "\"\"", "\"a.b\"", "\"../x\""] {
+        assert_eq!(wrong_keys(&format!("[cameras.{bad}]\nname = \"x\"")).len(), 1, "{bad}");
+    }
+    assert_eq!(wrong_keys("cameras = 3"), ["cameras"]);
+    assert_eq!(wrong_keys("cameras.door = 3"), ["cameras.door"]);
+}
+
+#[test]
+fn each_wrong_value_of_a_channel_is_named() {
+    let table: &[(&str, &str)] = &[
+        ("type", "\"pigeon\""),
+        ("url", "\"ftp://example.org\""),
+        ("url", "\"https://\""),
+        ("url", "\"\""),
+        ("url_file", "\"/does/not/exist\""),
+        ("secret", "\"a b\""),
+        ("secret_file", "\"/does/not/exist\""),
+        ("include_snapshot", "1"),
+        ("include_faces", "1"),
+        ("kinds", "[]"),
+        ("kinds", "[\"burglary\"]"),
+        ("cameras", "[\"nowhere\"]"),
+        ("rate_per_minute", "0"),
+    ];
+    for (key, value) in table {
+        let mut lines = vec![format!("{key} = {value}")];
+        for (name, right) in [("type", "\"webhook\""), ("url", "\"https://example.org/x\"")] {
+            if !key.starts_with(name) {
+                lines.push(format!("{name} = {right}"));
+            }
+        }
+        let wrong = wrong_keys(&format!("[notify.channels.office]\n{}", lines.join("\n")));
+        assert_eq!(wrong, [format!("notify.channels.office.{key}")], "{key} = {value}");
+    }
+    assert_eq!(wrong_keys("[notify.channels.a]"), ["notify.channels.a.type", "notify.channels.a.url"]);
+    let wecom = "[notify.channels.a]\ntype = \"wecom\"\nurl = \"https://example.org\"\nsecret = \"x\"";
+    assert_eq!(wrong_keys(wecom), ["notify.channels.a.secret"], "a robot has no secret beside its address");
+}
+
+#[test]
+fn everything_wrong_is_reported_at_once() {
+    let text = "[frame]\nlisten = 1\nmax_scans = 0\nlisen = 2\n[rings]\nseconds = 1\n[clip]\ncrf = 99\n";
+    let errors = load(text, &[("MEERKAT__RING__SECONDS", "soon")]).unwrap_err();
+    let shown = errors.to_string();
+    assert_eq!(errors.problems().len(), 6, "{shown}");
+    assert!(shown.contains("node.toml"), "{shown}");
+    assert!(shown.contains("frame.lisen (set by") && shown.contains("did you mean frame.listen?"), "{shown}");
+    assert!(shown.contains("did you mean ring?"), "{shown}");
+    assert!(shown.contains("ring.seconds = \"soon\" (set by MEERKAT__RING__SECONDS): must be"), "{shown}");
+}
+
+#[test]
+fn a_key_in_the_wrong_section_is_found_again() {
+    let shown = load("[http]\nmax_scans = 3", &[]).unwrap_err().to_string();
+    assert!(shown.contains("did you mean frame.max_scans?"), "{shown}");
+}
+
+#[test]
+fn later_layers_win() {
+    let dir = tempfile::tempdir().unwrap();
+    let (first, second) = (dir.path().join("a.toml"), dir.path().join("b.toml"));
+    std::fs::write(&first, "[ring]\nseconds = 20\nbytes = 100000\n[frame]\nmax_scans = 7\n").unwrap();
+    std::fs::write(&second, "[ring]\nseconds = 30\n").unwrap();
+    let variables = [("MEERKAT__FRAME__MAX_SCANS", "9"), ("MEERKAT_LOG", "x"), ("MEERKAT_MODELS_DIR", "y")];
+    let settings = Settings::load(&[first, second], env(&variables)).unwrap();
+    assert_eq!(settings.ring.limits.span, Duration::from_secs(30));
+    assert_eq!(settings.ring.limits.bytes, 100_000);
+    assert_eq!(settings.frame.max_scans, 9);
+}
+
+#[test]
+fn every_key_can_come_from_the_environment() {
+    let settings = load(
+        "",
+        &[
+            ("MEERKAT__FRAME__LISTEN", "0.0.0.0:7000"),
+            ("MEERKAT__FRAME__ALLOW", "10.0.0.0/8, 192.168.1.1"),
+            ("MEERKAT__FRAME__ACCEPT_UNKNOWN", "true"),
+            ("MEERKAT__CLIP__PRE_ROLL_SECS", "2.5"),
+            ("MEERKAT__CAMERAS__DOOR__TOKEN", "s3cret"),
+            ("MEERKAT__CAMERAS__DOOR__ALLOWED_MODES", "1,4"),
+            ("MEERKAT__CAMERAS__DOOR__MOTION__THRESHOLD", "40"),
+            ("MEERKAT__NOTIFY__CHANNELS__OFFICE__TYPE", "webhook"),
+            ("MEERKAT__NOTIFY__CHANNELS__OFFICE__URL", "http://127.0.0.1:1/x"),
+            ("MEERKAT__NOTIFY__CHANNELS__OFFICE__CAMERAS", "door"),
+        ],
+    )
+    .unwrap();
+    assert_eq!(settings.frame.allow.len(), 2);
+    assert!(settings.frame.accept_unknown);
+    assert_eq!(settings.clip.pre_roll, Duration::from_millis(2_500));
+    let door = settings.camera(&CameraId::parse("door").unwrap());
+    assert!(door.token.as_ref().unwrap().matches(b"s3cret"));
+    assert!(door.allows(meerkat_base::Mode::People) && !door.allows(meerkat_base::Mode::Video));
+    assert_eq!(door.motion.threshold, 40);
+    assert_eq!(settings.unconfigured.motion.threshold, settings.motion.threshold);
+    assert_eq!(settings.notify.channels["office"].cameras.as_ref().unwrap().len(), 1);
+    // Every key of default.toml: its own value, as a text, is taken.
+    let layers = layers::merge(&[], std::iter::empty(), &mut Vec::new());
+    for key in leaves(&layers.defaults) {
+        let name = format!("MEERKAT__{}", key.to_uppercase().replace('.', "__"));
+        let value = key
+            .split('.')
+            .fold(layers.defaults.clone(), |value, part| value.into_table().unwrap().remove(part).unwrap());
+        let text = match value.clone().into_array() {
+            Ok(items) => items.iter().map(ToString::to_string).collect::<Vec<_>>().join(","),
+            Err(_) => value.to_string(),
+        };
+        let from_env = load("", &[(&name, &text)]).unwrap_or_else(|errors| panic!("{name}={text}: {errors}"));
+        assert_eq!(from_env, loaded(""), "{name}={text}");
+    }
+}
+
+#[test]
+fn a_section_given_a_value_is_one_problem() {
+    let errors = load("", &[("MEERKAT__FRAME", "x")]).unwrap_err();
+    assert_eq!(errors.problems().len(), 1, "{errors}");
+    assert_eq!(errors.problems()[0].key, "frame");
+}
+
+#[test]
+fn doors_stay_shut() {
+    let check = |text: &str, expected: &[&str]| assert_eq!(wrong_keys(text), expected, "{text}");
+    check("frame.listen = \"0.0.0.0:9000\"", &["frame.listen"]);
+    check("frame.listen = \"[::]:9000\"", &["frame.listen"]);
+    check("frame.listen = \"192.168.1.5:9000\"", &["frame.listen"]);
+    check("[frame]\nlisten = \"0.0.0.0:9000\"\nallow = [\"192.168.1.0/24\"]", &[]);
+    check("frame.listen = \"0.0.0.0:9000\"\ncameras.door.token = \"x\"", &[]);
+    check("http.listen = \"0.0.0.0:8080\"", &["http.listen"]);
+    check("http.listen = \"0.0.0.0:8080\"\nhttp.token = \"x\"", &[]);
+    check("http.listen = \"127.0.0.1:9000\"", &["http.listen"]);
+    check("http.listen = \"127.0.0.1:0\"\nframe.listen = \"127.0.0.1:0\"", &[]);
+    let tls = "[frame.tls]\ncert_file = \"c\"\nkey_file = \"k\"\nlisten";
+    check(&format!("{tls} = \"0.0.0.0:9443\""), &["frame.tls.listen"]);
+    check(&format!("{tls} = \"127.0.0.1:9443\""), &[]);
+    check(&format!("{tls} = \"127.0.0.1:9000\""), &["frame.tls.listen"]);
+    check(&format!("{tls} = \"127.0.0.1:8080\""), &["frame.tls.listen"]);
+    check("[frame.tls]\nlisten = \"127.0.0.1:9443\"", &["frame.tls.cert_file", "frame.tls.key_file"]);
+}
+
+#[test]
+fn cameras_do_not_contradict_each_other() {
+    let check = |text: &str, expected: &[&str]| assert_eq!(wrong_keys(text), expected, "{text}");
+    check("[cameras.a]\ntoken = \"x\"\naddress = [\"10.0.0.1\"]", &["cameras.a.address"]);
+    check(
+        "[cameras.a]\naddress = [\"10.0.0.1\"]\n[cameras.b]\naddress = [\"10.0.0.0/8\"]",
+        &["cameras.b.address"],
+    );
+    check("[cameras.a]\naddress = [\"10.0.0.1\"]\n[cameras.b]\naddress = [\"10.0.0.2\"]", &[]);
+    check("[cameras.a]\nattendance = true\ntoken = \"x\"", &[]);
+    check("[cameras.a]\ntoken = \"x\"\ntoken_file = \"y\"", &["cameras.a.token_file"]);
+}
+
+#[test]
+fn limits_fit_each_other() {
+    let check = |text: &str, expected: &[&str]| assert_eq!(wrong_keys(text), expected, "{text}");
+    check("clip.pre_roll_secs = 11", &["clip.pre_roll_secs"]);
+    check("clip.max_secs = 10", &["clip.max_secs"]);
+    check("frame.in_flight_bytes = 1048576", &["frame.max_frame_bytes"]);
+    check("ring.total_bytes = 1048576", &["ring.bytes"]);
+}
+
+#[test]
+fn addresses_are_mapped_to_cameras() {
+    let settings = loaded("[cameras.door]\naddress = [\"10.0.0.7\", \"fd00::/64\"]");
+    let at = |peer: &str| settings.camera_at(peer.parse().unwrap()).map(CameraId::as_str);
+    assert_eq!(at("10.0.0.7"), Some("door"));
+    assert_eq!(at("::ffff:10.0.0.7"), Some("door"));
+    assert_eq!(at("fd00::9"), Some("door"));
+    assert_eq!(at("10.0.0.8"), None);
+}
+
+#[test]
+fn secrets_come_from_files_and_are_never_shown() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("token");
+    std::fs::write(&file, "hunter2\n").unwrap();
+    let settings = loaded(&format!("[cameras.door]\ntoken_file = {:?}", file.to_str().unwrap()));
+    let door = settings.camera(&CameraId::parse("door").unwrap());
+    assert!(door.token.as_ref().unwrap().matches(b"hunter2"));
+    assert!(!format!("{settings:?}").contains("hunter2"));
+
+    std::fs::write(&file, "hunter2 and more\n").unwrap();
+    let wrong = [
+        format!("[cameras.door]\ntoken_file = {:?}", file.to_str().unwrap()),
+        "[cameras.door]\ntoken = \"hunter2 x\"".to_owned(),
+        "[cameras.door]\ntoken = [\"hunter2\"]".to_owned(),
+        "[cameras.door]\ntokn = \"hunter2\"".to_owned(),
+        "[cameras.door]\ntoken = \"hunter2\"\ntoken_file = \"x\"".to_owned(),
+        "[notify.channels.a]\ntype = \"webhook\"\nurl = \"ftp://hunter2\"".to_owned(),
+        "[notify.channels.a]\ntype = \"webhook\"\nurl = \"https://x\"\nsecret = \"hunter2 \"".to_owned(),
+    ];
+    for text in wrong {
+        let errors = load(&text, &[]).unwrap_err();
+        assert!(!format!("{errors} {errors:?}").contains("hunter2"), "{text}: {errors}");
+    }
+}
+
+#[test]
+fn a_blank_variable_does_not_open_a_camera() {
+    let errors = load("", &[("MEERKAT__CAMERAS__DOOR__TOKEN", "")]).unwrap_err();
+    assert_eq!(errors.problems()[0].key, "cameras.door.token", "{errors}");
+    let both = [("MEERKAT__CAMERAS__DOOR__TOKEN", "x"), ("MEERKAT__CAMERAS__DOOR__TOKEN_FILE", "")];
+    assert!(load("", &both).is_ok());
+}
+
+/// Keys of every value that is no section.
+fn leaves(value: &config::Value) -> BTreeSet<String> {
+    fn walk(prefix: &str, value: &config::Value, keys: &mut BTreeSet<String>) {
+        match &value.kind {
+            config::ValueKind::Table(table) => {
+                for (name, below) in table {
+                    let key = if prefix.is_empty() { name.clone() } else { format!("{prefix}.{name}") };
+                    walk(&key, below, keys);
+                }
+            }
+            _ => {
+                keys.insert(prefix.to_owned());
+            }
+        }
+    }
+    let mut keys = BTreeSet::new();
+    walk("", value, &mut keys);
+    keys
+}
+
+#[test]
+fn every_key_is_documented_and_every_documented_key_is_read() {
+    // Examples are lines with # and no space after it.
+    let with_examples: String = DEFAULT_TOML
+        .lines()
+        .map(|line| match line.strip_prefix('#') {
+            Some(example) if example.starts_with(|c: char| c == '[' || c.is_ascii_lowercase()) => example,
+            _ => line,
+        })
+        .collect::<Vec<_>>()
+        .join("\n");
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("all.toml");
+    std::fs::write(&path, with_examples).unwrap();
+    let mut problems = Vec::new();
+    let layers = layers::merge(&[path], std::iter::empty(), &mut problems);
+    assert!(problems.is_empty(), "{problems:?}");
+    let mut reader = Reader::new(&layers, problems);
+    Settings::read(&mut reader);
+    let asked: BTreeSet<String> = reader.asked().clone();
+    let documented = leaves(&layers.merged);
+    assert_eq!(asked.difference(&documented).collect::<Vec<_>>(), Vec::<&String>::new(), "not documented");
+    assert_eq!(documented.difference(&asked).collect::<Vec<_>>(), Vec::<&String>::new(), "not read");
+}
+
+#[test]
+fn the_examples_are_valid() {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("config/examples");
+    let mut seen = 0;
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|ending| ending == "toml") {
+            seen += 1;
+            // Where the secrets are is the reader's own business: give them here instead.
+            let text = std::fs::read_to_string(&path).unwrap();
+            let text: String = text
+                .lines()
+                .map(|line| match line.split_once("_file = ") {
+                    Some((key, _)) if key.ends_with("url") => format!("{key} = \"https://example.org/x\"\n"),
+                    Some((key, _)) if key.ends_with("token") || key.ends_with("secret") => {
+                        format!("{key} = \"x\"\n")
+                    }
+                    _ => format!("{line}\n"),
+                })
+                .collect();
+            if let Err(errors) = load(&text, &[]) {
+                panic!("{}: {errors}", path.display());
+            }
+        }
+    }
+    assert!(seen >= 2);
+}
