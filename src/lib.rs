@@ -2,4 +2,4 @@
 //! of their own and know nothing of it.
 #![forbid(unsafe_code)]
 
-pub mod settings;
+pub use meerkat_settings as settings;

@@ -1,5 +1,6 @@
 //! The settings of the node: read from defaults, files and environment, checked once, and valid from then on.
 //! Every key with its unit and range stands in `config/default.toml`. Opens no socket and starts nothing.
+#![forbid(unsafe_code)]
 
 mod layers;
 mod problem;
