@@ -1,1 +1,31 @@
-//! HTTP side of the node: metrics, health, status and one page.
+//! The HTTP side of the node: metrics, health, status, events with their clips, and one page.
+//!
+//! It runs on its own thread and runtime and learns what it shows through two traits, [`NodeView`] and
+//! [`EventSource`]. It never touches the frame path, and it answers when that path is stuck.
+#![forbid(unsafe_code)]
+
+mod status;
+mod view;
+mod settings;
+
+mod server;
+mod door;
+mod token;
+
+mod lane;
+mod routes;
+mod events;
+mod pictures;
+mod page;
+
+mod confine;
+mod file_body;
+mod range;
+
+pub use server::{WebHandle, WebServer};
+pub use settings::{WebError, WebSettings};
+pub use status::{
+    ActorState, ActorStatus, CameraStatus, DetectorStatus, ListenerStatus, MailboxStatus, NodeStatus,
+    QueueStatus, SlotStatus, Status,
+};
+pub use view::{EventQuery, EventSource, EventSourceError, EventSummary, MAX_EVENTS, NodeView, Readiness};

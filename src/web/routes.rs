@@ -1,0 +1,115 @@
+//! The routes about the node itself: metrics, health, readiness, status. And what all routes share.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use actix_web::guard::{Any, Get, Head};
+use actix_web::http::StatusCode;
+use actix_web::{HttpResponse, Route, web};
+use meerkat_base::MonoTime;
+use serde::Serialize;
+use serde_json::json;
+
+use crate::lane::LaneError;
+use crate::server::AppState;
+use crate::status::Status;
+use crate::view::Readiness;
+use crate::{events, page, pictures};
+
+/// Content type of the Prometheus text format.
+const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+pub(crate) fn configure(config: &mut web::ServiceConfig) {
+    config
+        .route("/healthz", reading().to(healthz))
+        .route("/readyz", reading().to(readyz))
+        .route("/metrics", reading().to(metrics))
+        .route("/api/v1/status", reading().to(status))
+        .route("/api/v1/events", reading().to(events::list))
+        .route("/api/v1/events/{id}", reading().to(events::one))
+        .route("/api/v1/events/{id}/clip", reading().to(events::clip))
+        .route("/api/v1/events/{id}/snapshot", reading().to(events::snapshot))
+        .route("/api/v1/cameras/{id}/picture", reading().to(pictures::latest))
+        .route("/api/v1/cameras/{id}/reference", web::post().to(pictures::new_reference))
+        .default_service(web::to(|| async { problem(StatusCode::NOT_FOUND, "there is nothing at this address") }));
+    page::configure(config);
+}
+
+/// A route for GET and HEAD.
+pub(crate) fn reading() -> Route {
+    web::route().guard(Any(Get()).or(Head()))
+}
+
+/// An error in plain words.
+pub(crate) fn problem(status: StatusCode, words: &str) -> HttpResponse {
+    HttpResponse::build(status).json(json!({ "error": words }))
+}
+
+/// The answer to a request for which the node had none.
+pub(crate) fn no_answer(error: LaneError) -> HttpResponse {
+    problem(StatusCode::SERVICE_UNAVAILABLE, &error.to_string())
+}
+
+/// Alive means that this answer arrives; nothing of the node is asked.
+async fn healthz() -> HttpResponse {
+    HttpResponse::Ok().content_type("text/plain; charset=utf-8").body("alive\n")
+}
+
+async fn readyz(state: web::Data<AppState>) -> HttpResponse {
+    let view = Arc::clone(&state.view);
+    let readiness = match state.lanes.ready.ask(move || view.ready()).await {
+        Ok(readiness) => readiness,
+        Err(error) => Readiness { ok: false, reasons: vec![error.to_string()] },
+    };
+    let status = if readiness.ok { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    HttpResponse::build(status).json(readiness)
+}
+
+/// Never answered from memory: old numbers would look like new ones to the scraper.
+async fn metrics(state: web::Data<AppState>) -> HttpResponse {
+    let view = Arc::clone(&state.view);
+    match state.lanes.metrics.ask(move || view.render_metrics()).await {
+        Ok(text) => HttpResponse::Ok().content_type(METRICS_TYPE).body(text),
+        Err(error) => no_answer(error),
+    }
+}
+
+/// The last status that the node gave, for when it gives none.
+#[derive(Debug, Default)]
+pub(crate) struct LastStatus(Mutex<Option<(Arc<Status>, MonoTime)>>);
+
+impl LastStatus {
+    fn put(&self, status: &Arc<Status>, at: MonoTime) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((Arc::clone(status), at));
+    }
+
+    fn get(&self) -> Option<(Arc<Status>, MonoTime)> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// A status with its age: 0 when the node gave it just now, more when it did not answer in time and this is
+/// the last one it gave.
+#[derive(Serialize)]
+struct AgedStatus<'a> {
+    #[serde(flatten)]
+    status: &'a Status,
+    age_seconds: f64,
+}
+
+async fn status(state: web::Data<AppState>) -> HttpResponse {
+    let view = Arc::clone(&state.view);
+    match state.lanes.status.ask(move || view.status()).await {
+        Ok(status) => {
+            let status = Arc::new(status);
+            state.last_status.put(&status, state.clock.mono());
+            HttpResponse::Ok().json(AgedStatus { status: &status, age_seconds: 0.0 })
+        }
+        Err(error) => match state.last_status.get() {
+            Some((status, at)) => {
+                let age_seconds = state.clock.mono().since(at).as_secs_f64();
+                HttpResponse::Ok().json(AgedStatus { status: &status, age_seconds })
+            }
+            None => no_answer(error),
+        },
+    }
+}

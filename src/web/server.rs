@@ -1,0 +1,204 @@
+//! Opens the listener and runs the server on a thread and runtime of its own; stops it again.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use actix_web::dev::ServerHandle;
+use actix_web::middleware::from_fn;
+use actix_web::rt::System;
+use actix_web::rt::net::TcpStream;
+use actix_web::{App, HttpServer, web};
+use meerkat_base::{Clock, SystemClock};
+
+use crate::door::{self, ArrivedAt};
+use crate::lane::Lane;
+use crate::routes::{self, LastStatus};
+use crate::settings::{CheckedSettings, WebError, WebSettings};
+use crate::view::{EventSource, NodeView};
+
+/// Threads that serve requests.
+const WORKERS: usize = 2;
+/// Open connections per worker; further ones wait in the listener's queue.
+const CONNECTIONS_PER_WORKER: usize = 64;
+/// Threads for blocking work per worker, enough for every connection and every lane.
+const BLOCKING_THREADS_PER_WORKER: usize = 96;
+/// How long an idle connection is kept.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+/// Time for a client to send the head of a request.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+/// Time for a client to take the end of a connection.
+const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// Time without any byte taken after which the system gives a client up.
+const UNREAD_TIMEOUT: Duration = Duration::from_secs(60);
+/// Time that running requests get when the server stops, in whole seconds.
+const GRACE_SECS: u64 = 3;
+/// How long a call into the node may take.
+const VIEW_DEADLINE: Duration = Duration::from_secs(2);
+
+/// What the routes share.
+pub(crate) struct AppState {
+    pub(crate) settings: CheckedSettings,
+    pub(crate) view: Arc<dyn NodeView>,
+    pub(crate) events: Arc<dyn EventSource>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) lanes: Lanes,
+    pub(crate) last_status: LastStatus,
+}
+
+/// One lane per kind of call, so that none that hangs stands in the way of another.
+pub(crate) struct Lanes {
+    pub(crate) status: Lane,
+    pub(crate) metrics: Lane,
+    pub(crate) ready: Lane,
+    pub(crate) picture: Lane,
+    pub(crate) reference: Lane,
+    pub(crate) events: Lane,
+    pub(crate) files: Lane,
+}
+
+impl Lanes {
+    fn new() -> Self {
+        let lane = |name, places| Lane::new(name, places, VIEW_DEADLINE);
+        Self {
+            status: lane("status", 1),
+            metrics: lane("metrics", 1),
+            ready: lane("ready", 1),
+            picture: lane("picture", 4),
+            reference: lane("reference", 1),
+            events: lane("events", 2),
+            files: lane("files", 4),
+        }
+    }
+}
+
+/// The HTTP side of the node.
+#[derive(Debug)]
+pub struct WebServer;
+
+impl WebServer {
+    /// Checks the settings, listens, and serves from a thread of its own. When this returns, requests are
+    /// answered.
+    pub fn start(
+        settings: WebSettings,
+        view: Arc<dyn NodeView>,
+        events: Arc<dyn EventSource>,
+    ) -> Result<WebHandle, WebError> {
+        let settings = settings.check()?;
+        let listen = settings.listen;
+        let listen_error = |source| WebError::Listen { listen, source };
+        let listener = TcpListener::bind(listen).map_err(listen_error)?;
+        let addr = listener.local_addr().map_err(listen_error)?;
+        door::declare_limits();
+        let state = web::Data::new(AppState {
+            settings,
+            view,
+            events,
+            clock: Arc::new(SystemClock::new()),
+            lanes: Lanes::new(),
+            last_status: LastStatus::default(),
+        });
+
+        let (started_sender, started) = mpsc::channel();
+        let (alive, ended) = mpsc::channel::<()>();
+        let thread = std::thread::Builder::new()
+            .name("meerkat-web".to_owned())
+            .spawn(move || {
+                // Dropped when the thread ends, however it ends.
+                let _alive = alive;
+                System::new().block_on(async move {
+                    let server = match build(listener, state) {
+                        Ok(server) => server,
+                        Err(error) => {
+                            let _ = started_sender.send(Err(error));
+                            return;
+                        }
+                    };
+                    let _ = started_sender.send(Ok(server.handle()));
+                    if let Err(error) = server.await {
+                        tracing::error!(%error, "the HTTP side ended");
+                    }
+                });
+            })
+            .map_err(WebError::Thread)?;
+        let server = started
+            .recv()
+            .unwrap_or_else(|_| Err(io::Error::other("it ended at once")))
+            .map_err(WebError::Thread)?;
+        tracing::info!(%addr, "the HTTP side listens");
+        Ok(WebHandle { addr, server, ended, thread })
+    }
+}
+
+fn build(listener: TcpListener, state: web::Data<AppState>) -> io::Result<actix_web::dev::Server> {
+    let server = HttpServer::new(move || {
+        App::new().app_data(state.clone()).wrap(from_fn(door::guard)).configure(routes::configure)
+    })
+    .workers(WORKERS)
+    .max_connections(CONNECTIONS_PER_WORKER)
+    .worker_max_blocking_threads(BLOCKING_THREADS_PER_WORKER)
+    .keep_alive(KEEP_ALIVE)
+    .client_request_timeout(REQUEST_TIMEOUT)
+    .client_disconnect_timeout(DISCONNECT_TIMEOUT)
+    .shutdown_timeout(GRACE_SECS)
+    .disable_signals()
+    .on_connect(|connection, data| {
+        let Some(stream) = connection.downcast_ref::<TcpStream>() else { return };
+        if let Ok(own) = stream.local_addr() {
+            data.insert(ArrivedAt(own.ip()));
+        }
+        limit_unread(stream);
+    })
+    .listen(listener)?;
+    Ok(server.run())
+}
+
+/// A client that asks for a clip and never reads would hold its connection for ever: let the system end it.
+fn limit_unread(stream: &TcpStream) {
+    let millis = u32::try_from(UNREAD_TIMEOUT.as_millis()).unwrap_or(u32::MAX);
+    if let Err(error) = rustix::net::sockopt::set_tcp_user_timeout(stream, millis) {
+        tracing::debug!(%error, "no time limit for clients that do not read");
+    }
+}
+
+/// A running HTTP side. Dropping it stops the server without waiting.
+#[derive(Debug)]
+pub struct WebHandle {
+    addr: SocketAddr,
+    server: ServerHandle,
+    ended: Receiver<()>,
+    thread: JoinHandle<()>,
+}
+
+impl WebHandle {
+    /// The address it listens on, with the port that was taken.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// Whether it still serves; false only after something broke it.
+    pub fn is_running(&self) -> bool {
+        !self.thread.is_finished()
+    }
+
+    /// Takes no new connections, lets running requests finish for up to three seconds, and waits for the end of
+    /// the thread, at most `deadline`. False when it was late; its thread is then left behind. Blocks.
+    pub fn stop(self, deadline: Duration) -> bool {
+        // The order is given by the call; the future would only wait.
+        drop(self.server.stop(true));
+        let in_time = self.ended.recv_timeout(deadline) == Err(RecvTimeoutError::Disconnected);
+        if !in_time {
+            tracing::warn!(?deadline, "the HTTP side is late to stop");
+        }
+        in_time
+    }
+}
+
+impl Drop for WebHandle {
+    fn drop(&mut self) {
+        drop(self.server.stop(false));
+    }
+}

@@ -1,0 +1,88 @@
+//! What the HTTP side needs to know and from whom: two traits that the composition root implements. No HTTP here.
+
+use std::path::PathBuf;
+
+use bytes::Bytes;
+use meerkat_base::{CameraId, EventId, EventKind, ImageFormat, WallTime};
+use serde::Serialize;
+
+use crate::status::Status;
+
+/// Most events that one request can ask for.
+pub const MAX_EVENTS: usize = 200;
+
+/// The running node as seen from outside the frame path.
+///
+/// Calls come from threads of their own, several at once. One that takes longer than two seconds is answered
+/// with an error (or the last known status) and counted; it delays only calls of the same method.
+pub trait NodeView: Send + Sync + 'static {
+    /// The state of the node now. Takes no lock that the frame path holds for long.
+    fn status(&self) -> Status;
+    /// The latest encoded picture of a camera and when it arrived; nothing for a camera that is not known or
+    /// has sent none.
+    fn latest_picture(&self, camera: &CameraId) -> Option<(Bytes, ImageFormat, WallTime)>;
+    /// All metrics in the Prometheus text format, version 0.0.4.
+    fn render_metrics(&self) -> String;
+    /// Whether the node can do its work.
+    fn ready(&self) -> Readiness;
+    /// Tells the guard of a camera to take a new reference picture. False when the camera is not guarded now.
+    fn request_new_reference(&self, camera: &CameraId) -> bool;
+}
+
+/// Whether the node can do its work, and what is missing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Readiness {
+    /// All actors run and the disk can be written.
+    pub ok: bool,
+    /// What is missing, in words; empty when `ok`.
+    pub reasons: Vec<String>,
+}
+
+/// Which events to read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EventQuery {
+    /// Only of this camera.
+    pub camera: Option<CameraId>,
+    /// Only of this kind.
+    pub kind: Option<EventKind>,
+    /// Only events whose id is smaller, that is, which started before this one.
+    pub before: Option<EventId>,
+    /// At most this many, in `1..=MAX_EVENTS`.
+    pub limit: usize,
+}
+
+/// One event as the list shows it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EventSummary {
+    /// Its name; sorts by start.
+    pub id: EventId,
+    /// Where it happened.
+    pub camera: CameraId,
+    /// What happened.
+    pub kind: EventKind,
+    /// When it began.
+    pub started: WallTime,
+    /// When it was over; nothing while it goes on.
+    pub ended: Option<WallTime>,
+    /// Highest score, 0..=1.
+    pub score: f32,
+    /// Names of the people recognised; `unknown` stands for somebody who is not enrolled.
+    pub identities: Vec<String>,
+    /// The finished clip (MP4), relative to the data folder.
+    pub clip: Option<PathBuf>,
+    /// The snapshot (JPEG), relative to the data folder.
+    pub snapshot: Option<PathBuf>,
+}
+
+/// The stored events, read only. Calls come from threads of their own, several at once, as for [`NodeView`].
+pub trait EventSource: Send + Sync + 'static {
+    /// The newest events that match, newest first.
+    fn recent(&self, query: &EventQuery) -> Result<Vec<EventSummary>, EventSourceError>;
+    /// One event.
+    fn event(&self, id: EventId) -> Result<Option<EventSummary>, EventSourceError>;
+}
+
+/// The events could not be read. The reason is logged, never shown to a client.
+#[derive(Debug, thiserror::Error)]
+#[error("events cannot be read: {0}")]
+pub struct EventSourceError(pub String);
