@@ -1,0 +1,184 @@
+//! Walks a JPEG (ITU-T T.81, annex B) from marker to marker without decoding anything. Segments are skipped by
+//! their lengths, so thumbnails and comments in them are never looked into; entropy-coded data is searched for FF.
+//!
+//! Lenient where libjpeg is (stray bytes between segments, fill bytes, reserved codes in entropy-coded data), so
+//! that what the walker counts is what the decoder would meet.
+
+use memchr::memchr;
+
+use super::boxed::{Shape, Walk};
+use super::restart::{self, Restart};
+use super::sniff::be_u16;
+
+const SOI: u8 = 0xD8;
+const EOI: u8 = 0xD9;
+const SOS: u8 = 0xDA;
+const DNL: u8 = 0xDC;
+const TEM: u8 = 0x01;
+
+/// How far the walk has come. All offsets are those of the frame's buffer.
+#[derive(Debug)]
+pub(super) struct Jpeg {
+    /// The next byte to look at; may lie beyond what has arrived.
+    at: usize,
+    /// Before this offset no other frame can have started.
+    floor: usize,
+    /// Inside entropy-coded data (or stray bytes) rather than at a marker.
+    in_data: bool,
+    /// A frame header was seen.
+    has_header: bool,
+    shape: Shape,
+}
+
+impl Jpeg {
+    /// Begins behind the SOI at `soi`.
+    pub(super) fn new(soi: usize) -> Self {
+        Self { at: soi + 2, floor: soi + 2, in_data: false, has_header: false, shape: Shape::default() }
+    }
+
+    pub(super) fn shape(&self) -> Shape {
+        self.shape
+    }
+
+    pub(super) fn at(&self) -> usize {
+        self.at
+    }
+
+    pub(super) fn floor(&self) -> usize {
+        self.floor
+    }
+
+    pub(super) fn walk(&mut self, view: &[u8]) -> Walk {
+        loop {
+            if self.in_data
+                && let Some(outcome) = self.skip_data(view)
+            {
+                return outcome;
+            }
+            let code = match (view.get(self.at), view.get(self.at + 1)) {
+                (None, _) | (Some(0xFF), None) => return Walk::More,
+                (Some(0xFF), Some(0xFF)) => {
+                    self.at += 1; // fill byte, B.1.1.2
+                    continue;
+                }
+                (Some(0xFF), Some(&code)) if is_marker(code) => code,
+                _ => {
+                    // Not where a marker should be. Either a length led into the next frame, or stray bytes.
+                    if let Some(outcome) = self.doubt(view) {
+                        return outcome;
+                    }
+                    self.in_data = true;
+                    continue;
+                }
+            };
+            match code {
+                EOI => {
+                    self.floor = self.at;
+                    return Walk::Ends(self.at + 2);
+                }
+                SOI => return self.lost(view),
+                TEM | 0xD0..=0xD7 => {
+                    self.floor = self.at;
+                    self.at += 2;
+                }
+                _ => {
+                    if let Some(outcome) = self.segment(view, code) {
+                        return outcome;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Passes over entropy-coded data to the next real marker; `None` once it stands there.
+    fn skip_data(&mut self, view: &[u8]) -> Option<Walk> {
+        loop {
+            let Some(rest) = view.get(self.at..) else { return Some(Walk::More) };
+            let Some(distance) = memchr(0xFF, rest) else {
+                self.at = view.len();
+                return Some(Walk::More);
+            };
+            self.at += distance;
+            match view.get(self.at + 1) {
+                None => return Some(Walk::More),
+                Some(0xFF) => self.at += 1,
+                Some(&code) if ends_data(code) => break,
+                Some(_) => self.at += 2,
+            }
+        }
+        // The data of a picture that was cut off runs on into the next frame, up to a marker of that one.
+        if let Some(outcome) = self.doubt(view) {
+            return Some(outcome);
+        }
+        self.in_data = false;
+        None
+    }
+
+    /// Reads the segment at `self.at` and steps over it; `None` once that is done.
+    fn segment(&mut self, view: &[u8], code: u8) -> Option<Walk> {
+        let start = self.at;
+        let Some(length) = be_u16(view, start + 2) else { return Some(Walk::More) };
+        let length = usize::from(length);
+        if length < 2 {
+            return Some(self.lost(view));
+        }
+        match code {
+            _ if is_frame_header(code) => {
+                // FF Cn | length | precision | height | width | components …
+                if length < 8 || self.has_header {
+                    return Some(self.lost(view));
+                }
+                let (Some(height), Some(width)) = (be_u16(view, start + 5), be_u16(view, start + 7)) else {
+                    return Some(Walk::More);
+                };
+                self.has_header = true;
+                self.shape.width = u32::from(width);
+                self.shape.height = u32::from(height);
+            }
+            DNL if length == 4 && self.shape.height == 0 => {
+                let Some(lines) = be_u16(view, start + 4) else { return Some(Walk::More) };
+                self.shape.height = u32::from(lines);
+            }
+            SOS => self.shape.scans = self.shape.scans.saturating_add(1),
+            _ => {}
+        }
+        self.at = start + 2 + length;
+        self.in_data = code == SOS;
+        self.floor = if self.in_data { self.at } else { start };
+        None
+    }
+
+    /// Looks whether another frame started in what was passed over last; `None` when it did not.
+    fn doubt(&mut self, view: &[u8]) -> Option<Walk> {
+        match restart::find(view, self.floor, self.at) {
+            Restart::At(offset) => Some(Walk::Restart(offset)),
+            Restart::Perhaps(offset) => {
+                self.floor = offset;
+                Some(Walk::More)
+            }
+            Restart::No => {
+                self.floor = self.at;
+                None
+            }
+        }
+    }
+
+    fn lost(&mut self, view: &[u8]) -> Walk {
+        self.doubt(view).unwrap_or(Walk::Lost(self.at))
+    }
+}
+
+/// Whether FF and this code make a marker that a decoder acts upon; the others are reserved.
+fn is_marker(code: u8) -> bool {
+    matches!(code, TEM | 0xC0..=0xC7 | 0xC9..=0xDD | 0xE0..=0xEF | 0xFE)
+}
+
+/// Whether FF and this code end entropy-coded data: stuffed zeros, restart markers and reserved codes do not.
+fn ends_data(code: u8) -> bool {
+    is_marker(code) && !matches!(code, TEM | 0xD0..=0xD7)
+}
+
+/// SOF0 to SOF15 without DHT, JPG and DAC, which stand among them.
+fn is_frame_header(code: u8) -> bool {
+    matches!(code, 0xC0..=0xC3 | 0xC5..=0xC7 | 0xC9..=0xCB | 0xCD..=0xCF)
+}
