@@ -431,7 +431,7 @@ fn every_key_is_documented_and_every_documented_key_is_read() {
 
 #[test]
 fn the_examples_are_valid() {
-    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("config/examples");
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../config/examples");
     let mut seen = 0;
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();

@@ -1,0 +1,48 @@
+# The commands of this repository. `make help` lists them.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+CARGO ?= cargo
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test ci fmt lint deny unit bench fuzz
+
+help: ## list these commands
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
+
+setup: ## install what is missing (Debian, Ubuntu) or say what to install
+	scripts/setup.sh
+
+demo: ## a node with a drawn camera; works offline, stops with Ctrl-C
+	scripts/setup.sh --runtime
+	$(CARGO) build --release --locked --bin meerkat
+	target/release/meerkat demo $(ARGS)
+
+test: setup ## everything that CI checks
+	$(MAKE) --no-print-directory ci
+
+ci: lint deny unit ## the checks alone, without setup: before every push
+
+fmt: ## format all files
+	$(CARGO) fmt --all
+
+lint: ## format check and clippy, warnings are errors
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --all-features --locked -- -D warnings
+
+deny: ## licences, bans and sources of the dependencies
+	@if $(CARGO) deny --version >/dev/null 2>&1; then \
+		$(CARGO) deny --all-features check bans licenses sources; \
+	else \
+		echo "cargo-deny is not installed: licences and bans are not checked (cargo install --locked cargo-deny)"; \
+	fi
+
+unit: ## all tests of the workspace
+	$(CARGO) test --workspace --all-features --locked
+
+bench: ## measure the rooms and the whole node; see docs/benchmarks.md
+	scripts/setup.sh --runtime
+	$(CARGO) bench --workspace --locked
+	scripts/bench.sh $(ARGS)
+
+fuzz: ## fuzz the parsers; needs cargo-fuzz and a nightly toolchain
+	scripts/fuzz.sh $(ARGS)
