@@ -1,1 +1,27 @@
-//! What outlives the node: SQLite, spools, picture files.
+//! What outlives the node: the database (events, alerts, people), picture files, the spools of running
+//! recordings, and where clips go. Everything here blocks and belongs on a thread of its own; times come
+//! in as arguments, nothing reads a clock.
+#![forbid(unsafe_code)]
+
+pub mod error;
+pub mod files;
+mod sql;
+
+pub mod database;
+mod migrate;
+
+pub mod clips;
+pub mod events;
+pub mod faces;
+pub mod outbox;
+
+#[cfg(test)]
+mod testing;
+
+pub use clips::{ClipRow, ClipState, SnapshotRow};
+pub use database::{Store, StoreOptions, StoreReader};
+pub use error::{Result, StoreError};
+pub use events::{EventCursor, EventQuery, EventRow};
+pub use faces::{CheckIn, CheckInRow, Consent, Person};
+pub use files::{BootId, Durability};
+pub use outbox::{NewAlert, OutboxCounts, OutboxRow, OutboxState};

@@ -1,0 +1,241 @@
+//! The rows of clips, videos and snapshots. The files themselves are written elsewhere.
+
+use std::time::Duration;
+
+use meerkat_base::{CameraId, EventId, WallTime};
+use rusqlite::{Connection, OptionalExtension, params};
+use serde::{Serialize, Serializer};
+
+use crate::database::{Store, StoreReader};
+use crate::error::Result;
+use crate::events::MAX_ROWS;
+use crate::sql::{check_relative, count, from_count, parsed};
+
+/// How a clip came out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ClipState {
+    /// Finished by the node that recorded it.
+    Ok,
+    /// Finished from the spool by a later start of the node, or with parts missing.
+    Repaired,
+    /// Could not be made; `path` is the spool that was set aside.
+    SetAside,
+}
+
+impl ClipState {
+    /// The word used in rows and labels.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            ClipState::Ok => "ok",
+            ClipState::Repaired => "repaired",
+            ClipState::SetAside => "set_aside",
+        }
+    }
+
+    fn from_word(word: &str) -> Option<Self> {
+        [ClipState::Ok, ClipState::Repaired, ClipState::SetAside].into_iter().find(|s| s.as_str() == word)
+    }
+}
+
+/// One clip of an event, or one video of mode 2.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ClipRow {
+    /// The event it shows; none for a video.
+    pub event: Option<EventId>,
+    /// The camera.
+    pub camera: CameraId,
+    /// Where it is, relative to the data folder.
+    pub path: String,
+    /// Time of its first frame.
+    pub started: WallTime,
+    /// From its first frame to its last.
+    #[serde(rename = "duration_seconds", serialize_with = "seconds")]
+    pub duration: Duration,
+    /// Frames in it.
+    pub frames: u64,
+    /// Size of the file in bytes.
+    pub bytes: u64,
+    /// SHA-256 of the file in hexadecimal, where it was computed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<String>,
+    /// How it came out.
+    pub state: ClipState,
+}
+
+/// One snapshot of an event.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct SnapshotRow {
+    /// The event it shows.
+    pub event: EventId,
+    /// Where it is, relative to the data folder.
+    pub path: String,
+    /// Time of its frame.
+    pub taken: WallTime,
+    /// Size of the file in bytes.
+    pub bytes: u64,
+}
+
+fn seconds<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64(duration.as_secs_f64())
+}
+
+impl Store {
+    /// Writes the row of a clip or video. Another row for the same path replaces the first.
+    pub fn add_clip(&mut self, clip: &ClipRow) -> Result<()> {
+        check_relative(&clip.path)?;
+        self.connection
+            .prepare_cached(
+                "INSERT INTO clips (event, camera, path, started, duration, frames, bytes, sha256, state)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
+                 ON CONFLICT (path) DO UPDATE SET
+                     event = excluded.event, camera = excluded.camera, started = excluded.started,
+                     duration = excluded.duration, frames = excluded.frames, bytes = excluded.bytes,
+                     sha256 = excluded.sha256, state = excluded.state",
+            )?
+            .execute(params![
+                clip.event.map(|id| id.to_string()),
+                clip.camera.as_str(),
+                clip.path,
+                clip.started.0,
+                i64::try_from(clip.duration.as_micros()).unwrap_or(i64::MAX),
+                count(clip.frames),
+                count(clip.bytes),
+                clip.sha256,
+                clip.state.as_str()
+            ])?;
+        Ok(())
+    }
+
+    /// Writes the row of a snapshot. Another row for the same path replaces the first.
+    pub fn add_snapshot(&mut self, snapshot: &SnapshotRow) -> Result<()> {
+        check_relative(&snapshot.path)?;
+        self.connection
+            .prepare_cached(
+                "INSERT INTO snapshots (event, path, taken, bytes) VALUES (?1, ?2, ?3, ?4)
+                 ON CONFLICT (path) DO UPDATE SET
+                     event = excluded.event, taken = excluded.taken, bytes = excluded.bytes",
+            )?
+            .execute(params![
+                snapshot.event.to_string(),
+                snapshot.path,
+                snapshot.taken.0,
+                count(snapshot.bytes)
+            ])?;
+        Ok(())
+    }
+}
+
+impl StoreReader {
+    /// The row of the clip or video at a path.
+    pub fn clip_at(&self, path: &str) -> Result<Option<ClipRow>> {
+        let mut statement =
+            self.connection.prepare_cached(&format!("SELECT {CLIP_COLUMNS} FROM clips WHERE path = ?1"))?;
+        statement.query_and_then([path], clip_row)?.next().transpose()
+    }
+}
+
+const CLIP_COLUMNS: &str = "event, camera, path, started, duration, frames, bytes, sha256, state";
+
+/// Clips of an event, oldest first, at most [`MAX_ROWS`].
+pub(crate) fn clips_of(connection: &Connection, event: EventId) -> Result<Vec<ClipRow>> {
+    let mut statement = connection.prepare_cached(&format!(
+        "SELECT {CLIP_COLUMNS} FROM clips WHERE event = ?1 ORDER BY started, number LIMIT {MAX_ROWS}"
+    ))?;
+    statement.query_and_then([event.to_string()], clip_row)?.collect()
+}
+
+/// Path of the newest snapshot of an event.
+pub(crate) fn newest_snapshot(connection: &Connection, event: EventId) -> Result<Option<String>> {
+    let mut statement = connection.prepare_cached(
+        "SELECT path FROM snapshots WHERE event = ?1 ORDER BY taken DESC, number DESC LIMIT 1",
+    )?;
+    Ok(statement.query_row([event.to_string()], |row| row.get(0)).optional()?)
+}
+
+fn clip_row(row: &rusqlite::Row<'_>) -> Result<ClipRow> {
+    let event = match row.get::<_, Option<String>>(0)? {
+        Some(_) => Some(parsed(row, 0, |text| text.parse().ok())?),
+        None => None,
+    };
+    Ok(ClipRow {
+        event,
+        camera: parsed(row, 1, |text| CameraId::from_shown(text).ok())?,
+        path: row.get(2)?,
+        started: WallTime(row.get(3)?),
+        duration: Duration::from_micros(from_count(row.get(4)?)),
+        frames: from_count(row.get(5)?),
+        bytes: from_count(row.get(6)?),
+        sha256: row.get(7)?,
+        state: parsed(row, 8, ClipState::from_word)?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{event, store};
+
+    #[test]
+    fn clips_and_snapshots_are_found_by_their_event() {
+        let (_folder, mut store) = store();
+        let event = event(1);
+        store.start_event(&event, &[]).unwrap();
+        let mut clip = ClipRow {
+            event: Some(event.id),
+            camera: event.camera.clone(),
+            path: "capture/clip/door/2026-11-20/a.mp4".into(),
+            started: event.started,
+            duration: Duration::from_micros(1_500_001),
+            frames: 30,
+            bytes: 12_345,
+            sha256: None,
+            state: ClipState::Ok,
+        };
+        store.add_clip(&clip).unwrap();
+        clip.state = ClipState::Repaired;
+        clip.sha256 = Some("ab".into());
+        store.add_clip(&clip).unwrap();
+        let mut snapshot = SnapshotRow {
+            event: event.id,
+            path: "capture/clip/a.jpg".into(),
+            taken: event.started,
+            bytes: 9,
+        };
+        store.add_snapshot(&snapshot).unwrap();
+        snapshot.path = "capture/clip/b.jpg".into();
+        snapshot.taken = event.started.offset_micros(1);
+        store.add_snapshot(&snapshot).unwrap();
+
+        let row = store.event(event.id).unwrap().unwrap();
+        assert_eq!(row.clips, [clip.clone()], "the second row of the same path replaced the first");
+        assert_eq!(row.snapshot.as_deref(), Some("capture/clip/b.jpg"));
+        assert_eq!(store.clip_at(&clip.path).unwrap(), Some(clip));
+        assert_eq!(store.clip_at("capture/clip/none.mp4").unwrap(), None);
+    }
+
+    #[test]
+    fn a_clip_needs_no_event_row_but_a_decent_path() {
+        let (_folder, mut store) = store();
+        let mut clip = ClipRow {
+            event: None,
+            camera: CameraId::unnamed("fe80::1".parse().unwrap(), 2),
+            path: "capture/video/fe80--1_2/2026-11-20/a.mp4".into(),
+            started: WallTime(5),
+            duration: Duration::ZERO,
+            frames: 0,
+            bytes: 0,
+            sha256: None,
+            state: ClipState::SetAside,
+        };
+        store.add_clip(&clip).unwrap();
+        assert_eq!(store.clip_at(&clip.path).unwrap(), Some(clip.clone()));
+        let json = serde_json::to_value(&clip).unwrap();
+        assert_eq!(
+            (json["duration_seconds"].as_f64(), json["state"].as_str()),
+            (Some(0.0), Some("set_aside"))
+        );
+        clip.path = "../outside.mp4".into();
+        assert!(store.add_clip(&clip).is_err());
+    }
+}

@@ -1,0 +1,303 @@
+//! Opens the database of a data folder: one writer under a lock, any number of readers. The questions
+//! themselves stand in the files of what they are about.
+
+use std::fs::{File, TryLockError};
+use std::io::{Read, Write};
+use std::ops::Deref;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
+
+use crate::error::{Result, StoreError};
+use crate::files::{Durability, Folder};
+use crate::migrate::{self, Found, STEPS};
+
+const DATABASE: &str = "meerkat.db";
+const LOCK: &str = "meerkat.lock";
+/// How long a connection waits for another one that is writing.
+const BUSY: Duration = Duration::from_secs(5);
+const CACHED_STATEMENTS: usize = 64;
+
+/// How a [`Store`] is opened.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct StoreOptions {
+    /// What a commit survives.
+    pub durability: Durability,
+}
+
+/// A read-only connection, for the HTTP side and the command line. Sees every commit of the writer.
+#[derive(Debug)]
+pub struct StoreReader {
+    pub(crate) connection: Connection,
+    pub(crate) folder: PathBuf,
+}
+
+/// The one writer of a data folder. Whatever a [`StoreReader`] can be asked, this can be asked too.
+/// Every call blocks; keep it on a thread of its own.
+#[derive(Debug)]
+pub struct Store {
+    reader: StoreReader,
+    root: Folder,
+    durability: Durability,
+    _lock: File,
+}
+
+impl Deref for Store {
+    type Target = StoreReader;
+    fn deref(&self) -> &StoreReader {
+        &self.reader
+    }
+}
+
+impl Store {
+    /// Opens the data folder for writing; makes folder (0700) and database (0600) if they are missing
+    /// and brings the schema up to date.
+    ///
+    /// # Errors
+    /// [`StoreError::Locked`] while another process (or another `Store`) has the folder open,
+    /// [`StoreError::NotADatabase`] and [`StoreError::WrongSchema`] for a file that is left alone.
+    pub fn open(data_dir: &Path, options: StoreOptions) -> Result<Self> {
+        let root = Folder::root(data_dir)?;
+        let lock = take_lock(&root)?;
+        let path = root.path().join(DATABASE);
+        match root.create_new(DATABASE) {
+            Ok(_) | Err(StoreError::Exists { .. }) => {}
+            Err(e) => return Err(e),
+        }
+        // From here on nobody but SQLite may open the file: closing any descriptor of it drops the
+        // POSIX locks that SQLite holds in this process.
+        let mut connection = connect(&path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+        migrate::look(&connection, &path)?;
+        // WAL and shm copy this mode from the database file.
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))
+            .map_err(|e| StoreError::io(&path, e))?;
+        let synchronous = match options.durability {
+            Durability::Process => "NORMAL",
+            Durability::Power => "FULL",
+        };
+        let journal: String =
+            connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))?;
+        if journal != "wal" {
+            return Err(StoreError::Refused(format!(
+                "{}: this file system cannot hold a database with a write-ahead log",
+                path.display()
+            )));
+        }
+        connection.pragma_update(None, "synchronous", synchronous)?;
+        connection.pragma_update(None, "foreign_keys", true)?;
+        connection.pragma_update(None, "journal_size_limit", 64 * 1024 * 1024)?;
+        migrate::forward(&mut connection, &path, STEPS)?;
+        if options.durability.syncs() {
+            root.sync()?;
+        }
+        let folder = root.path().to_path_buf();
+        let store = Self {
+            reader: StoreReader { connection, folder },
+            root,
+            durability: options.durability,
+            _lock: lock,
+        };
+        store.finish_enrolments()?;
+        Ok(store)
+    }
+
+    /// What a commit survives.
+    pub fn durability(&self) -> Durability {
+        self.durability
+    }
+
+    pub(crate) fn root(&self) -> &Folder {
+        &self.root
+    }
+
+    /// Begins a commit that takes the write lock at once, so that it cannot fail half-way for being busy.
+    pub(crate) fn begin(&mut self) -> Result<Transaction<'_>> {
+        Ok(self.reader.connection.transaction_with_behavior(TransactionBehavior::Immediate)?)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn raw(&self) -> &Connection {
+        &self.reader.connection
+    }
+}
+
+impl StoreReader {
+    /// Opens the database of a data folder for reading, whether or not a node is running.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`] (not found) when no node has made it yet, [`StoreError::WrongSchema`] when it
+    /// is of another version.
+    pub fn open(data_dir: &Path) -> Result<Self> {
+        let folder = data_dir.canonicalize().map_err(|e| StoreError::io(data_dir, e))?;
+        let path = folder.join(DATABASE);
+        std::fs::symlink_metadata(&path).map_err(|e| StoreError::io(&path, e))?;
+        let connection = connect(&path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+        let known = u32::try_from(STEPS.len()).expect("there are fewer than 2^32 steps");
+        match migrate::look(&connection, &path)? {
+            Found::Version(found) if found == known => Ok(Self { connection, folder }),
+            Found::Version(found) => Err(StoreError::WrongSchema { path, found, known }),
+            Found::Empty => Err(StoreError::WrongSchema { path, found: 0, known }),
+        }
+    }
+
+    /// The data folder, absolute. Paths in rows are relative to it.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+}
+
+fn connect(path: &Path, mode: OpenFlags) -> Result<Connection> {
+    let flags = mode | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_NOFOLLOW;
+    let connection = Connection::open_with_flags(path, flags)?;
+    connection.busy_timeout(BUSY)?;
+    connection.set_prepared_statement_cache_capacity(CACHED_STATEMENTS);
+    connection.pragma_update(None, "trusted_schema", false)?;
+    Ok(connection)
+}
+
+/// The lock belongs to the open file and goes with the process, however that ends. The file itself
+/// stays: removing it would let two processes lock two different files of the same name.
+fn take_lock(root: &Folder) -> Result<File> {
+    let path = root.path().join(LOCK);
+    let mut file = root.append(LOCK)?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            return Err(StoreError::Locked { folder: root.path().to_path_buf(), holder: holder(root) });
+        }
+        Err(TryLockError::Error(e)) => return Err(StoreError::io(&path, e)),
+    }
+    let program = std::env::args_os().next().map(PathBuf::from);
+    let program = program.as_deref().and_then(Path::file_name).unwrap_or_default().to_string_lossy();
+    let note = format!("process {} ({program})\n", std::process::id());
+    // Only a courtesy to people: a full disk must not keep the node from starting and making room.
+    let noted = file.set_len(0).and_then(|()| file.write_all(note.as_bytes()));
+    if let Err(error) = noted {
+        tracing::warn!(%error, path = %path.display(), "cannot note who holds the lock");
+    }
+    Ok(file)
+}
+
+/// Who wrote his name into the lock file; only for people.
+fn holder(root: &Folder) -> String {
+    let mut note = Vec::new();
+    let read = root.read(LOCK).and_then(|file| {
+        file.take(64).read_to_end(&mut note).map_err(|e| StoreError::io(root.path().join(LOCK), e))
+    });
+    match (read, note.trim_ascii()) {
+        (Ok(_), text) if !text.is_empty() => meerkat_base::text::shown(text),
+        _ => "another process".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{alert, event, store};
+
+    fn mode(path: &Path) -> u32 {
+        std::fs::metadata(path).unwrap().permissions().mode() & 0o7777
+    }
+
+    #[test]
+    fn everything_is_private() {
+        let temp = tempfile::tempdir().unwrap();
+        let folder = temp.path().join("data");
+        for durability in [Durability::Process, Durability::Power] {
+            let mut store = Store::open(&folder, StoreOptions { durability }).unwrap();
+            store.start_event(&event(1), &[]).unwrap();
+            assert_eq!(mode(&folder), 0o700);
+            for file in ["meerkat.db", "meerkat.db-wal", "meerkat.db-shm", "meerkat.lock"] {
+                assert_eq!(mode(&folder.join(file)), 0o600, "{file}");
+            }
+        }
+    }
+
+    #[test]
+    fn durability_reaches_sqlite() {
+        let temp = tempfile::tempdir().unwrap();
+        for (durability, expected) in [(Durability::Process, 1), (Durability::Power, 2)] {
+            let store = Store::open(temp.path(), StoreOptions { durability }).unwrap();
+            let pragma = |name: &str| -> String {
+                store
+                    .raw()
+                    .query_row(&format!("SELECT CAST({name} AS TEXT) FROM pragma_{name}"), [], |r| r.get(0))
+                    .unwrap()
+            };
+            assert_eq!(pragma("synchronous"), expected.to_string());
+            assert_eq!((pragma("journal_mode").as_str(), pragma("foreign_keys").as_str()), ("wal", "1"));
+        }
+    }
+
+    #[test]
+    fn two_writers_are_one_too_many() {
+        let (folder, store) = store();
+        let refused = Store::open(folder.path(), StoreOptions::default()).unwrap_err();
+        let StoreError::Locked { holder, .. } = &refused else { panic!("{refused}") };
+        assert!(holder.contains(&std::process::id().to_string()), "{refused}");
+        drop(store);
+        Store::open(folder.path(), StoreOptions::default()).unwrap();
+    }
+
+    #[test]
+    fn readers_see_commits_and_cannot_write() {
+        let (folder, mut store) = store();
+        let reader = StoreReader::open(folder.path()).unwrap();
+        store.start_event(&event(1), &[alert("wecom")]).unwrap();
+        assert_eq!(reader.event_count().unwrap(), 1);
+        assert_eq!(reader.outbox_waiting().unwrap(), 1);
+        assert!(reader.connection.execute("DELETE FROM events", []).is_err());
+        drop(store);
+        assert_eq!(reader.event_count().unwrap(), 1);
+        assert_eq!(StoreReader::open(folder.path()).unwrap().event_count().unwrap(), 1, "without a writer");
+    }
+
+    #[test]
+    fn a_reader_makes_nothing() {
+        let temp = tempfile::tempdir().unwrap();
+        let missing = StoreReader::open(temp.path()).unwrap_err();
+        assert!(matches!(missing, StoreError::Io { .. }), "{missing}");
+        assert_eq!(std::fs::read_dir(temp.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn what_is_not_ours_is_left_alone() {
+        for contents in [&b"dear diary"[..], &[b'x'; 100_000], b"SQLite format 3\0but not really"] {
+            let temp = tempfile::tempdir().unwrap();
+            let path = temp.path().join(DATABASE);
+            std::fs::write(&path, contents).unwrap();
+            let refused = Store::open(temp.path(), StoreOptions::default()).unwrap_err();
+            assert!(matches!(refused, StoreError::NotADatabase { .. }), "{refused}");
+            assert!(matches!(StoreReader::open(temp.path()), Err(StoreError::NotADatabase { .. })));
+            assert_eq!(std::fs::read(&path).unwrap(), contents);
+        }
+    }
+
+    #[test]
+    fn another_version_is_refused_by_reader_and_writer() {
+        let (folder, store) = store();
+        store.raw().pragma_update(None, "user_version", 99).unwrap();
+        drop(store);
+        let refused = Store::open(folder.path(), StoreOptions::default()).unwrap_err();
+        assert!(matches!(refused, StoreError::WrongSchema { found: 99, .. }), "{refused}");
+        assert!(matches!(StoreReader::open(folder.path()), Err(StoreError::WrongSchema { found: 99, .. })));
+    }
+
+    #[test]
+    fn a_link_in_place_of_the_database_is_refused() {
+        let temp = tempfile::tempdir().unwrap();
+        let outside = tempfile::tempdir().unwrap();
+        let target = outside.path().join("other.db");
+        std::os::unix::fs::symlink(&target, temp.path().join(DATABASE)).unwrap();
+        assert!(Store::open(temp.path(), StoreOptions::default()).is_err());
+        assert!(!target.exists());
+        // The folder itself may be a link: where the data lies is the administrator's choice.
+        let alias = outside.path().join("alias");
+        let real = tempfile::tempdir().unwrap();
+        std::os::unix::fs::symlink(real.path(), &alias).unwrap();
+        Store::open(&alias, StoreOptions::default()).unwrap();
+        assert!(real.path().join(DATABASE).exists());
+    }
+}

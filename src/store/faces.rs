@@ -1,0 +1,485 @@
+//! The people who are enrolled, their pictures and the ledger of check-ins. Pictures lie under
+//! `faces/<id of the person>/`; names stand in the database only. Recognition is done elsewhere.
+
+use std::path::PathBuf;
+
+use meerkat_base::{CameraId, EventId, ImageFormat, WallTime};
+use rusqlite::{OptionalExtension, Row, params};
+use serde::Serialize;
+use uuid::Uuid;
+
+use crate::database::{Store, StoreReader};
+use crate::error::{Result, StoreError};
+use crate::events::MAX_ROWS;
+use crate::files::{Folder, PART_PREFIX};
+use crate::sql::{count, from_count, parsed};
+
+const FACES: &str = "faces";
+/// Characters of a name at most.
+pub const MAX_NAME_CHARS: usize = 100;
+/// Pictures of one person at most.
+pub const MAX_FACE_PICTURES: usize = 50;
+/// Bytes of one enrolled picture at most.
+pub const MAX_FACE_BYTES: usize = 16 * 1024 * 1024;
+
+/// Who agreed that a person is enrolled, and when.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Consent {
+    /// The person or whoever speaks for them; not empty, at most 100 characters.
+    pub by: String,
+    /// When.
+    pub at: WallTime,
+}
+
+/// Somebody who is enrolled.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Person {
+    /// Their id, also the name of their folder.
+    pub id: Uuid,
+    /// Their name.
+    pub name: String,
+    /// Who agreed to it.
+    pub consent_by: String,
+    /// When that was.
+    pub consent_at: WallTime,
+    /// When they were enrolled first.
+    pub created: WallTime,
+    /// How many pictures there are of them.
+    pub pictures: u64,
+}
+
+/// What became of a check-in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CheckIn {
+    /// It stands in the ledger now.
+    Recorded,
+    /// It stood in the ledger already, for the same event.
+    Repeated,
+    /// Nobody of that name is enrolled.
+    NoSuchPerson,
+}
+
+/// One line of the ledger.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct CheckInRow {
+    /// Who.
+    pub name: String,
+    /// At which camera.
+    pub camera: CameraId,
+    /// When.
+    pub at: WallTime,
+    /// The event in which they were seen.
+    pub event: EventId,
+}
+
+impl Store {
+    /// Enrols a person, or adds pictures to one who is enrolled (the consent is then renewed). At least
+    /// one picture; each is stored unchanged. After a crash either all or none of them are there.
+    ///
+    /// # Errors
+    /// [`StoreError::Refused`] for a name, consent or picture that does not fit the limits of this file.
+    pub fn enrol(
+        &mut self,
+        name: &str,
+        pictures: &[(&[u8], ImageFormat)],
+        consent: &Consent,
+        now: WallTime,
+    ) -> Result<Person> {
+        let name = checked_name(name)?;
+        check_consent(consent)?;
+        check_pictures(pictures)?;
+        let known = self.person(name)?;
+        let have = known.as_ref().map_or(0, |person| person.pictures);
+        if have.saturating_add(pictures.len() as u64) > MAX_FACE_PICTURES as u64 {
+            return Err(StoreError::Refused(format!("at most {MAX_FACE_PICTURES} pictures of one person")));
+        }
+        let id = known.map_or_else(Uuid::new_v4, |person| person.id);
+        let faces = self.root().make_sub(FACES)?;
+        let folder = faces.make_sub(&id.to_string())?;
+        let files: Vec<String> =
+            pictures.iter().map(|(_, format)| format!("{}.{}", Uuid::new_v4(), format.extension())).collect();
+
+        // Pictures first under names of unfinished files, then the rows, then the final names: a crash in
+        // between is sorted out by `finish_enrolments`.
+        let written = self.write_parts(&faces, &folder, pictures, &files);
+        let committed = written.and_then(|()| self.write_rows(id, name, &files, consent, now));
+        if let Err(error) = committed {
+            files.iter().for_each(|file| folder.remove_quietly(&part(file)));
+            return Err(error);
+        }
+        for file in &files {
+            folder.rename_new(&part(file), &folder, file)?;
+        }
+        if self.durability().syncs() {
+            folder.sync()?;
+        }
+        self.next_generation()?;
+        self.person(name)?.ok_or_else(|| StoreError::Refused(format!("{name} was not written")))
+    }
+
+    fn write_parts(
+        &self,
+        faces: &Folder,
+        folder: &Folder,
+        pictures: &[(&[u8], ImageFormat)],
+        files: &[String],
+    ) -> Result<()> {
+        for ((bytes, _), file) in pictures.iter().zip(files) {
+            folder.write_new(&part(file), bytes, self.durability())?;
+        }
+        if self.durability().syncs() {
+            folder.sync()?;
+            faces.sync()?;
+            self.root().sync()?;
+        }
+        Ok(())
+    }
+
+    fn write_rows(
+        &mut self,
+        id: Uuid,
+        name: &str,
+        files: &[String],
+        consent: &Consent,
+        now: WallTime,
+    ) -> Result<()> {
+        let transaction = self.begin()?;
+        let number: i64 = transaction.query_row(
+            "INSERT INTO people (id, name, consent_by, consent_at, created) VALUES (?1, ?2, ?3, ?4, ?5)
+             ON CONFLICT (id) DO UPDATE SET consent_by = excluded.consent_by, consent_at = excluded.consent_at
+             RETURNING number",
+            params![id.to_string(), name, consent.by.trim(), consent.at.0, now.0],
+            |row| row.get(0),
+        )?;
+        for file in files {
+            transaction.execute(
+                "INSERT INTO face_pictures (person, file, created) VALUES (?1, ?2, ?3)",
+                params![number, file, now.0],
+            )?;
+        }
+        Ok(transaction.commit()?)
+    }
+
+    /// Gives pictures of enrolments that a crash interrupted their final names, or removes those whose
+    /// rows were never written. Touches nothing but unfinished files.
+    pub(crate) fn finish_enrolments(&self) -> Result<()> {
+        if !self.root().has(FACES) {
+            return Ok(());
+        }
+        let faces = self.root().sub(FACES)?;
+        for person in faces.entries()?.into_iter().filter(|entry| entry.is_folder) {
+            let folder = faces.sub(&person.name)?;
+            for entry in folder.entries()? {
+                let Some(file) = entry.name.strip_prefix(PART_PREFIX) else { continue };
+                let known: bool = self.connection.query_row(
+                    "SELECT EXISTS (SELECT 1 FROM face_pictures WHERE file = ?1)",
+                    [file],
+                    |row| row.get(0),
+                )?;
+                if known {
+                    folder.rename_new(&entry.name, &folder, file)?;
+                } else {
+                    folder.remove(&entry.name)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes a person, given by name or id, with their pictures and their lines in the ledger. Returns
+    /// whether there was such a person. Can be repeated when it failed half-way.
+    pub fn remove_person(&mut self, name_or_id: &str) -> Result<bool> {
+        let Some(person) = self.person(name_or_id)? else { return Ok(false) };
+        // Pictures first: rows that point to nothing can be removed again, pictures without rows
+        // would be forgotten.
+        if self.root().has(FACES) {
+            let faces = self.root().sub(FACES)?;
+            faces.remove_sub(&person.id.to_string())?;
+            if self.durability().syncs() {
+                faces.sync()?;
+            }
+        }
+        self.connection.execute("DELETE FROM people WHERE id = ?1", [person.id.to_string()])?;
+        self.next_generation()?;
+        Ok(true)
+    }
+
+    fn next_generation(&self) -> Result<()> {
+        self.connection
+            .execute("UPDATE counters SET value = value + 1 WHERE name = 'gallery_generation'", [])?;
+        Ok(())
+    }
+
+    /// Writes a line into the ledger: once per person and event.
+    pub fn check_in(
+        &mut self,
+        name: &str,
+        camera: &CameraId,
+        at: WallTime,
+        event: EventId,
+    ) -> Result<CheckIn> {
+        let person: Option<i64> = self
+            .connection
+            .prepare_cached("SELECT number FROM people WHERE name = ?1")?
+            .query_row([name.trim()], |row| row.get(0))
+            .optional()?;
+        let Some(person) = person else { return Ok(CheckIn::NoSuchPerson) };
+        let written = self
+            .connection
+            .prepare_cached(
+                "INSERT INTO attendance (person, camera, at, event) VALUES (?1, ?2, ?3, ?4)
+                 ON CONFLICT (person, event) DO NOTHING",
+            )?
+            .execute(params![person, camera.as_str(), at.0, event.to_string()])?;
+        Ok(if written == 1 { CheckIn::Recorded } else { CheckIn::Repeated })
+    }
+}
+
+impl StoreReader {
+    /// Everybody who is enrolled, by name.
+    pub fn people(&self) -> Result<Vec<Person>> {
+        let mut statement =
+            self.connection.prepare_cached(&format!("SELECT {PERSON_COLUMNS} FROM people ORDER BY name"))?;
+        statement.query_and_then([], person_row)?.collect()
+    }
+
+    /// Somebody who is enrolled, by name or id.
+    pub fn person(&self, name_or_id: &str) -> Result<Option<Person>> {
+        let mut statement = self.connection.prepare_cached(&format!(
+            "SELECT {PERSON_COLUMNS} FROM people WHERE name = ?1 OR id = ?1 ORDER BY name = ?1 DESC LIMIT 1"
+        ))?;
+        statement.query_and_then([name_or_id.trim()], person_row)?.next().transpose()
+    }
+
+    /// What recognition is taught with: each person's name and the absolute paths of their pictures.
+    pub fn gallery(&self) -> Result<Vec<(String, Vec<PathBuf>)>> {
+        let mut statement = self.connection.prepare_cached(
+            "SELECT people.name, people.id, face_pictures.file
+             FROM people JOIN face_pictures ON face_pictures.person = people.number
+             ORDER BY people.name, face_pictures.number",
+        )?;
+        let mut rows = statement.query([])?;
+        let mut gallery: Vec<(String, Vec<PathBuf>)> = Vec::new();
+        while let Some(row) = rows.next()? {
+            let (name, id, file): (String, String, String) = (row.get(0)?, row.get(1)?, row.get(2)?);
+            let path = self.folder.join(FACES).join(id).join(file);
+            match gallery.last_mut() {
+                Some((last, paths)) if *last == name => paths.push(path),
+                _ => gallery.push((name, vec![path])),
+            }
+        }
+        Ok(gallery)
+    }
+
+    /// Grows with every change of the gallery.
+    pub fn gallery_generation(&self) -> Result<u64> {
+        let mut statement =
+            self.connection.prepare_cached("SELECT value FROM counters WHERE name = 'gallery_generation'")?;
+        Ok(from_count(statement.query_row([], |row| row.get(0))?))
+    }
+
+    /// The ledger, newest first, before a moment; at most [`MAX_ROWS`] lines.
+    pub fn check_ins(&self, before: Option<WallTime>, limit: usize) -> Result<Vec<CheckInRow>> {
+        let mut statement = self.connection.prepare_cached(
+            "SELECT people.name, attendance.camera, attendance.at, attendance.event
+             FROM attendance JOIN people ON people.number = attendance.person
+             WHERE attendance.at < ?1 ORDER BY attendance.at DESC, attendance.number DESC LIMIT ?2",
+        )?;
+        let before = before.map_or(i64::MAX, |at| at.0);
+        let limit = count(limit.min(MAX_ROWS) as u64);
+        statement
+            .query_and_then(params![before, limit], |row| {
+                Ok(CheckInRow {
+                    name: row.get(0)?,
+                    camera: parsed(row, 1, |text| CameraId::from_shown(text).ok())?,
+                    at: WallTime(row.get(2)?),
+                    event: parsed(row, 3, |text| text.parse().ok())?,
+                })
+            })?
+            .collect()
+    }
+}
+
+const PERSON_COLUMNS: &str = "id, name, consent_by, consent_at, created,
+     (SELECT count(*) FROM face_pictures WHERE person = people.number)";
+
+fn person_row(row: &Row<'_>) -> Result<Person> {
+    Ok(Person {
+        id: parsed(row, 0, |text| Uuid::parse_str(text).ok())?,
+        name: row.get(1)?,
+        consent_by: row.get(2)?,
+        consent_at: WallTime(row.get(3)?),
+        created: WallTime(row.get(4)?),
+        pictures: from_count(row.get(5)?),
+    })
+}
+
+fn part(file: &str) -> String {
+    format!("{PART_PREFIX}{file}")
+}
+
+fn checked_name(name: &str) -> Result<&str> {
+    let name = name.trim();
+    let refuse = |why: &str| Err(StoreError::Refused(why.to_owned()));
+    if name.is_empty() || name.chars().count() > MAX_NAME_CHARS || name.chars().any(char::is_control) {
+        return refuse("a name is 1 to 100 characters, none of them a control character");
+    }
+    if name.eq_ignore_ascii_case("unknown") {
+        return refuse("\"unknown\" stands for people who are not enrolled");
+    }
+    if Uuid::parse_str(name).is_ok() {
+        return refuse("a name must not look like the id of a person");
+    }
+    Ok(name)
+}
+
+fn check_consent(consent: &Consent) -> Result<()> {
+    let by = consent.by.trim();
+    if by.is_empty() || by.chars().count() > MAX_NAME_CHARS || by.chars().any(char::is_control) {
+        return Err(StoreError::Refused("say in 1 to 100 characters who agreed to the enrolment".into()));
+    }
+    Ok(())
+}
+
+fn check_pictures(pictures: &[(&[u8], ImageFormat)]) -> Result<()> {
+    if pictures.is_empty() {
+        return Err(StoreError::Refused("an enrolment needs at least one picture".into()));
+    }
+    for (bytes, format) in pictures {
+        if *format == ImageFormat::Unknown || bytes.is_empty() || bytes.len() > MAX_FACE_BYTES {
+            return Err(StoreError::Refused(
+                "a face picture is a JPEG, PNG, WebP or BMP of at most 16 MiB".into(),
+            ));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::database::StoreOptions;
+    use crate::files::Durability;
+    use crate::testing::{event, store};
+
+    const JPEG: (&[u8], ImageFormat) = (b"jpeg", ImageFormat::Jpeg);
+    const PNG: (&[u8], ImageFormat) = (b"png", ImageFormat::Png);
+
+    fn consent() -> Consent {
+        Consent { by: "Ada herself".into(), at: WallTime(1) }
+    }
+
+    fn files_below(folder: &Path) -> usize {
+        let Ok(listing) = std::fs::read_dir(folder) else { return 0 };
+        listing
+            .map(|entry| {
+                let entry = entry.unwrap();
+                if entry.file_type().unwrap().is_dir() { files_below(&entry.path()) } else { 1 }
+            })
+            .sum()
+    }
+
+    #[test]
+    fn people_come_and_go() {
+        let (folder, mut store) = store();
+        let before = store.gallery_generation().unwrap();
+        let ada = store.enrol(" Ada/../é ", &[JPEG, PNG], &consent(), WallTime(2)).unwrap();
+        assert_eq!((ada.name.as_str(), ada.pictures, ada.consent_at), ("Ada/../é", 2, WallTime(1)));
+        store.enrol("Bob", &[JPEG], &consent(), WallTime(3)).unwrap();
+        let more = store.enrol("Ada/../é", &[PNG], &consent(), WallTime(4)).unwrap();
+        assert_eq!((more.id, more.pictures, more.created), (ada.id, 3, WallTime(2)));
+        assert_eq!(store.gallery_generation().unwrap(), before + 3);
+
+        let gallery = store.gallery().unwrap();
+        assert_eq!(
+            gallery.iter().map(|(n, p)| (n.as_str(), p.len())).collect::<Vec<_>>(),
+            [("Ada/../é", 3), ("Bob", 1)]
+        );
+        assert_eq!(std::fs::read(&gallery[0].1[1]).unwrap(), b"png");
+        assert!(
+            gallery[0].1[0].parent().unwrap().ends_with(format!("faces/{}", ada.id)),
+            "no name in a path"
+        );
+        assert_eq!(store.people().unwrap().len(), 2);
+        assert_eq!(files_below(&folder.path().join("faces")), 4);
+
+        let seen = event(1);
+        let check =
+            |store: &mut Store, name: &str| store.check_in(name, &seen.camera, WallTime(9), seen.id).unwrap();
+        assert_eq!(check(&mut store, "Ada/../é"), CheckIn::Recorded);
+        assert_eq!(check(&mut store, "Ada/../é"), CheckIn::Repeated);
+        assert_eq!(check(&mut store, "Bob"), CheckIn::Recorded);
+        assert_eq!(check(&mut store, "Eve"), CheckIn::NoSuchPerson);
+        assert_eq!(store.check_ins(None, 9).unwrap().len(), 2);
+        assert_eq!(store.check_ins(Some(WallTime(9)), 9).unwrap(), []);
+
+        assert!(store.remove_person("Ada/../é").unwrap());
+        assert!(!store.remove_person("Ada/../é").unwrap());
+        assert_eq!(files_below(&folder.path().join("faces")), 1);
+        assert_eq!(store.check_ins(None, 9).unwrap()[0].name, "Bob");
+        let bob = store.person("Bob").unwrap().unwrap();
+        assert!(store.remove_person(&bob.id.to_string()).unwrap());
+        assert_eq!(files_below(&folder.path().join("faces")), 0);
+        assert_eq!(store.gallery().unwrap(), []);
+        assert_eq!(store.gallery_generation().unwrap(), before + 5);
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused_and_leaves_nothing() {
+        let (folder, mut store) = store();
+        for name in ["", "  ", "a\nb", "Unknown", &"x".repeat(101), "018f0000-0000-7000-8000-000000000000"] {
+            assert!(store.enrol(name, &[JPEG], &consent(), WallTime(0)).is_err(), "{name:?}");
+        }
+        let nobody = Consent { by: " ".into(), ..consent() };
+        assert!(store.enrol("Ada", &[JPEG], &nobody, WallTime(0)).is_err());
+        for pictures in [&[][..], &[(&b""[..], ImageFormat::Jpeg)], &[(b"x", ImageFormat::Unknown)]] {
+            assert!(store.enrol("Ada", pictures, &consent(), WallTime(0)).is_err());
+        }
+        assert!(store.enrol("Ada", &[JPEG; MAX_FACE_PICTURES + 1], &consent(), WallTime(0)).is_err());
+        assert_eq!(files_below(&folder.path().join("faces")), 0);
+        assert_eq!(store.gallery_generation().unwrap(), 0);
+    }
+
+    #[test]
+    fn a_failed_commit_leaves_no_picture() {
+        let (folder, mut store) = store();
+        store
+            .raw()
+            .execute_batch(
+                "CREATE TEMP TRIGGER fail BEFORE INSERT ON face_pictures BEGIN SELECT RAISE(ABORT, 'injected'); END",
+            )
+            .unwrap();
+        assert!(store.enrol("Ada", &[JPEG, PNG], &consent(), WallTime(0)).is_err());
+        assert_eq!(files_below(&folder.path().join("faces")), 0);
+        assert_eq!(store.people().unwrap(), []);
+    }
+
+    #[test]
+    fn an_interrupted_enrolment_is_sorted_out_at_the_next_start() {
+        let (folder, mut store) = store();
+        let ada = store.enrol("Ada", &[JPEG], &consent(), WallTime(0)).unwrap();
+        let path = store.gallery().unwrap()[0].1[0].clone();
+        let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+        drop(store);
+        let own = folder.path().join("faces").join(ada.id.to_string());
+        std::fs::rename(&path, own.join(part(&name))).unwrap();
+        std::fs::write(own.join(part("never-committed.jpg")), b"x").unwrap();
+        std::fs::write(own.join("unknown-but-complete.jpg"), b"x").unwrap();
+
+        let store = Store::open(folder.path(), StoreOptions { durability: Durability::Power }).unwrap();
+        assert_eq!(std::fs::read(&store.gallery().unwrap()[0].1[0]).unwrap(), b"jpeg");
+        assert_eq!(files_below(&own), 2, "the uncommitted one is gone, a complete one is never deleted");
+    }
+
+    #[test]
+    fn a_link_in_place_of_a_folder_is_not_followed() {
+        let (folder, mut store) = store();
+        let outside = tempfile::tempdir().unwrap();
+        std::os::unix::fs::symlink(outside.path(), folder.path().join("faces")).unwrap();
+        let refused = store.enrol("Ada", &[JPEG], &consent(), WallTime(0)).unwrap_err();
+        assert!(matches!(refused, StoreError::NotAFolder { .. }), "{refused}");
+        assert_eq!(files_below(outside.path()), 0);
+    }
+}
