@@ -2,14 +2,17 @@
 //! every answer. Knows nothing of the routes.
 
 use std::net::IpAddr;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use actix_web::body::{BoxBody, MessageBody};
-use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::body::{BodySize, BoxBody, MessageBody};
+use actix_web::dev::{Payload, ServiceRequest, ServiceResponse};
 use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use actix_web::http::{Method, StatusCode};
 use actix_web::middleware::Next;
-use actix_web::{Error, HttpResponse, web};
+use actix_web::{Error, HttpMessage, HttpResponse, web};
+use bytes::Bytes;
 use meerkat_base::metric;
 use meerkat_base::text::shown;
 use serde_json::json;
@@ -112,6 +115,7 @@ pub(crate) async fn guard<B: MessageBody + 'static>(
     let mut response = match look_at(&request, &state.settings) {
         Ok(()) => next.call(request).await?.map_into_boxed_body(),
         Err(refusal) => {
+            let mut request = request;
             if let Some(limit) = refusal.limit() {
                 metrics::counter!(metric::LIMIT_HITS, "limit" => limit).increment(1);
             }
@@ -124,7 +128,10 @@ pub(crate) async fn guard<B: MessageBody + 'static>(
             if refusal == Refusal::WrongToken {
                 tokio::time::sleep(WRONG_TOKEN_DELAY).await;
             }
-            request.into_response(refuse(refusal))
+            let payload = request.take_payload();
+            request
+                .into_response(refuse(refusal))
+                .map_body(|_, body| Held { body, _payload: payload }.boxed())
         }
     };
     let headers = response.headers_mut();
@@ -137,13 +144,29 @@ pub(crate) async fn guard<B: MessageBody + 'static>(
     Ok(response)
 }
 
+/// The body of a refusal, which holds on to what the client still wants to send: only then does actix-http
+/// close the connection. It would wait without limit for the end of a chunked body that nobody holds.
+struct Held {
+    body: BoxBody,
+    _payload: Payload,
+}
+
+impl MessageBody for Held {
+    type Error = Box<dyn std::error::Error>;
+
+    fn size(&self) -> BodySize {
+        self.body.size()
+    }
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Self::Error>>> {
+        Pin::new(&mut self.get_mut().body).poll_next(cx)
+    }
+}
+
 fn refuse(refusal: Refusal) -> HttpResponse {
     let mut builder = HttpResponse::build(refusal.status());
     if refusal.status() == StatusCode::UNAUTHORIZED {
         builder.insert_header((header::WWW_AUTHENTICATE, r#"Basic realm="Meerkat", charset="UTF-8""#));
-    }
-    if refusal == Refusal::BodyTooLarge {
-        builder.force_close();
     }
     builder.json(json!({ "error": refusal.words() }))
 }
@@ -153,6 +176,7 @@ fn look_at(request: &ServiceRequest, settings: &CheckedSettings) -> Result<(), R
     if request.uri().path_and_query().map_or(0, |target| target.as_str().len()) > MAX_TARGET_BYTES {
         return Err(Refusal::TargetTooLong);
     }
+    check_body(headers)?;
     let authority = single(headers, header::HOST).ok_or(Refusal::BadHost)?;
     let own_address = request.conn_data::<ArrivedAt>().map(|arrived| arrived.0);
     check_host(authority, own_address, settings)?;
@@ -160,8 +184,7 @@ fn look_at(request: &ServiceRequest, settings: &CheckedSettings) -> Result<(), R
         check_host(target.as_str(), own_address, settings)?;
     }
     check_origin(request.method(), headers, authority, settings)?;
-    check_token(headers, settings)?;
-    check_body(headers)
+    check_token(headers, settings)
 }
 
 /// A page of somebody else whose name was made to point here must not read anything (DNS rebinding).
@@ -172,11 +195,7 @@ fn check_host(
 ) -> Result<(), Refusal> {
     let (host, _) = split_authority(authority).ok_or(Refusal::BadHost)?;
     let is_own_address = own_address.is_some_and(|own| own.to_canonical().to_string() == host);
-    if is_own_address || settings.allowed_hosts.contains(&host) {
-        Ok(())
-    } else {
-        Err(Refusal::ForeignHost)
-    }
+    if is_own_address || settings.allowed_hosts.contains(&host) { Ok(()) } else { Err(Refusal::ForeignHost) }
 }
 
 /// Browsers say on whose behalf they ask; programs do not. A foreign page gets nothing, and changes nothing.
@@ -195,8 +214,7 @@ fn check_origin(
         };
         let (host, port) = split_authority(rest).ok_or(Refusal::ForeignOrigin)?;
         let (own_host, own_port) = split_authority(authority).ok_or(Refusal::BadHost)?;
-        let is_same =
-            host == own_host && port.unwrap_or(default_port) == own_port.unwrap_or(default_port);
+        let is_same = host == own_host && port.unwrap_or(default_port) == own_port.unwrap_or(default_port);
         // A proxy in front may change the Host header; its name is then in http.hosts.
         if !is_same && !settings.own_hosts.contains(&host) {
             return Err(Refusal::ForeignOrigin);
@@ -318,6 +336,9 @@ mod tests {
         assert!(check(Method::POST, &[("sec-fetch-site", "same-origin")]));
         assert!(!check(Method::POST, &[("sec-fetch-site", "cross-site")]));
         assert!(!check(Method::POST, &[("sec-fetch-site", "same-site")]));
-        assert!(check(Method::GET, &[("sec-fetch-site", "cross-site")]), "a link from elsewhere may be followed");
+        assert!(
+            check(Method::GET, &[("sec-fetch-site", "cross-site")]),
+            "a link from elsewhere may be followed"
+        );
     }
 }

@@ -201,9 +201,11 @@ async fn send_file(
             .insert_header((header::CONTENT_RANGE, format!("bytes */{total}")))
             .json(json!({ "error": "the file ends before this range" })),
         Wanted::Whole => stretch(StatusCode::OK, file, 0, total, content_type, name).finish(),
-        Wanted::Part { first, len } => stretch(StatusCode::PARTIAL_CONTENT, file, first, len, content_type, name)
-            .range(first, len, total)
-            .finish(),
+        Wanted::Part { first, len } => {
+            stretch(StatusCode::PARTIAL_CONTENT, file, first, len, content_type, name)
+                .range(first, len, total)
+                .finish()
+        }
     }
 }
 

@@ -4,19 +4,19 @@
 //! [`EventSource`]. It never touches the frame path, and it answers when that path is stuck.
 #![forbid(unsafe_code)]
 
+mod settings;
 mod status;
 mod view;
-mod settings;
 
-mod server;
 mod door;
+mod server;
 mod token;
 
-mod lane;
-mod routes;
 mod events;
-mod pictures;
+mod lane;
 mod page;
+mod pictures;
+mod routes;
 
 mod confine;
 mod file_body;

@@ -15,15 +15,13 @@ const FILES: [(&str, &str, &str); 4] = [
 
 pub(crate) fn configure(config: &mut web::ServiceConfig) {
     for (address, content_type, content) in FILES {
-        config.route(
-            address,
-            reading().to(move || async move {
-                HttpResponse::Ok()
-                    .content_type(content_type)
-                    // Asked for anew each time: after an update, old script must not meet new API.
-                    .insert_header((header::CACHE_CONTROL, "no-cache"))
-                    .body(content)
-            }),
-        );
+        let send = move || async move {
+            HttpResponse::Ok()
+                .content_type(content_type)
+                // Asked for anew each time: after an update, old script must not meet new API.
+                .insert_header((header::CACHE_CONTROL, "no-cache"))
+                .body(content)
+        };
+        config.service(reading(address, send));
     }
 }

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use actix_web::guard::{Any, Get, Head};
 use actix_web::http::StatusCode;
-use actix_web::{HttpResponse, Route, web};
+use actix_web::{FromRequest, Handler, HttpResponse, Resource, Responder, Route, web};
 use meerkat_base::MonoTime;
 use serde::Serialize;
 use serde_json::json;
@@ -20,23 +20,37 @@ const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 pub(crate) fn configure(config: &mut web::ServiceConfig) {
     config
-        .route("/healthz", reading().to(healthz))
-        .route("/readyz", reading().to(readyz))
-        .route("/metrics", reading().to(metrics))
-        .route("/api/v1/status", reading().to(status))
-        .route("/api/v1/events", reading().to(events::list))
-        .route("/api/v1/events/{id}", reading().to(events::one))
-        .route("/api/v1/events/{id}/clip", reading().to(events::clip))
-        .route("/api/v1/events/{id}/snapshot", reading().to(events::snapshot))
-        .route("/api/v1/cameras/{id}/picture", reading().to(pictures::latest))
-        .route("/api/v1/cameras/{id}/reference", web::post().to(pictures::new_reference))
-        .default_service(web::to(|| async { problem(StatusCode::NOT_FOUND, "there is nothing at this address") }));
+        .service(reading("/healthz", healthz))
+        .service(reading("/readyz", readyz))
+        .service(reading("/metrics", metrics))
+        .service(reading("/api/v1/status", status))
+        .service(reading("/api/v1/events", events::list))
+        .service(reading("/api/v1/events/{id}", events::one))
+        .service(reading("/api/v1/events/{id}/clip", events::clip))
+        .service(reading("/api/v1/events/{id}/snapshot", events::snapshot))
+        .service(reading("/api/v1/cameras/{id}/picture", pictures::latest))
+        .service(only("/api/v1/cameras/{id}/reference", web::post().to(pictures::new_reference)))
+        .default_service(web::to(|| async {
+            problem(StatusCode::NOT_FOUND, "there is nothing at this address")
+        }));
     page::configure(config);
 }
 
-/// A route for GET and HEAD.
-pub(crate) fn reading() -> Route {
-    web::route().guard(Any(Get()).or(Head()))
+/// An address that can be read, by GET and HEAD.
+pub(crate) fn reading<H, Args>(address: &str, handler: H) -> Resource
+where
+    H: Handler<Args>,
+    Args: FromRequest + 'static,
+    H::Output: Responder + 'static,
+{
+    only(address, web::route().guard(Any(Get()).or(Head())).to(handler))
+}
+
+/// An address with one route; other methods are told so.
+fn only(address: &str, route: Route) -> Resource {
+    let wrong_method =
+        || async { problem(StatusCode::METHOD_NOT_ALLOWED, "this address takes other methods") };
+    web::resource(address).route(route).default_service(web::to(wrong_method))
 }
 
 /// An error in plain words.

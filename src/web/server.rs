@@ -2,12 +2,13 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use actix_web::dev::ServerHandle;
+use actix_web::http::KeepAlive;
 use actix_web::middleware::from_fn;
 use actix_web::rt::System;
 use actix_web::rt::net::TcpStream;
@@ -26,8 +27,6 @@ const WORKERS: usize = 2;
 const CONNECTIONS_PER_WORKER: usize = 64;
 /// Threads for blocking work per worker, enough for every connection and every lane.
 const BLOCKING_THREADS_PER_WORKER: usize = 96;
-/// How long an idle connection is kept.
-const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// Time for a client to send the head of a request.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 /// Time for a client to take the end of a connection.
@@ -129,7 +128,7 @@ impl WebServer {
             .unwrap_or_else(|_| Err(io::Error::other("it ended at once")))
             .map_err(WebError::Thread)?;
         tracing::info!(%addr, "the HTTP side listens");
-        Ok(WebHandle { addr, server, ended, thread })
+        Ok(WebHandle { addr, server, ended: Mutex::new(ended), thread })
     }
 }
 
@@ -140,7 +139,9 @@ fn build(listener: TcpListener, state: web::Data<AppState>) -> io::Result<actix_
     .workers(WORKERS)
     .max_connections(CONNECTIONS_PER_WORKER)
     .worker_max_blocking_threads(BLOCKING_THREADS_PER_WORKER)
-    .keep_alive(KEEP_ALIVE)
+    // actix-http limits the time for the head of a connection's first request only: with kept connections, a
+    // client could hold one for ever by never finishing its second request.
+    .keep_alive(KeepAlive::Disabled)
     .client_request_timeout(REQUEST_TIMEOUT)
     .client_disconnect_timeout(DISCONNECT_TIMEOUT)
     .shutdown_timeout(GRACE_SECS)
@@ -169,7 +170,8 @@ fn limit_unread(stream: &TcpStream) {
 pub struct WebHandle {
     addr: SocketAddr,
     server: ServerHandle,
-    ended: Receiver<()>,
+    // In a mutex only so that a handle can be shared; the channel closes when the thread ends.
+    ended: Mutex<Receiver<()>>,
     thread: JoinHandle<()>,
 }
 
@@ -189,7 +191,9 @@ impl WebHandle {
     pub fn stop(self, deadline: Duration) -> bool {
         // The order is given by the call; the future would only wait.
         drop(self.server.stop(true));
-        let in_time = self.ended.recv_timeout(deadline) == Err(RecvTimeoutError::Disconnected);
+        let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        let in_time = ended.recv_timeout(deadline) == Err(RecvTimeoutError::Disconnected);
+        drop(ended);
         if !in_time {
             tracing::warn!(?deadline, "the HTTP side is late to stop");
         }

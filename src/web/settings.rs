@@ -148,12 +148,16 @@ mod tests {
 
     #[test]
     fn hosts_are_names_without_port() {
-        let checked = settings("[::1]:0", None, &["Cam.Example.org", "10.0.0.1", "[fe80::1]"]).check().unwrap();
+        let checked =
+            settings("[::1]:0", None, &["Cam.Example.org", "10.0.0.1", "[fe80::1]"]).check().unwrap();
         for host in ["cam.example.org", "10.0.0.1", "fe80::1", "localhost", "::1"] {
             assert!(checked.allowed_hosts.contains(host), "{host}");
         }
         for bad in ["", "a:80", "http://a", "a/b", "[a]", "*", "[::1"] {
-            assert!(matches!(settings("[::1]:0", None, &[bad]).check(), Err(WebError::BadHost { .. })), "{bad}");
+            assert!(
+                matches!(settings("[::1]:0", None, &[bad]).check(), Err(WebError::BadHost { .. })),
+                "{bad}"
+            );
         }
     }
 }

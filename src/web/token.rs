@@ -36,12 +36,24 @@ mod tests {
     #[test]
     fn only_the_token_opens() {
         let token = Secret::new("open:sesame");
-        for good in ["Bearer open:sesame", "bearer  open:sesame", "Basic dTpvcGVuOnNlc2FtZQ==", "Basic Om9wZW46c2VzYW1l"]
-        {
+        for good in [
+            "Bearer open:sesame",
+            "bearer  open:sesame",
+            "Basic dTpvcGVuOnNlc2FtZQ==",
+            "Basic Om9wZW46c2VzYW1l",
+        ] {
             assert!(proves(&token, good.as_bytes()), "{good}");
         }
-        for bad in ["", "Bearer", "Bearer ", "Bearer open:sesam", "Basic", "Basic !!!!", "Basic dTpv", "Digest open:sesame"]
-        {
+        for bad in [
+            "",
+            "Bearer",
+            "Bearer ",
+            "Bearer open:sesam",
+            "Basic",
+            "Basic !!!!",
+            "Basic dTpv",
+            "Digest open:sesame",
+        ] {
             assert!(!proves(&token, bad.as_bytes()), "{bad}");
         }
         assert!(!proves(&token, &[b' '; 5000]));

@@ -1,0 +1,278 @@
+//! A node that is not there, and a client that sends exactly the bytes it is told to.
+#![allow(dead_code, reason = "every test file uses another part of it")]
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use meerkat_base::{CameraId, EventId, EventKind, ImageFormat, Mode, Secret, WallTime};
+use meerkat_web::*;
+
+/// 2026-11-20T21:31:14.123Z
+pub const NOW: WallTime = WallTime(1_795_210_274_123_000);
+
+/// A door that is open until a test closes it.
+#[derive(Default)]
+pub struct Gate {
+    closed: Mutex<bool>,
+    changed: Condvar,
+}
+
+impl Gate {
+    pub fn close(&self) {
+        *self.closed.lock().unwrap() = true;
+    }
+
+    pub fn open(&self) {
+        *self.closed.lock().unwrap() = false;
+        self.changed.notify_all();
+    }
+
+    fn pass(&self) {
+        let closed = self.closed.lock().unwrap();
+        drop(self.changed.wait_while(closed, |closed| *closed).unwrap());
+    }
+}
+
+/// The fake node.
+#[derive(Default)]
+pub struct FakeView {
+    pub status_gate: Gate,
+    pub picture_gate: Gate,
+    pub status_panics: AtomicBool,
+    pub not_ready: AtomicBool,
+    pub status_calls: AtomicUsize,
+    pub references: Mutex<Vec<CameraId>>,
+}
+
+pub fn camera(text: &str) -> CameraId {
+    CameraId::from_shown(text).unwrap()
+}
+
+impl NodeView for FakeView {
+    fn status(&self) -> Status {
+        self.status_calls.fetch_add(1, Ordering::SeqCst);
+        self.status_gate.pass();
+        assert!(!self.status_panics.load(Ordering::SeqCst), "as the test wants it");
+        Status {
+            node: NodeStatus {
+                version: "0.1.0".to_owned(),
+                commit: String::new(),
+                started: NOW,
+                uptime_seconds: 5.0,
+                degraded: false,
+                notices: Vec::new(),
+            },
+            listeners: vec![ListenerStatus {
+                dialect: "frame".to_owned(),
+                address: "127.0.0.1:9000".to_owned(),
+            }],
+            cameras: vec![CameraStatus {
+                id: camera("door"),
+                connected: true,
+                up: true,
+                mode: Some(Mode::Guard),
+                dialect: Some("frame".to_owned()),
+                last_frame: Some(NOW),
+                frames: 7,
+                frames_per_second: None,
+                refused: 0,
+                ring_bytes: 0,
+                slots: Vec::new(),
+                recording: false,
+            }],
+            actors: vec![ActorStatus {
+                kind: "motion".to_owned(),
+                camera: Some(camera("door")),
+                generation: 2,
+                state: ActorState::BackingOff,
+                restarts: 1,
+                last_error: Some("panic".to_owned()),
+                last_restart: Some(NOW),
+            }],
+            queues: QueueStatus::default(),
+            detectors: Vec::new(),
+            abandoned_threads: 0,
+        }
+    }
+
+    fn latest_picture(&self, camera: &CameraId) -> Option<(Bytes, ImageFormat, WallTime)> {
+        self.picture_gate.pass();
+        let format = match camera.as_str() {
+            "door" | "10.0.0.7~2" | "fe80::1" => ImageFormat::Jpeg,
+            "bitmap" => ImageFormat::Bmp,
+            "odd" => ImageFormat::Unknown,
+            _ => return None,
+        };
+        Some((Bytes::from(format!("picture of {camera}")), format, NOW))
+    }
+
+    fn render_metrics(&self) -> String {
+        "# TYPE meerkat_sessions gauge\nmeerkat_sessions{dialect=\"frame\"} 1\n".to_owned()
+    }
+
+    fn ready(&self) -> Readiness {
+        if self.not_ready.load(Ordering::SeqCst) {
+            Readiness { ok: false, reasons: vec!["the disk cannot be written".to_owned()] }
+        } else {
+            Readiness { ok: true, reasons: Vec::new() }
+        }
+    }
+
+    fn request_new_reference(&self, camera: &CameraId) -> bool {
+        self.references.lock().unwrap().push(camera.clone());
+        camera.as_str() != "idle"
+    }
+}
+
+/// The fake events, in memory.
+#[derive(Default)]
+pub struct FakeEvents {
+    pub events: Mutex<Vec<EventSummary>>,
+    pub asked: Mutex<Vec<EventQuery>>,
+    pub broken: AtomicBool,
+}
+
+impl EventSource for FakeEvents {
+    fn recent(&self, query: &EventQuery) -> Result<Vec<EventSummary>, EventSourceError> {
+        self.asked.lock().unwrap().push(query.clone());
+        if self.broken.load(Ordering::SeqCst) {
+            return Err(EventSourceError("secret detail".to_owned()));
+        }
+        let mut events = self.events.lock().unwrap().clone();
+        events.sort_by_key(|event| std::cmp::Reverse(event.id));
+        events.retain(|event| {
+            query.camera.as_ref().is_none_or(|camera| event.camera == *camera)
+                && query.kind.is_none_or(|kind| event.kind == kind)
+                && query.before.is_none_or(|before| event.id < before)
+        });
+        events.truncate(query.limit);
+        Ok(events)
+    }
+
+    fn event(&self, id: EventId) -> Result<Option<EventSummary>, EventSourceError> {
+        Ok(self.events.lock().unwrap().iter().find(|event| event.id == id).cloned())
+    }
+}
+
+/// An event `n` seconds after [`NOW`].
+pub fn event(n: u8, name: &str, kind: EventKind, clip: Option<&str>, snapshot: Option<&str>) -> EventSummary {
+    let started = NOW.offset_micros(i64::from(n) * 1_000_000);
+    EventSummary {
+        id: EventId::new(started, [n; 10]),
+        camera: camera(name),
+        kind,
+        started,
+        ended: Some(started.offset_micros(5_000_000)),
+        score: 0.5,
+        identities: Vec::new(),
+        clip: clip.map(Into::into),
+        snapshot: snapshot.map(Into::into),
+    }
+}
+
+/// A running server with its fakes; stops when dropped.
+pub struct Node {
+    pub view: Arc<FakeView>,
+    pub events: Arc<FakeEvents>,
+    pub addr: SocketAddr,
+    handle: Option<WebHandle>,
+}
+
+impl Node {
+    pub fn start(settings: WebSettings) -> Self {
+        let view = Arc::new(FakeView::default());
+        let events = Arc::new(FakeEvents::default());
+        let handle = WebServer::start(settings, view.clone(), events.clone()).unwrap();
+        let addr = SocketAddr::from(([127, 0, 0, 1], handle.addr().port()));
+        Self { view, events, addr, handle: Some(handle) }
+    }
+
+    pub fn plain(data_dir: &Path) -> Self {
+        Self::start(settings("127.0.0.1:0", None, data_dir))
+    }
+
+    pub fn stop(mut self) -> bool {
+        self.handle.take().unwrap().stop(Duration::from_secs(10))
+    }
+
+    pub fn get(&self, target: &str) -> Reply {
+        self.ask("GET", target, &[])
+    }
+
+    /// Sends a request with the right Host header and, in between, further header lines.
+    pub fn ask(&self, method: &str, target: &str, headers: &[&str]) -> Reply {
+        let mut request =
+            format!("{method} {target} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n", self.addr);
+        for line in headers {
+            request.push_str(line);
+            request.push_str("\r\n");
+        }
+        request.push_str("\r\n");
+        self.send(request.as_bytes())
+    }
+
+    /// Sends bytes as they are and reads until the server closes.
+    pub fn send(&self, request: &[u8]) -> Reply {
+        let mut stream = TcpStream::connect(self.addr).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        stream.write_all(request).unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).unwrap();
+        Reply::parse(&answer)
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.view.status_gate.open();
+        self.view.picture_gate.open();
+    }
+}
+
+pub fn settings(listen: &str, token: Option<&str>, data_dir: &Path) -> WebSettings {
+    WebSettings {
+        listen: listen.parse().unwrap(),
+        hosts: vec!["cams.example.org".to_owned()],
+        token: token.map(Secret::new),
+        data_dir: data_dir.to_owned(),
+    }
+}
+
+/// One answer.
+#[derive(Debug)]
+pub struct Reply {
+    pub status: u16,
+    pub headers: Vec<(String, String)>,
+    pub body: Vec<u8>,
+}
+
+impl Reply {
+    fn parse(bytes: &[u8]) -> Self {
+        let end = bytes.windows(4).position(|w| w == b"\r\n\r\n").expect("a whole head");
+        let head = std::str::from_utf8(&bytes[..end]).unwrap();
+        let mut lines = head.split("\r\n");
+        let status = lines.next().unwrap().split(' ').nth(1).unwrap().parse().unwrap();
+        let headers = lines
+            .map(|line| line.split_once(':').unwrap())
+            .map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned()))
+            .collect();
+        Self { status, headers, body: bytes[end + 4..].to_vec() }
+    }
+
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.iter().find(|(own, _)| own == name).map_or("", |(_, value)| value)
+    }
+
+    pub fn text(&self) -> &str {
+        std::str::from_utf8(&self.body).unwrap()
+    }
+
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::from_slice(&self.body).unwrap()
+    }
+}
