@@ -1,1 +1,30 @@
-//! Containers and codecs with FFmpeg: clips, and reading files and addresses.
+//! Containers and codecs with FFmpeg: clips, single pictures, and reading files and addresses.
+//! Not here: what is recorded and when (actors), the sockets of pushing cameras (actors), pixels for detectors
+//! on the frame path (vision).
+
+pub mod error;
+pub mod redact;
+
+pub mod clip;
+pub mod picture;
+pub mod probe;
+
+pub mod reader;
+
+mod canvas;
+mod encoder;
+mod input;
+mod library;
+mod orientation;
+mod scale;
+mod source;
+
+#[cfg(test)]
+mod testing;
+
+pub use clip::{ClipInfo, ClipSettings, ClipSize, ClipWriter, Preset, Pushed};
+pub use error::{MediaError, PictureFault};
+pub use picture::{JpegEncoder, PictureDecoder, decode_picture, encode_jpeg};
+pub use probe::{ClipProbe, probe};
+pub use reader::{ReadOptions, Reader};
+pub use redact::redact_url;
