@@ -6,6 +6,7 @@ mod mat;
 pub mod probe;
 
 pub mod decode;
+pub mod guard;
 mod light;
 pub mod motion;
 
@@ -17,6 +18,7 @@ use std::sync::Once;
 pub use decode::{
     GrayPlane, decode_gray, decode_gray_into, decode_image, encode_jpeg, resize, thumbnail_jpeg,
 };
+pub use guard::{Guard, GuardAlarm, GuardReport, GuardSettings, GuardState};
 pub use motion::{MotionDetector, MotionReport, MotionSettings};
 
 /// Why pixels could not be had or looked at.
