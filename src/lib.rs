@@ -3,3 +3,5 @@
 #![forbid(unsafe_code)]
 
 pub use meerkat_settings as settings;
+
+pub mod cli;

@@ -12,11 +12,11 @@ pub struct MotionSettings {
     pub enabled: bool,
     /// Difference from the background, in grey levels 1..=255, that counts as changed.
     pub threshold: u8,
-    /// Share of the picture that must have changed, 0..=1.
+    /// Changed regions smaller than this share of the picture do not count, 0..=1.
     pub min_area_share: f32,
     /// By how much the picture is reduced before it is looked at.
     pub reduction: Reduction,
-    /// Time in which the background adapts to a lasting change.
+    /// Something new that rests this long becomes background.
     pub learning: Duration,
 }
 

@@ -1,0 +1,113 @@
+//! The command line: what can be asked for, and how the program ends. The work is done in the modules below and in
+//! the rooms.
+
+mod check_config;
+mod logging;
+mod settings_args;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::settings::SettingsErrors;
+
+/// Meerkat, a monitoring node: cameras hand it frames, and what they show becomes events, clips, alerts, check-ins
+/// and metrics.
+#[derive(Debug, Parser)]
+#[command(name = "meerkat", version, max_term_width = 110, after_help = EXAMPLES)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  meerkat demo                                        see it work, without any camera
+  meerkat run --config node.toml                      the node
+  meerkat check-config --config node.toml             what is wrong with a configuration
+  meerkat push --to 127.0.0.1:9000 --mode 4 walk.mp4  play a video to a node, as a camera would
+  meerkat detect person street.jpg --json             try a detector
+  meerkat faces enrol 'Li Lei' a.jpg b.jpg            teach it a face
+
+Exit codes: 0 done, 1 failed, 2 wrong arguments or wrong configuration.
+Environment: MEERKAT__SECTION__KEY sets a configuration key; MEERKAT_LOG is a log filter such as meerkat=debug.";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    CheckConfig(check_config::CheckConfigArgs),
+}
+
+/// Why a command ended early.
+#[derive(Debug)]
+pub enum CliError {
+    /// The configuration is wrong; exit code 2.
+    Settings(SettingsErrors),
+    /// Arguments that fit each other badly; exit code 2.
+    Usage(String),
+    /// Something failed; exit code 1.
+    Failed(anyhow::Error),
+    /// It was all said already; exit code 1.
+    Reported,
+}
+
+impl From<SettingsErrors> for CliError {
+    fn from(errors: SettingsErrors) -> Self {
+        Self::Settings(errors)
+    }
+}
+
+impl From<anyhow::Error> for CliError {
+    fn from(error: anyhow::Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+/// Reads the arguments of the program, does what they say, and reports what went wrong.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match cli.command.run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => error.report(),
+    }
+}
+
+impl Command {
+    fn run(self) -> Result<(), CliError> {
+        match self {
+            Command::CheckConfig(args) => check_config::run(&args),
+        }
+    }
+}
+
+impl CliError {
+    /// Says once, with the whole chain of causes, what went wrong.
+    fn report(self) -> ExitCode {
+        match self {
+            CliError::Settings(errors) => {
+                eprintln!("meerkat: {errors}");
+                ExitCode::from(2)
+            }
+            CliError::Usage(reason) => {
+                eprintln!("meerkat: {reason}");
+                ExitCode::from(2)
+            }
+            CliError::Failed(error) => {
+                eprintln!("meerkat: {error:#}");
+                ExitCode::FAILURE
+            }
+            CliError::Reported => ExitCode::FAILURE,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_arguments_are_consistent() {
+        Cli::command().debug_assert();
+    }
+}
