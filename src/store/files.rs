@@ -198,6 +198,17 @@ impl Folder {
         renamed.map_err(|e| to_folder.error(to, e))
     }
 
+    /// The same for a folder. Where RENAME_NOREPLACE is unknown an empty folder of the new name would be
+    /// replaced; one that holds anything never.
+    pub fn rename_folder_new(&self, from: &str, to_folder: &Folder, to: &str) -> Result<()> {
+        let renamed = rustix::fs::renameat_with(&self.fd, from, &to_folder.fd, to, RenameFlags::NOREPLACE);
+        let renamed = match renamed {
+            Err(Errno::INVAL | Errno::NOSYS) => rustix::fs::renameat(&self.fd, from, &to_folder.fd, to),
+            other => other,
+        };
+        renamed.map_err(|e| to_folder.error(to, e))
+    }
+
     /// Whether the name is taken, by whatever.
     pub fn has(&self, name: &str) -> bool {
         rustix::fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW).is_ok()
@@ -280,7 +291,11 @@ fn make_root(path: &Path) -> io::Result<()> {
         make_root(parent)?;
     }
     match std::fs::DirBuilder::new().mode(0o700).create(path) {
-        Ok(()) => std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700)),
+        Ok(()) => {
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700))?;
+            let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+            File::open(parent)?.sync_all()
+        }
         Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         Err(e) => Err(e),
     }

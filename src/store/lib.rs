@@ -15,8 +15,18 @@ pub mod events;
 pub mod faces;
 pub mod outbox;
 
+pub mod capture;
+pub mod picture;
+pub mod publish;
+
+pub mod spool;
+
+pub mod disk;
+
 #[cfg(test)]
 mod testing;
+
+pub use capture::{CaptureKind, clean_temporaries};
 
 pub use clips::{ClipRow, ClipState, SnapshotRow};
 pub use database::{Store, StoreOptions, StoreReader};
@@ -25,3 +35,8 @@ pub use events::{EventCursor, EventQuery, EventRow};
 pub use faces::{CheckIn, CheckInRow, Consent, Person};
 pub use files::{BootId, Durability};
 pub use outbox::{NewAlert, OutboxCounts, OutboxRow, OutboxState};
+pub use picture::PictureStore;
+pub use publish::{CaptureFiles, PendingFile, PublishedFile};
+pub use spool::{
+    FoundSpool, SpoolDone, SpoolEnd, SpoolFrame, SpoolItem, SpoolKind, SpoolMeta, SpoolReader, SpoolWriter,
+};
