@@ -64,15 +64,17 @@ let clockOffsetMs = 0; // the node's wall clock minus this device's
 const nodeNow = () => Date.now() + clockOffsetMs;
 
 function plural(n, word) {
-  return n === 1 ? `1 ${word}` : `${n} ${word}s`;
+  return n === 1 ? `1 ${word}` : `${n.toLocaleString("en")} ${word}s`;
 }
 
 function span(seconds) {
   const s = Math.max(0, Math.round(seconds));
   if (s < 60) return `${s} s`;
   if (s < 3600) return `${Math.floor(s / 60)} min`;
-  if (s < 86400) return `${Math.floor(s / 3600)} h ${Math.floor(s / 60) % 60} min`;
-  return `${Math.floor(s / 86400)} d ${Math.floor(s / 3600) % 24} h`;
+  const both = (large, largeUnit, small, smallUnit) =>
+    (small ? `${large} ${largeUnit} ${small} ${smallUnit}` : `${large} ${largeUnit}`);
+  if (s < 86400) return both(Math.floor(s / 3600), "h", Math.floor(s / 60) % 60, "min");
+  return both(Math.floor(s / 86400), "d", Math.floor(s / 3600) % 24, "h");
 }
 
 const ago = (time) => {
@@ -188,8 +190,8 @@ function updateCard(card, camera) {
   setText(card.doing, doing.join(" · "));
   const replaced = (camera.slots || []).reduce((sum, slot) => sum + slot.replaced, 0);
   const counts = [plural(camera.frames, "frame")];
-  if (camera.refused) counts.push(`${camera.refused} refused`);
-  if (replaced) counts.push(`${replaced} not looked at`);
+  if (camera.refused) counts.push(`${camera.refused.toLocaleString("en")} refused`);
+  if (replaced) counts.push(`${replaced.toLocaleString("en")} not looked at`);
   setText(card.counts, counts.join(" · "));
   card.reference.hidden = !(camera.connected && camera.mode === "guard");
   refreshPicture(card, camera.last_frame);
@@ -251,7 +253,6 @@ function toggleClip(row) {
   }
   const video = make("video");
   video.controls = true;
-  video.autoplay = true;
   video.playsInline = true;
   video.src = row.clipAddress;
   video.addEventListener("error", () => {
@@ -261,6 +262,7 @@ function toggleClip(row) {
   });
   row.root.append(video);
   row.video = video;
+  video.play().catch(() => {}); // where a browser wants another touch, the controls are there
   setText(row.clip, "Close clip");
 }
 
@@ -364,7 +366,7 @@ function offerCameras(ids) {
 
 let allActors = false;
 
-const actorName = (actor) => (actor.camera ? `${actor.kind} of ${actor.camera}` : actor.kind);
+const actorName = (actor) => `${actor.kind} actor${actor.camera ? ` of ${actor.camera}` : ""}`;
 
 function showActors(status) {
   const troubled = status.actors.filter((actor) => actor.state !== "running");
@@ -402,13 +404,13 @@ function showActors(status) {
 
 function showInside(status) {
   const queues = status.queues;
-  const facts = status.detectors.map((d) => [`Detector for ${d.role}`, `${d.name} (${d.backend}, on ${d.device})`]);
+  const facts = status.detectors.map((d) => [`Detector: ${d.role}`, `${d.name} (${d.backend}, on ${d.device})`]);
   facts.push(["Being received", bytes(queues.in_flight_bytes)]);
   facts.push(["Kept for pre-roll", bytes(queues.ring_bytes)]);
   facts.push(["Alerts not delivered yet", String(queues.outbox_waiting)]);
   const waiting = queues.mailboxes.filter((mailbox) => mailbox.waiting > 0);
   facts.push(["Messages waiting", waiting.length ? waiting.map((m) => `${m.actor} ${m.waiting}`).join(", ") : "none"]);
-  for (const listener of status.listeners) facts.push([`Cameras connect to (${listener.dialect})`, listener.address]);
+  for (const listener of status.listeners) facts.push([`Cameras connect to: ${listener.dialect}`, listener.address]);
   const list = byId("inside");
   while (list.children.length > facts.length * 2) list.lastElementChild.remove();
   facts.forEach(([name, value], i) => {
