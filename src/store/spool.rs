@@ -25,6 +25,9 @@ mod record;
 mod recover;
 mod write;
 
+#[cfg(test)]
+mod tests;
+
 use meerkat_base::{CameraId, EventId, Mode, WallTime};
 use serde::{Deserialize, Serialize};
 

@@ -1,0 +1,274 @@
+//! What is answered outlives the process: this test binary starts itself again as a child that writes and
+//! acknowledges, kills it, and looks at what is left. Nothing here depends on when the kill arrives.
+
+use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use bytes::Bytes;
+use meerkat_base::{
+    CameraId, Event, EventId, EventKind, EventPhase, Frame, ImageFormat, Mode, MonoTime, WallTime,
+};
+use meerkat_store::spool::{MAX_FRAME_BYTES, recover};
+use meerkat_store::{
+    BootId, Durability, NewAlert, PictureStore, SpoolItem, SpoolKind, SpoolMeta, SpoolReader, SpoolWriter,
+    Store, StoreError, StoreOptions, clean_temporaries,
+};
+
+const TASK: &str = "MEERKAT_STORE_TEST_TASK";
+const FOLDER: &str = "MEERKAT_STORE_TEST_FOLDER";
+
+fn frame(seq: u64) -> Frame {
+    let len = 1_000 + usize::try_from(seq * 7_919 % 60_000).unwrap();
+    let pattern = u8::try_from(seq % 251).unwrap();
+    Frame {
+        camera: CameraId::parse("door").unwrap(),
+        seq,
+        wall: WallTime(1_795_210_274_000_000 + i64::try_from(seq).unwrap() * 50_000),
+        mono: MonoTime(seq * 50_000_000),
+        format: ImageFormat::Jpeg,
+        width: 640,
+        height: 480,
+        bytes: Bytes::from(vec![pattern; len]),
+    }
+}
+
+fn event(n: u64) -> Event {
+    let mut entropy = [0; 10];
+    entropy[2..].copy_from_slice(&n.to_be_bytes());
+    let started = frame(n).wall;
+    Event {
+        id: EventId::new(started, entropy),
+        camera: CameraId::parse("door").unwrap(),
+        kind: EventKind::Person,
+        phase: EventPhase::Started,
+        started,
+        started_seq: n,
+        ended: None,
+        score: 0.5,
+        identities: Vec::new(),
+        sightings: Vec::new(),
+    }
+}
+
+fn alert() -> NewAlert {
+    NewAlert {
+        channel: "wecom".into(),
+        payload: serde_json::json!({"text": "x"}),
+        snapshot: None,
+        created: WallTime(0),
+    }
+}
+
+fn meta() -> SpoolMeta {
+    SpoolMeta {
+        camera: CameraId::parse("door").unwrap(),
+        kind: SpoolKind::Video,
+        started: WallTime(1_795_210_274_000_000),
+        mode: Mode::Video,
+        settings: serde_json::Value::Null,
+    }
+}
+
+/// Runs only as a child. Says `ack <n>` for what is promised, through a pipe without a buffer.
+#[test]
+fn child() {
+    let (Ok(task), Ok(folder)) = (std::env::var(TASK), std::env::var(FOLDER)) else { return };
+    let folder = Path::new(&folder);
+    match task.as_str() {
+        "spool" => {
+            let mut writer =
+                SpoolWriter::create(&folder.join("spool"), &meta(), Durability::Process).unwrap();
+            for seq in 1.. {
+                writer.append(&frame(seq)).unwrap();
+                eprintln!("ack {seq}");
+            }
+        }
+        "pictures" => {
+            let boot = BootId::parse("child").unwrap();
+            let mut pictures = PictureStore::new(folder, boot, Durability::Process).unwrap();
+            for seq in 1.. {
+                pictures.store(&frame(seq)).unwrap();
+                eprintln!("ack {seq}");
+            }
+        }
+        "events" => {
+            let mut store = Store::open(folder, StoreOptions::default()).unwrap();
+            for n in 1.. {
+                store.start_event(&event(n), &[alert()]).unwrap();
+                eprintln!("ack {n}");
+            }
+        }
+        "full" => full_disk(folder),
+        other => panic!("no such task: {other}"),
+    }
+}
+
+/// Starts the child; returns the command to run and leaves its output to the caller.
+fn command(task: &str, folder: &Path) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", "child", "--nocapture"]).env(TASK, task).env(FOLDER, folder);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    command
+}
+
+/// Lets the child work until it has acknowledged `enough`, kills it and returns the last number that it
+/// acknowledged before it died.
+fn killed_after(enough: u64, task: &str, folder: &Path) -> u64 {
+    let mut child = command(task, folder).spawn().unwrap();
+    let mut output = BufReader::new(child.stderr.take().unwrap());
+    let mut last = 0;
+    let mut line = String::new();
+    loop {
+        line.clear();
+        if output.read_line(&mut line).unwrap() == 0 {
+            break;
+        }
+        match line.strip_suffix('\n').and_then(|l| l.strip_prefix("ack ")) {
+            Some(number) => last = number.parse().unwrap(),
+            // Cut off by the kill, or a panic of the child.
+            None => assert!(last >= enough, "the child said: {line}"),
+        }
+        if last == enough {
+            child.kill().unwrap();
+        }
+    }
+    child.wait().unwrap();
+    assert!(last >= enough);
+    last
+}
+
+#[test]
+fn every_acknowledged_frame_is_in_the_spool() {
+    let temp = tempfile::tempdir().unwrap();
+    let acknowledged = killed_after(300, "spool", temp.path());
+    let found = recover(&temp.path().join("spool")).unwrap();
+    assert_eq!((found.len(), found[0].finished, found[0].meta.as_ref()), (1, false, Some(&meta())));
+    let mut reader = SpoolReader::open(&found[0].path).unwrap();
+    let mut next = 1;
+    loop {
+        match reader.next_item().unwrap() {
+            SpoolItem::Frame(read) => {
+                assert_eq!((read.seq, &read.bytes), (next, &frame(next).bytes));
+                next += 1;
+            }
+            SpoolItem::End(end) => {
+                assert!(!end.finished);
+                break;
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(next > acknowledged, "{next} frames for {acknowledged} acknowledged ones");
+}
+
+#[test]
+fn every_acknowledged_picture_is_there_and_none_is_half() {
+    let temp = tempfile::tempdir().unwrap();
+    let acknowledged = killed_after(300, "pictures", temp.path());
+    clean_temporaries(temp.path(), &BootId::parse("parent").unwrap()).unwrap();
+    let day = temp.path().join("capture/image/door/2026-11-20");
+    let mut seqs: Vec<u64> = Vec::new();
+    for entry in std::fs::read_dir(day).unwrap() {
+        let path = entry.unwrap().path();
+        let stem = path.file_stem().unwrap().to_str().unwrap();
+        let seq: u64 = stem.rsplit('_').next().unwrap().parse().unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), frame(seq).bytes, "{path:?}");
+        seqs.push(seq);
+    }
+    seqs.sort_unstable();
+    let expected: Vec<u64> = (1..=seqs.len() as u64).collect();
+    assert_eq!(seqs, expected);
+    assert!(seqs.len() as u64 >= acknowledged);
+}
+
+#[test]
+fn every_acknowledged_event_has_its_row_and_its_alert() {
+    let temp = tempfile::tempdir().unwrap();
+    let acknowledged = killed_after(200, "events", temp.path());
+    let mut store = Store::open(temp.path(), StoreOptions::default()).unwrap();
+    for n in 1..=acknowledged {
+        assert!(store.event(event(n).id).unwrap().is_some(), "event {n}");
+        assert_eq!(store.alerts_of(event(n).id).unwrap().len(), 1);
+    }
+    let events = store.event_count().unwrap();
+    assert_eq!(store.outbox_waiting().unwrap(), events, "neither without the other");
+    assert_eq!(store.close_orphans(WallTime(i64::MAX)).unwrap().len() as u64, events);
+}
+
+#[test]
+fn the_lock_names_its_holder_and_goes_with_it() {
+    let temp = tempfile::tempdir().unwrap();
+    let mut child = command("events", temp.path()).spawn().unwrap();
+    let mut output = BufReader::new(child.stderr.take().unwrap());
+    output.read_line(&mut String::new()).unwrap();
+    let refused = Store::open(temp.path(), StoreOptions::default()).unwrap_err();
+    assert!(matches!(refused, StoreError::Locked { .. }), "{refused}");
+    assert!(refused.to_string().contains(&format!("process {}", child.id())), "{refused}");
+    child.kill().unwrap();
+    // Its end of the pipe closes when it is gone, and so is the lock.
+    output.read_to_end(&mut Vec::new()).unwrap();
+    child.wait().unwrap();
+    Store::open(temp.path(), StoreOptions::default()).unwrap();
+}
+
+/// A limit on the size of files stands for a full disk: the write that crosses it is cut short, the next
+/// one fails.
+#[test]
+fn a_full_disk_leaves_nothing_half() {
+    let temp = tempfile::tempdir().unwrap();
+    let child = command("full", temp.path());
+    let mut limited = Command::new("sh");
+    // 2048 blocks of 512 bytes (dash) or 1024 bytes (bash); without the trap the kernel ends the process.
+    limited.args(["-c", "trap '' XFSZ && ulimit -f 2048 && exec \"$0\" \"$@\""]).arg(child.get_program());
+    limited.args(child.get_args());
+    for (name, value) in child.get_envs() {
+        limited.env(name, value.unwrap());
+    }
+    let done = limited.output().unwrap();
+    let said = String::from_utf8_lossy(&done.stderr);
+    assert!(done.status.success() && said.contains("ack 1"), "{said}");
+}
+
+fn full_disk(folder: &Path) {
+    let large = |seq| Frame { bytes: Bytes::from(vec![7; 3 << 20]), ..frame(seq) };
+
+    let boot = BootId::parse("child").unwrap();
+    let mut pictures = PictureStore::new(folder, boot.clone(), Durability::Process).unwrap();
+    let refused = pictures.store(&large(1)).unwrap_err();
+    assert!(refused.is_disk_full(), "{refused}");
+    let day = folder.join("capture/image/door/2026-11-20");
+    assert_eq!(std::fs::read_dir(&day).unwrap().count(), 0, "nothing is left behind");
+    pictures.store(&frame(2)).unwrap();
+
+    let mut spool = SpoolWriter::create(&folder.join("spool"), &meta(), Durability::Process).unwrap();
+    let mut promised = Vec::new();
+    for seq in 1..=400 {
+        match spool.append(&frame(seq)) {
+            Ok(()) => promised.push(seq),
+            Err(e) => assert!(e.is_disk_full(), "{e}"),
+        }
+    }
+    assert!(promised.len() < 400 && promised.len() > 10);
+    assert!(promised.last() > Some(&promised.len().try_into().unwrap()), "smaller frames still went in");
+    let mut reader = SpoolReader::open(spool.path()).unwrap();
+    for &seq in &promised {
+        assert!(
+            matches!(reader.next_item().unwrap(), SpoolItem::Frame(read) if read.bytes == frame(seq).bytes)
+        );
+    }
+    assert!(matches!(reader.next_item().unwrap(), SpoolItem::End(end) if end.torn_bytes == 0));
+    assert!(large(1).len() < MAX_FRAME_BYTES);
+
+    let mut store = Store::open(folder, StoreOptions::default()).unwrap();
+    let mut written = 0;
+    for n in 1..=100 {
+        let payload = serde_json::json!({"text": "x".repeat(60_000)});
+        let failed = store.start_event(&event(n), &[NewAlert { payload, ..alert() }]);
+        written += u64::from(failed.is_ok());
+        assert_eq!(store.event(event(n).id).unwrap().is_some(), failed.is_ok(), "event {n}");
+    }
+    assert!(written > 5 && written < 100, "{written}");
+    assert_eq!((store.event_count().unwrap(), store.outbox_waiting().unwrap()), (written, written));
+    eprintln!("ack 1");
+}
