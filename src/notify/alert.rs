@@ -1,0 +1,175 @@
+//! What people are told, before any channel puts it into its own form.
+
+use std::fmt;
+
+use bytes::Bytes;
+use meerkat_base::{CameraId, Event, EventId, EventKind, EventPhase, WallTime};
+use uuid::Uuid;
+
+/// One message about one event, for one channel.
+#[derive(Clone, PartialEq)]
+pub struct Alert {
+    /// Names this message for ever; the same on every attempt, so that a receiver can drop repetitions.
+    pub id: Uuid,
+    /// Which event.
+    pub event: EventId,
+    /// Where.
+    pub camera: CameraId,
+    /// What people call that camera, if it has such a name.
+    pub camera_name: Option<String>,
+    /// What happened.
+    pub kind: EventKind,
+    /// How far it has come.
+    pub phase: EventPhase,
+    /// When it began.
+    pub started: WallTime,
+    /// Names of the people recognised; `unknown` stands for somebody who is not enrolled.
+    pub identities: Vec<String>,
+    /// Highest score, 0..=1.
+    pub score: f32,
+    /// A JPEG of the moment, whole and unscaled. Channels send it only where their [`PicturePolicy`] allows.
+    pub snapshot: Option<Bytes>,
+    /// How many of the channel's steps earlier attempts have completed: what the last
+    /// [`crate::Outcome::Retry`] reported as `sent`, 0 at first.
+    pub already_sent: u8,
+}
+
+impl Alert {
+    /// The message about an event as it is now; nothing of it has been sent yet.
+    pub fn about(event: &Event, id: Uuid, camera_name: Option<String>, snapshot: Option<Bytes>) -> Self {
+        Self {
+            id,
+            event: event.id,
+            camera: event.camera.clone(),
+            camera_name,
+            kind: event.kind,
+            phase: event.phase,
+            started: event.started,
+            identities: event.identities.clone(),
+            score: event.score,
+            snapshot,
+            already_sent: 0,
+        }
+    }
+}
+
+impl fmt::Debug for Alert {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Neither the picture's bytes nor who was seen belong in a log.
+        f.debug_struct("Alert")
+            .field("id", &self.id)
+            .field("event", &self.event)
+            .field("camera", &self.camera)
+            .field("kind", &self.kind)
+            .field("phase", &self.phase)
+            .field("started", &self.started)
+            .field("identities", &self.identities.len())
+            .field("snapshot_bytes", &self.snapshot.as_ref().map(Bytes::len))
+            .field("already_sent", &self.already_sent)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What an outage kept back, in one message instead of thousands.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Digest {
+    /// Names this message for ever, as in [`Alert::id`].
+    pub id: Uuid,
+    /// When the oldest of them began.
+    pub oldest: WallTime,
+    /// When the newest of them began.
+    pub newest: WallTime,
+    /// How many of which kind at which camera, in the order in which they shall be listed.
+    pub counts: Vec<DigestLine>,
+}
+
+/// One line of a [`Digest`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DigestLine {
+    /// Where.
+    pub camera: CameraId,
+    /// What people call that camera.
+    pub camera_name: Option<String>,
+    /// What happened.
+    pub kind: EventKind,
+    /// How often.
+    pub count: u64,
+}
+
+impl Digest {
+    /// Alerts in all, saturating.
+    pub fn total(&self) -> u64 {
+        self.counts.iter().fold(0, |sum, line| sum.saturating_add(line.count))
+    }
+}
+
+/// Which pictures may leave the node through a channel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PicturePolicy {
+    /// Whether snapshots are sent at all.
+    pub include_snapshot: bool,
+    /// Whether those of face events are sent too. Off by default: they show who a person is.
+    pub include_faces: bool,
+}
+
+impl Default for PicturePolicy {
+    fn default() -> Self {
+        Self { include_snapshot: true, include_faces: false }
+    }
+}
+
+impl PicturePolicy {
+    /// The alert's picture, if there is one and it may leave.
+    pub fn picture<'a>(&self, alert: &'a Alert) -> Option<&'a Bytes> {
+        let allowed = self.include_snapshot && (self.include_faces || alert.kind != EventKind::Face);
+        alert.snapshot.as_ref().filter(|picture| allowed && !picture.is_empty())
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// An alert about a person at the front door.
+    pub(crate) fn alert(kind: EventKind, snapshot: Option<&[u8]>) -> Alert {
+        Alert {
+            id: Uuid::from_u128(0x0192_0000_0000_7000_8000_0000_0000_0001),
+            event: EventId(Uuid::from_u128(0x0192_0000_0000_7000_8000_0000_0000_0002)),
+            camera: CameraId::parse("front").unwrap(),
+            camera_name: Some("前门".into()),
+            kind,
+            phase: EventPhase::Started,
+            started: WallTime(1_795_210_274_123_456),
+            identities: vec![],
+            score: 0.873,
+            snapshot: snapshot.map(Bytes::copy_from_slice),
+            already_sent: 0,
+        }
+    }
+
+    #[test]
+    fn faces_stay_at_home_unless_allowed() {
+        let faces = PicturePolicy { include_faces: true, ..Default::default() };
+        let none = PicturePolicy { include_snapshot: false, include_faces: true };
+        for (policy, kind, sent) in [
+            (PicturePolicy::default(), EventKind::Person, true),
+            (PicturePolicy::default(), EventKind::Face, false),
+            (faces, EventKind::Face, true),
+            (none, EventKind::Person, false),
+            (none, EventKind::Face, false),
+        ] {
+            assert_eq!(policy.picture(&alert(kind, Some(b"jpeg"))).is_some(), sent, "{policy:?} {kind}");
+            assert_eq!(policy.picture(&alert(kind, None)), None);
+            assert_eq!(policy.picture(&alert(kind, Some(b""))), None);
+        }
+    }
+
+    #[test]
+    fn debug_shows_neither_picture_nor_people() {
+        let mut a = alert(EventKind::Face, Some(b"JPEGJPEG"));
+        a.identities = vec!["Zhang San".into()];
+        let shown = format!("{a:?}");
+        assert!(shown.contains("snapshot_bytes: Some(8)"), "{shown}");
+        assert!(!shown.contains("Zhang") && !shown.contains("JPEG") && !shown.contains("74, 80"), "{shown}");
+    }
+}

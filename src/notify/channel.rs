@@ -1,0 +1,116 @@
+//! The trait behind which every channel stands, and what can come of a delivery.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::time::Duration;
+
+use meerkat_outbound::OutboundError;
+
+use crate::alert::{Alert, Digest};
+
+/// No wait that a service asks for is taken for longer than this.
+pub(crate) const LONGEST_ASKED: Duration = Duration::from_secs(60 * 60);
+
+/// A delivery under way. Dropping it leaves its outcome unknown, as a crash would.
+pub type Delivery<'a> = Pin<Box<dyn Future<Output = Outcome> + Send + 'a>>;
+
+/// What came of one attempt.
+///
+/// A channel may need several steps for one message (a text, then its picture). `sent` counts the steps that are
+/// known to have arrived, over all attempts so far: the caller keeps it beside the message and gives it back as
+/// [`Alert::already_sent`], and the channel goes on from there. A step whose outcome is unknown (the connection
+/// broke before the answer) is not counted and is taken again: at least once, with a copy at most per such attempt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// The service has accepted all of it.
+    Delivered,
+    /// Not now.
+    Retry {
+        /// The service, or our own limiter, says how long to wait. Nothing: the caller's back-off decides.
+        after: Option<Duration>,
+        /// What happened, without secrets, fit for log and status.
+        reason: String,
+        /// Steps that have arrived so far.
+        sent: u8,
+    },
+    /// Never: trying this message again cannot help.
+    Refused {
+        /// What happened, without secrets, fit for log and status.
+        reason: String,
+        /// Steps that have arrived so far: above 0, people have read the text and lack only the picture.
+        sent: u8,
+    },
+}
+
+impl Outcome {
+    /// The word for it in the label `result` of `meerkat_notifications_total`.
+    pub fn as_label(&self) -> &'static str {
+        match self {
+            Self::Delivered => "ok",
+            Self::Retry { .. } => "retry",
+            Self::Refused { .. } => "refused",
+        }
+    }
+}
+
+/// A way to tell people.
+pub trait Channel: Send + Sync {
+    /// Its name in the configuration; also its metric label.
+    fn name(&self) -> &str;
+
+    /// Which service it speaks to: `wecom`, `webhook`.
+    fn kind(&self) -> &'static str;
+
+    /// How long until the service's own rate limit would take another message; zero: now. A notifier that asks
+    /// before it picks a message sends the newest first instead of burning attempts of all that wait.
+    fn ready_in(&self) -> Duration {
+        Duration::ZERO
+    }
+
+    /// Delivers what of an alert has not been delivered yet. Takes no longer than the HTTP client's time limit
+    /// per step.
+    fn deliver<'a>(&'a self, alert: &'a Alert) -> Delivery<'a>;
+
+    /// Delivers a digest, in one step.
+    fn deliver_digest<'a>(&'a self, digest: &'a Digest) -> Delivery<'a>;
+}
+
+/// Why one step did not succeed.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// Not now.
+    Retry { after: Option<Duration>, reason: String },
+    /// Never.
+    Refused { reason: String },
+}
+
+impl Failure {
+    pub(crate) fn retry(reason: impl Into<String>) -> Self {
+        Self::Retry { after: None, reason: reason.into() }
+    }
+
+    pub(crate) fn refused(reason: impl Into<String>) -> Self {
+        Self::Refused { reason: reason.into() }
+    }
+
+    /// The outcome of the whole message, of which `sent` steps have arrived.
+    pub(crate) fn into_outcome(self, sent: u8) -> Outcome {
+        match self {
+            Self::Retry { after, reason } => Outcome::Retry { after, reason, sent },
+            Self::Refused { reason } => Outcome::Refused { reason, sent },
+        }
+    }
+}
+
+impl From<OutboundError> for Failure {
+    fn from(error: OutboundError) -> Self {
+        match error {
+            // The address itself is wrong; only the owner can help.
+            OutboundError::Setup(_)
+            | OutboundError::AddressRefused { .. }
+            | OutboundError::Redirect { .. } => Self::refused(error.to_string()),
+            _ if error.outcome_is_unknown() => Self::retry(format!("{error}; it may have arrived")),
+            _ => Self::retry(error.to_string()),
+        }
+    }
+}

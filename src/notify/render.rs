@@ -1,0 +1,348 @@
+//! Words for people, in Chinese and English, from what happened. Plain text of any length; what a service allows
+//! and how it escapes is its channel's business.
+
+use meerkat_base::{CameraId, EventKind, EventPhase, WallTime};
+
+use crate::alert::{Alert, Digest};
+
+/// Names longer than this are cut, characters.
+const NAME_CHARS: usize = 40;
+/// More names than this are only counted.
+const NAMES: usize = 10;
+/// More lines of a digest than this are only counted.
+const DIGEST_LINES: usize = 20;
+
+/// The language of the messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Language {
+    /// 中文.
+    #[default]
+    Chinese,
+    /// English.
+    English,
+}
+
+impl Language {
+    /// Accepts `zh` and `en`.
+    pub fn parse(text: &str) -> Option<Self> {
+        match text {
+            "zh" => Some(Self::Chinese),
+            "en" => Some(Self::English),
+            _ => None,
+        }
+    }
+}
+
+/// The time zone of the messages.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Zone(jiff::tz::TimeZone);
+
+/// The text names no time zone.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "not a time zone: allowed are UTC, an offset such as +08:00, system, or a name that this machine's tzdata knows"
+)]
+pub struct BadZone;
+
+impl Zone {
+    /// Accepts `UTC`, a fixed offset (`+08:00`, `-0330`), `system`, or a name of the machine's time zone database
+    /// (`Asia/Shanghai`).
+    pub fn parse(text: &str) -> Result<Self, BadZone> {
+        if text.eq_ignore_ascii_case("utc") || text == "Z" {
+            return Ok(Self::default());
+        }
+        if text == "system" {
+            return jiff::tz::TimeZone::try_system().map(Self).map_err(|_| BadZone);
+        }
+        if text.starts_with(['+', '-']) {
+            return offset(text).map(|o| Self(jiff::tz::TimeZone::fixed(o))).ok_or(BadZone);
+        }
+        jiff::tz::TimeZone::get(text).map(Self).map_err(|_| BadZone)
+    }
+
+    /// RFC 3339 to the second with a space for readability (its section 5.6): `2026-11-21 05:31:14+08:00`,
+    /// in UTC `2026-11-20 21:31:14Z`.
+    pub fn format(&self, time: WallTime) -> String {
+        let time = jiff::Timestamp::from_microsecond(time.0).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
+        if self.0 == jiff::tz::TimeZone::UTC {
+            return time.strftime("%Y-%m-%d %H:%M:%SZ").to_string();
+        }
+        time.to_zoned(self.0.clone()).strftime("%Y-%m-%d %H:%M:%S%:z").to_string()
+    }
+}
+
+impl Default for Zone {
+    fn default() -> Self {
+        Self(jiff::tz::TimeZone::UTC)
+    }
+}
+
+/// `+HH:MM` or `+HHMM`, at most a day.
+fn offset(text: &str) -> Option<jiff::tz::Offset> {
+    let sign = if text.starts_with('-') { -1 } else { 1 };
+    let digits: Vec<i32> = match text.get(1..)?.as_bytes() {
+        [a, b, b':', c, d] | [a, b, c, d] => {
+            [a, b, c, d].iter().filter(|d| d.is_ascii_digit()).map(|d| i32::from(**d - b'0')).collect()
+        }
+        _ => return None,
+    };
+    let [a, b, c, d] = digits.try_into().ok()?;
+    let (hours, minutes) = (a * 10 + b, c * 10 + d);
+    if hours > 23 || minutes > 59 {
+        return None;
+    }
+    jiff::tz::Offset::from_seconds(sign * (hours * 3600 + minutes * 60)).ok()
+}
+
+/// How a channel writes.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Style {
+    /// The language.
+    pub language: Language,
+    /// The zone of its times.
+    pub zone: Zone,
+}
+
+/// An alert as a few lines; the first says all that matters, for it is what a locked telephone shows.
+pub fn alert_text(alert: &Alert, style: &Style) -> String {
+    let place = place(&alert.camera, alert.camera_name.as_deref());
+    let what = what(alert.kind, style.language);
+    let phase = phase(alert.phase, style.language);
+    let time = style.zone.format(alert.started);
+    let mut text = match style.language {
+        Language::Chinese => format!("【Meerkat】{place}：{what}{phase}，{time}"),
+        Language::English => format!("[Meerkat] {place}: {what}{phase}, {time}"),
+    };
+    if !alert.identities.is_empty() {
+        text.push('\n');
+        text.push_str(&people(&alert.identities, style.language));
+    }
+    // Not for a moved object, say, whose detector gives no score.
+    if alert.score.is_finite() && alert.score > 0.0 {
+        let percent = (alert.score.min(1.0) * 100.0).round();
+        text.push_str(&match style.language {
+            Language::Chinese => format!("\n可信度：{percent}%"),
+            Language::English => format!("\nCertainty: {percent}%"),
+        });
+    }
+    text.push_str(&match style.language {
+        Language::Chinese => format!("\n事件：{}", alert.event),
+        Language::English => format!("\nEvent: {}", alert.event),
+    });
+    text
+}
+
+/// A digest: one line in all, then one per camera and kind.
+pub fn digest_text(digest: &Digest, style: &Style) -> String {
+    let (total, oldest, newest) =
+        (digest.total(), style.zone.format(digest.oldest), style.zone.format(digest.newest));
+    let mut text = match style.language {
+        Language::Chinese => format!("【Meerkat】未及时送达的提醒共 {total} 条，{oldest} 至 {newest}"),
+        Language::English => {
+            format!("[Meerkat] {total} alerts could not be sent in time, {oldest} to {newest}")
+        }
+    };
+    for line in digest.counts.iter().take(DIGEST_LINES) {
+        let place = place(&line.camera, line.camera_name.as_deref());
+        let (what, count) = (what(line.kind, style.language), line.count);
+        text.push_str(&match style.language {
+            Language::Chinese => format!("\n{place}：{what} {count} 次"),
+            Language::English => format!("\n{place}: {what}, {count} times"),
+        });
+    }
+    let more = digest.counts.len().saturating_sub(DIGEST_LINES);
+    if more > 0 {
+        text.push_str(&match style.language {
+            Language::Chinese => format!("\n另有 {more} 项"),
+            Language::English => format!("\nand {more} more lines"),
+        });
+    }
+    text
+}
+
+/// Says that the picture stayed behind because of its size or form.
+pub(crate) fn picture_omitted(language: Language) -> &'static str {
+    match language {
+        Language::Chinese => "\n（图片不符合通道限制，未发送）",
+        Language::English => "\n(picture not sent: beyond what this channel takes)",
+    }
+}
+
+fn place(camera: &CameraId, name: Option<&str>) -> String {
+    let name = name.map(one_line).unwrap_or_default();
+    if name.is_empty() { camera.as_str().to_owned() } else { name }
+}
+
+fn what(kind: EventKind, language: Language) -> &'static str {
+    match (language, kind) {
+        (Language::Chinese, EventKind::Motion) => "画面有动静",
+        (Language::Chinese, EventKind::ObjectMoved) => "看守的物品被移动",
+        (Language::Chinese, EventKind::ObjectRemoved) => "看守的物品不见了",
+        (Language::Chinese, EventKind::Person) => "发现人员",
+        (Language::Chinese, EventKind::Face) => "发现人脸",
+        (Language::English, EventKind::Motion) => "motion",
+        (Language::English, EventKind::ObjectMoved) => "guarded object moved",
+        (Language::English, EventKind::ObjectRemoved) => "guarded object gone",
+        (Language::English, EventKind::Person) => "person seen",
+        (Language::English, EventKind::Face) => "face seen",
+    }
+}
+
+fn phase(phase: EventPhase, language: Language) -> &'static str {
+    match (language, phase) {
+        (_, EventPhase::Started) => "",
+        (Language::Chinese, EventPhase::Updated) => "（持续中）",
+        (Language::Chinese, EventPhase::Ended) => "（已结束）",
+        (Language::English, EventPhase::Updated) => " (ongoing)",
+        (Language::English, EventPhase::Ended) => " (over)",
+    }
+}
+
+fn people(identities: &[String], language: Language) -> String {
+    let names: Vec<String> = identities
+        .iter()
+        .take(NAMES)
+        .map(|name| match (name.as_str(), language) {
+            ("unknown", Language::Chinese) => "未登记人员".to_owned(),
+            ("unknown", Language::English) => "somebody not enrolled".to_owned(),
+            (name, _) => one_line(name),
+        })
+        .collect();
+    let more = identities.len().saturating_sub(NAMES);
+    match (language, more) {
+        (Language::Chinese, 0) => format!("人员：{}", names.join("、")),
+        (Language::Chinese, _) => format!("人员：{}等 {} 人", names.join("、"), identities.len()),
+        (Language::English, 0) => format!("Who: {}", names.join(", ")),
+        (Language::English, _) => format!("Who: {} and {more} more", names.join(", ")),
+    }
+}
+
+/// A name somebody else chose, as one line without anything invisible, cut to a sane length.
+fn one_line(name: &str) -> String {
+    let kept: String = name.chars().map(|c| if c.is_whitespace() { ' ' } else { c }).collect();
+    let kept = printable(&kept);
+    let mut out: String = kept.trim().chars().take(NAME_CHARS).collect();
+    if out.len() < kept.trim().len() {
+        out.push('…');
+    }
+    out
+}
+
+/// Takes out control characters (except line feeds) and the invisible ones that reorder or hide text.
+pub(crate) fn printable(text: &str) -> String {
+    text.chars()
+        .filter(|&c| c == '\n' || !c.is_control())
+        .filter(|c| !matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}'))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::alert::DigestLine;
+    use crate::alert::tests::alert;
+    use uuid::Uuid;
+
+    fn style(language: Language, zone: &str) -> Style {
+        Style { language, zone: Zone::parse(zone).unwrap() }
+    }
+
+    #[test]
+    fn an_alert_reads_well_in_both_languages() {
+        let mut a = alert(EventKind::Person, None);
+        assert_eq!(
+            alert_text(&a, &style(Language::Chinese, "+08:00")),
+            "【Meerkat】前门：发现人员，2026-11-21 05:31:14+08:00\n可信度：87%\n\
+             事件：01920000-0000-7000-8000-000000000002"
+        );
+        a.camera_name = None;
+        a.phase = EventPhase::Ended;
+        a.kind = EventKind::Face;
+        a.identities = vec!["Zhang San".into(), "unknown".into()];
+        a.score = 0.0;
+        assert_eq!(
+            alert_text(&a, &style(Language::English, "UTC")),
+            "[Meerkat] front: face seen (over), 2026-11-20 21:31:14Z\n\
+             Who: Zhang San, somebody not enrolled\nEvent: 01920000-0000-7000-8000-000000000002"
+        );
+    }
+
+    #[test]
+    fn names_cannot_break_out_of_their_line() {
+        let mut a = alert(EventKind::Person, None);
+        a.camera_name = Some("Yard\r\n【Meerkat】fake\u{202e}\u{0}\u{1b}[31m".into());
+        a.identities = vec!["长".repeat(100); 500];
+        a.score = f32::NAN;
+        let text = alert_text(&a, &style(Language::Chinese, "UTC"));
+        assert!(text.starts_with("【Meerkat】Yard  【Meerkat】fake[31m：发现人员"), "{text}");
+        assert_eq!(text.lines().count(), 3, "{text}");
+        assert!(text.contains("…等 500 人"), "{text}");
+        assert!(text.len() < 2048, "{}", text.len());
+        a.camera_name = Some("\u{200b}\n".into());
+        assert!(alert_text(&a, &Style::default()).starts_with("【Meerkat】front："));
+    }
+
+    #[test]
+    fn every_kind_and_phase_has_its_words() {
+        let mut seen = std::collections::HashSet::new();
+        for language in [Language::Chinese, Language::English] {
+            for kind in EventKind::ALL {
+                for phase in [EventPhase::Started, EventPhase::Updated, EventPhase::Ended] {
+                    let mut a = alert(kind, None);
+                    a.phase = phase;
+                    assert!(seen.insert(alert_text(&a, &style(language, "UTC"))), "{kind} {phase:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_digest_counts() {
+        let line = |camera: &str, kind, count| DigestLine {
+            camera: CameraId::parse(camera).unwrap(),
+            camera_name: None,
+            kind,
+            count,
+        };
+        let mut digest = Digest {
+            id: Uuid::nil(),
+            oldest: WallTime(1_795_210_274_000_000),
+            newest: WallTime(1_795_210_334_000_000),
+            counts: vec![line("front", EventKind::Person, 12), line("yard", EventKind::Motion, u64::MAX)],
+        };
+        assert_eq!(digest.total(), u64::MAX);
+        digest.counts[1].count = 30;
+        assert_eq!(
+            digest_text(&digest, &style(Language::English, "UTC")),
+            "[Meerkat] 42 alerts could not be sent in time, 2026-11-20 21:31:14Z to 2026-11-20 21:32:14Z\n\
+             front: person seen, 12 times\nyard: motion, 30 times"
+        );
+        digest.counts = vec![line("front", EventKind::Person, 1); 1000];
+        let text = digest_text(&digest, &Style::default());
+        assert_eq!(text.lines().count(), 22);
+        assert!(text.ends_with("另有 980 项"), "{text}");
+    }
+
+    #[test]
+    fn zones_are_offsets_or_names() {
+        let time = WallTime(1_795_210_274_000_000);
+        for (zone, shown) in [
+            ("UTC", "2026-11-20 21:31:14Z"),
+            ("+0800", "2026-11-21 05:31:14+08:00"),
+            ("-03:30", "2026-11-20 18:01:14-03:30"),
+        ] {
+            assert_eq!(Zone::parse(zone).unwrap().format(time), shown, "{zone}");
+        }
+        for bad in
+            ["", "+8", "+24:00", "+08:60", "+0a:00", "+é:00", "Mars/Olympus", "../etc/passwd", "+08:00:00"]
+        {
+            assert_eq!(Zone::parse(bad), Err(BadZone), "{bad}");
+        }
+        assert!(Zone::parse("system").is_ok());
+        assert_eq!(Zone::default().format(WallTime(i64::MAX)), "1970-01-01 00:00:00Z");
+        // Needs the machine's tzdata, which a minimal one lacks; then the name is refused, never guessed.
+        if let Ok(zone) = Zone::parse("Asia/Shanghai") {
+            assert_eq!(zone.format(time), "2026-11-21 05:31:14+08:00");
+        }
+    }
+}

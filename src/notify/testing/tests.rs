@@ -1,0 +1,1 @@
+//! The mock servers themselves, spoken to by hand.

@@ -1,0 +1,1 @@
+//! The webhook against a receiver that verifies it.

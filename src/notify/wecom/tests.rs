@@ -1,0 +1,1 @@
+//! The robot against a server that enforces its rules.
