@@ -16,7 +16,7 @@ pub(crate) struct Canvas {
 impl Canvas {
     /// A canvas of even size, both sides at least 2.
     pub(crate) fn new(width: u32, height: u32) -> Self {
-        debug_assert!(width >= 2 && height >= 2 && width % 2 == 0 && height % 2 == 0);
+        debug_assert!(width >= 2 && height >= 2 && width.is_multiple_of(2) && height.is_multiple_of(2));
         Self { width, height, scaler: Scaler::default() }
     }
 

@@ -172,7 +172,7 @@ pub struct ClipWriter {
 enum Stage {
     /// No frame yet: the encoder is made when the size is known.
     Waiting(File),
-    Running(Running),
+    Running(Box<Running>),
     /// The encoder could not be made, or failed.
     Broken,
 }
@@ -221,13 +221,8 @@ impl ClipWriter {
             Stage::Waiting(file) => {
                 let size = clip_size(self.settings.size, (frame.width(), frame.height()));
                 let encoder = Mp4Encoder::new(file, &self.path, size, &self.settings)?;
-                Running {
-                    canvas: Canvas::new(size.0, size.1),
-                    encoder,
-                    frames: 0,
-                    last_pts: -1,
-                    tail: ONLY_FRAME,
-                }
+                let canvas = Canvas::new(size.0, size.1);
+                Box::new(Running { canvas, encoder, frames: 0, last_pts: -1, tail: ONLY_FRAME })
             }
             Stage::Broken => return Err(broken()),
         };
@@ -621,6 +616,20 @@ mod tests {
         let mut writer = ClipWriter::create(&path, ClipSettings::default()).unwrap();
         assert!(matches!(writer.push(b"x", ImageFormat::Bmp, Duration::ZERO).unwrap(), Pushed::Skipped(_)));
         assert!(matches!(writer.finish(), Err(MediaError::EmptyClip { skipped: 1 })));
+    }
+
+    #[test]
+    fn a_clip_may_be_given_up() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("clip.mp4");
+        let mut writer = ClipWriter::create(&path, ClipSettings::default()).unwrap();
+        for step in 0..10 {
+            encoded(
+                writer.push(&jpeg(64, 48, step), ImageFormat::Jpeg, millis(u64::from(step) * 40)).unwrap(),
+            );
+        }
+        drop(writer);
+        assert!(probe(&path).is_err(), "an unfinished clip is not taken for a whole one");
     }
 
     #[test]

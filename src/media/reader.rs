@@ -192,21 +192,23 @@ struct Times {
     frame: Duration,
     /// Whether a frame's time is when it came, because the source says none.
     by_arrival: bool,
-    first_tick: Option<i64>,
+    /// The first tick that was told, and the time it got: frames before it may have had none.
+    first_tick: Option<(i64, Duration)>,
     first_arrival: Option<MonoTime>,
     last: Option<Duration>,
 }
 
 impl Times {
     fn of(&mut self, tick: Option<i64>, now: MonoTime) -> Duration {
+        let next = self.last.map_or(Duration::ZERO, |last| last.saturating_add(self.frame));
         let time = match (self.by_arrival, tick) {
             (true, _) => now.since(*self.first_arrival.get_or_insert(now)),
             (false, Some(tick)) => {
-                let first = *self.first_tick.get_or_insert(tick);
+                let (first, offset) = *self.first_tick.get_or_insert((tick, next));
                 let seconds = tick.saturating_sub(first) as f64 * self.tick;
-                Duration::try_from_secs_f64(seconds).unwrap_or(Duration::ZERO)
+                offset.saturating_add(Duration::try_from_secs_f64(seconds).unwrap_or(Duration::ZERO))
             }
-            (false, None) => self.last.map_or(Duration::ZERO, |last| last.saturating_add(self.frame)),
+            (false, None) => next,
         };
         let time = self.last.map_or(time, |last| time.max(last));
         self.last = Some(time);
@@ -307,6 +309,30 @@ mod tests {
         }
     }
 
+    #[test]
+    fn times_begin_at_zero_and_never_go_back() {
+        let check = |ticks: &[Option<i64>], expected_ms: &[u64]| {
+            let mut times = Times {
+                tick: 0.001,
+                frame: Duration::from_millis(40),
+                by_arrival: false,
+                first_tick: None,
+                first_arrival: None,
+                last: None,
+            };
+            let seen: Vec<Duration> = ticks.iter().map(|&tick| times.of(tick, MonoTime(0))).collect();
+            let expected: Vec<Duration> = expected_ms.iter().map(|&ms| Duration::from_millis(ms)).collect();
+            assert_eq!(seen, expected, "{ticks:?}");
+        };
+        check(&[Some(500), Some(600), Some(550), Some(700)], &[0, 100, 100, 200]);
+        check(&[Some(-100), None, Some(0)], &[0, 40, 100]);
+        check(&[None, None, Some(900), Some(1000)], &[0, 40, 80, 180]);
+        check(
+            &[Some(i64::MIN), Some(0), Some(i64::MIN)],
+            &[0, 9_223_372_036_854_776_000, 9_223_372_036_854_776_000],
+        );
+    }
+
     // === Addresses ===
 
     #[test]
@@ -328,7 +354,8 @@ mod tests {
             assert!(at >= last);
             last = at;
         }
-        assert!(reader.next_jpeg(80).unwrap().is_none());
+        // Nothing says where such a stream ends, so a closed connection is a loss.
+        assert!(matches!(reader.next_jpeg(80), Err(MediaError::Read { .. })));
     }
 
     #[test]
@@ -338,8 +365,8 @@ mod tests {
         let address = camera(move |mut stream| {
             stream.write_all(MULTIPART).unwrap();
             for step in 0.. {
-                stream.write_all(&part(&jpeg(64, 48, step))).unwrap();
-                if step >= 1 && told.recv().is_err() {
+                stream.write_all(&part(&jpeg(320, 240, step))).unwrap();
+                if told.recv().is_err() {
                     return;
                 }
             }
@@ -349,6 +376,107 @@ mod tests {
             assert!(reader.next_image().unwrap().is_some());
             tell.send(()).unwrap();
         }
+    }
+
+    /// A JPEG of the standard Huffman tables as RTP packets (RFC 2435, type 1, tables in the first packet), each in
+    /// the frame of RTSP's own connection (RFC 2326, 10.12).
+    fn rtp(jpeg: &[u8], number: u32) -> Vec<u8> {
+        let find = |marker: u8| jpeg.windows(2).position(|w| w == [0xFF, marker]).unwrap();
+        let table = &jpeg[find(0xDB) + 5..][..64];
+        let size = &jpeg[find(0xC0) + 5..][..4];
+        let blocks = |at: usize| (u16::from_be_bytes([size[at], size[at + 1]]) / 8) as u8;
+        let scan_head = find(0xDA);
+        let scan_start = scan_head + 2 + usize::from(jpeg[scan_head + 3]);
+        let scan = &jpeg[scan_start..jpeg.len() - 2];
+        let mut out = Vec::new();
+        for (index, chunk) in scan.chunks(1000).enumerate() {
+            let offset = index * 1000;
+            let last = offset + chunk.len() == scan.len();
+            let mut packet = vec![0x80, 26 | u8::from(last) << 7];
+            packet.extend((number as u16 * 100 + index as u16).to_be_bytes());
+            packet.extend((1_000_000 + number * 3600).to_be_bytes());
+            packet.extend(7u32.to_be_bytes());
+            packet.extend((offset as u32).to_be_bytes());
+            packet.extend([1, 255, blocks(2), blocks(0)]);
+            if index == 0 {
+                packet.extend([0, 0, 0, 64]);
+                packet.extend(table);
+            }
+            packet.extend(chunk);
+            out.extend([b'$', 0]);
+            out.extend((packet.len() as u16).to_be_bytes());
+            out.extend(packet);
+        }
+        out
+    }
+
+    /// A camera that speaks RTSP and sends `frames` pictures.
+    fn rtsp_camera(frames: u32) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        thread::spawn(move || {
+            let (stream, _) = listener.accept().unwrap();
+            let mut answers = stream.try_clone().unwrap();
+            let mut lines = std::io::BufReader::new(stream);
+            let (mut method, mut sequence) = (String::new(), String::new());
+            let mut line = String::new();
+            while std::io::BufRead::read_line(&mut lines, &mut line).is_ok_and(|read| read > 0) {
+                let text = std::mem::take(&mut line);
+                if let Some(number) = text.strip_prefix("CSeq: ") {
+                    sequence = number.trim().to_owned();
+                } else if text.ends_with("RTSP/1.0\r\n") {
+                    method = text.split(' ').next().unwrap().to_owned();
+                } else if text == "\r\n" {
+                    let sdp = "v=0\r\no=- 0 0 IN IP4 127.0.0.1\r\ns=x\r\nt=0 0\r\nm=video 0 RTP/AVP 26\r\na=control:t\r\n";
+                    let more = match method.as_str() {
+                        "DESCRIBE" => {
+                            format!(
+                                "Content-Type: application/sdp\r\nContent-Length: {}\r\n\r\n{sdp}",
+                                sdp.len()
+                            )
+                        }
+                        "SETUP" => {
+                            "Transport: RTP/AVP/TCP;unicast;interleaved=0-1\r\nSession: 1\r\n\r\n".into()
+                        }
+                        "OPTIONS" => "Public: DESCRIBE, SETUP, PLAY\r\n\r\n".into(),
+                        _ => "Session: 1\r\n\r\n".into(),
+                    };
+                    let _ = write!(answers, "RTSP/1.0 200 OK\r\nCSeq: {sequence}\r\n{more}");
+                    if method == "PLAY" {
+                        for number in 0..frames {
+                            let _ = answers.write_all(&rtp(&jpeg(320, 240, number), number));
+                        }
+                    }
+                }
+            }
+        });
+        address
+    }
+
+    #[test]
+    fn an_rtsp_camera_is_read() {
+        let source = format!("rtsp://u:hunter2@{}/live", rtsp_camera(20));
+        let mut reader = Reader::open(&source, quick()).unwrap();
+        assert_eq!(reader.size(), Some((320, 240)));
+        for number in 0..5 {
+            let (image, at) = reader.next_image().unwrap().unwrap();
+            assert_eq!((image.width(), image.height()), (320, 240));
+            assert_eq!(at, Duration::from_millis(number * 40));
+        }
+        let mut frames = 5;
+        let error = loop {
+            match reader.next_jpeg(80) {
+                Ok(Some((bytes, _))) => {
+                    decode_picture(&bytes, ImageFormat::Jpeg, PixelFormat::Bgr8).unwrap();
+                    frames += 1;
+                }
+                Ok(None) => panic!("the camera did not hang up"),
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(frames, 20);
+        assert!(matches!(error, MediaError::TimedOut { .. }), "{error}");
+        assert!(!error.to_string().contains("hunter2"));
     }
 
     #[test]
@@ -372,7 +500,9 @@ mod tests {
     fn a_camera_that_never_answers_times_out() {
         for scheme in ["http", "rtsp"] {
             let (hold, held) = mpsc::channel::<()>();
-            let address = camera(move |_stream| drop(held.recv()));
+            let address = camera(move |_stream| {
+                let _ = held.recv();
+            });
             let source = format!("{scheme}://admin:hunter2@{address}/live?pwd=hunter2");
             let error = open_error(&source, quick());
             assert!(matches!(error, MediaError::TimedOut { .. }), "{error}");
@@ -391,7 +521,7 @@ mod tests {
             for step in 0..3 {
                 stream.write_all(&part(&jpeg(64, 48, step))).unwrap();
             }
-            drop(held.recv());
+            let _ = held.recv();
         });
         let mut reader = Reader::open(&format!("http://{address}/"), quick()).unwrap();
         let error = loop {
@@ -412,7 +542,7 @@ mod tests {
         let trigger = stop.clone();
         let address = camera(move |_stream| {
             trigger.trigger();
-            drop(held.recv());
+            let _ = held.recv();
         });
         let options = ReadOptions { timeout: Duration::from_secs(600), stop: Some(stop) };
         let error = open_error(&format!("http://{address}/"), options);
