@@ -30,10 +30,10 @@ impl NodeView for Invented {
         let cameras = self.cameras.iter().enumerate().map(|(i, (id, mode))| CameraStatus {
             id: id.clone(),
             connected: i != 3,
-            up: i < 2 || i > 3,
+            up: !matches!(i, 2 | 3),
             mode: Some(*mode),
             dialect: Some("frame".to_owned()),
-            last_frame: Some(if i == 2 || i == 3 { self.started } else { self.now() }),
+            last_frame: Some(if matches!(i, 2 | 3) { self.started } else { self.now() }),
             frames: self.frames(),
             frames_per_second: Some(20.0),
             refused: if i == 1 { 3 } else { 0 },

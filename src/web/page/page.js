@@ -453,6 +453,7 @@ function notices(status) {
 }
 
 function showNode(status) {
+  document.body.classList.remove("lost");
   const node = status.node;
   clockOffsetMs = Date.parse(node.started) + (node.uptime_seconds + status.age_seconds) * 1000 - Date.now();
   const commit = node.commit ? ` (${node.commit.slice(0, 10)})` : "";
@@ -474,6 +475,7 @@ function setState(word, tone, isTrouble) {
 
 function showLost(error) {
   lostSince = lostSince || new Date();
+  document.body.classList.add("lost");
   setState("no answer", "bad", true);
   setProblem("node", error.status === 401
     ? "The node wants you to log in: load this page again."
