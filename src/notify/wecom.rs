@@ -24,7 +24,8 @@ use md5::{Digest as _, Md5};
 use meerkat_base::text::shown;
 use meerkat_base::{Clock, Secret};
 use meerkat_outbound::{HttpClient, SecretUrl};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
+use serde_json::Value;
 
 use crate::alert::{Alert, Digest, PicturePolicy};
 use crate::channel::{Channel, Delivery, Failure, LONGEST_ASKED, Outcome};
@@ -153,15 +154,19 @@ impl Wecom {
                 reason: format!("status {}", reply.status),
             });
         }
-        let answer: Answer = serde_json::from_slice(&reply.body?)
-            .map_err(|_| Failure::retry("status 200, but not the service's JSON; it may have arrived"))?;
-        self.judge(&answer)
+        // Read as a value: a derived struct would take an array for one, and `[0]` for success.
+        let answer: Option<Value> = serde_json::from_slice(&reply.body?).ok();
+        let code = answer.as_ref().and_then(|a| a.get("errcode")).and_then(Value::as_i64);
+        let (Some(answer), Some(code)) = (&answer, code) else {
+            return Err(Failure::retry("status 200, but not the service's JSON; it may have arrived"));
+        };
+        self.judge(code, answer.get("errmsg").and_then(Value::as_str).unwrap_or_default())
     }
 
-    fn judge(&self, answer: &Answer) -> Result<(), Failure> {
-        let said = self.settings.endpoint.scrub(&answer.errmsg);
-        let reason = format!("errcode {}: {}", answer.errcode, shown(said.as_bytes()));
-        match answer.errcode {
+    fn judge(&self, code: i64, message: &str) -> Result<(), Failure> {
+        let said = self.settings.endpoint.scrub(message);
+        let reason = format!("errcode {code}: {}", shown(said.as_bytes()));
+        match code {
             0 => Ok(()),
             45009 => {
                 let minute = Duration::from_secs(60);
@@ -240,13 +245,6 @@ impl Image {
         let md5: String = Md5::digest(picture).iter().map(|byte| format!("{byte:02x}")).collect();
         Self { base64: STANDARD.encode(picture), md5 }
     }
-}
-
-#[derive(Deserialize)]
-struct Answer {
-    errcode: i64,
-    #[serde(default)]
-    errmsg: String,
 }
 
 /// Whether the service takes such a picture.

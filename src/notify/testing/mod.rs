@@ -2,7 +2,6 @@
 //! the loopback and ends when it is dropped. Threads of its own: a test with or without a runtime can use it.
 //!
 //! ```
-//! # #[cfg(feature = "testing")] {
 //! use std::time::Duration;
 //! use meerkat_notify::testing::{Fault, MockServer};
 //!
@@ -10,7 +9,6 @@
 //! robot.script([Fault::Errcode(45009, "api freq out of limit")]); // the first request fares badly
 //! // … a node that sends to `robot.base()` with that key …
 //! assert!(robot.wait_for(1, Duration::ZERO).is_err());
-//! # }
 //! ```
 
 mod http;

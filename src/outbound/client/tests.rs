@@ -355,3 +355,77 @@ fn retry_after_is_seconds_or_a_date() {
         assert_eq!(RetryAfter::parse(bad), None, "{bad}");
     }
 }
+
+/// A TLS server for one connection, named `robot.test` by a CA that only this test knows. The files were made with
+/// openssl for 2020 to 2120; the key protects nothing.
+fn serve_tls(said: &'static str) -> (SocketAddr, JoinHandle<std::io::Result<String>>) {
+    use rustls::pki_types::pem::PemObject;
+    let chain =
+        rustls::pki_types::CertificateDer::from_pem_slice(include_bytes!("tls/robot.test.pem")).unwrap();
+    let key =
+        rustls::pki_types::PrivateKeyDer::from_pem_slice(include_bytes!("tls/robot.test.key.pem")).unwrap();
+    let config =
+        rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![chain], key)
+            .unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let server = std::thread::spawn(move || {
+        let (stream, _) = listener.accept()?;
+        let mut stream =
+            rustls::StreamOwned::new(rustls::ServerConnection::new(Arc::new(config)).unwrap(), stream);
+        let mut got = Vec::new();
+        while !got.ends_with(b"}") {
+            let mut part = [0; 1024];
+            let n = stream.read(&mut part)?;
+            if n == 0 {
+                break;
+            }
+            got.extend_from_slice(&part[..n]);
+        }
+        stream.write_all(said.as_bytes())?;
+        Ok(String::from_utf8_lossy(&got).into_owned())
+    });
+    (address, server)
+}
+
+#[tokio::test]
+async fn https_works_with_a_trusted_certificate_and_only_with_its_name() {
+    use rustls::pki_types::pem::PemObject;
+    let ca = rustls::pki_types::CertificateDer::from_pem_slice(include_bytes!("tls/test-ca.pem")).unwrap();
+    let mut trusting = RootCertStore::empty();
+    trusting.add(ca).unwrap();
+    let said = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\nok";
+    let here = || Arc::new(Fixed(vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0))]));
+    for (roots, name, works) in [
+        (trusting.clone(), "robot.test", true),
+        (trusting, "other.test", false),
+        (RootCertStore::empty(), "robot.test", false),
+        (system_roots(), "robot.test", false),
+    ] {
+        let (address, server) = serve_tls(said);
+        let url =
+            SecretUrl::parse(&format!("https://{name}:{}/hook/send?key={KEY}", address.port())).unwrap();
+        let client = HttpClient::build(OutboundSettings::default(), roots, here()).unwrap();
+        let reply = post(&client, &url).await;
+        let heard = join(server).await;
+        if works {
+            assert_eq!(reply.unwrap().body.unwrap(), "ok");
+            assert!(heard.unwrap().contains(KEY));
+        } else {
+            let error = reply.unwrap_err();
+            assert!(
+                matches!(&error, OutboundError::Connect { reason, .. } if reason.contains("certificate")),
+                "{error:?}"
+            );
+            assert_silent(&error);
+            assert!(
+                !heard.unwrap_or_default().contains(KEY),
+                "nothing goes out before the certificate is trusted"
+            );
+        }
+    }
+}
