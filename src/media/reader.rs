@@ -240,6 +240,11 @@ mod tests {
         ReadOptions { timeout: Duration::from_millis(400), stop: None }
     }
 
+    /// Long enough for a busy machine to open a camera that answers, short enough to wait for once.
+    fn patient() -> ReadOptions {
+        ReadOptions { timeout: Duration::from_secs(3), stop: None }
+    }
+
     fn open(path: &Path) -> Result<Reader, MediaError> {
         Reader::open(path.to_str().unwrap(), ReadOptions::default())
     }
@@ -456,7 +461,7 @@ mod tests {
     #[test]
     fn an_rtsp_camera_is_read() {
         let source = format!("rtsp://u:hunter2@{}/live", rtsp_camera(20));
-        let mut reader = Reader::open(&source, quick()).unwrap();
+        let mut reader = Reader::open(&source, patient()).unwrap();
         assert_eq!(reader.size(), Some((320, 240)));
         for number in 0..5 {
             let (image, at) = reader.next_image().unwrap().unwrap();
@@ -523,7 +528,7 @@ mod tests {
             }
             let _ = held.recv();
         });
-        let mut reader = Reader::open(&format!("http://{address}/"), quick()).unwrap();
+        let mut reader = Reader::open(&format!("http://{address}/"), patient()).unwrap();
         let error = loop {
             match reader.next_image() {
                 Ok(Some(_)) => {}
