@@ -18,7 +18,7 @@ use crate::file_body::FileBody;
 use crate::range::{Wanted, wanted};
 use crate::routes::{no_answer, problem};
 use crate::server::AppState;
-use crate::view::{EventQuery, EventSourceError, EventSummary, MAX_EVENTS};
+use crate::view::{EventPlace, EventQuery, EventSourceError, EventSummary, MAX_EVENTS};
 
 /// Events in an answer when the request does not say.
 const DEFAULT_EVENTS: usize = 50;
@@ -83,7 +83,9 @@ fn read_query(query: &str) -> Result<EventQuery, String> {
         })
         .transpose()?;
     let before = given(raw.before)
-        .map(|text| EventId::from_str(&text).map_err(|_| "before: the id of an event".to_owned()))
+        .map(|text| {
+            EventPlace::from_str(&text).map_err(|_| "before: what `next` of an answer said".to_owned())
+        })
         .transpose()?;
     let limit = match given(raw.limit) {
         None => DEFAULT_EVENTS,
@@ -101,11 +103,18 @@ pub(crate) async fn list(state: web::Data<AppState>, request: HttpRequest) -> Ht
         Ok(query) => query,
         Err(words) => return problem(StatusCode::BAD_REQUEST, &words),
     };
+    let limit = query.limit;
     let source = Arc::clone(&state.events);
     match state.lanes.events.ask(move || source.recent(&query)).await {
-        Ok(Ok(events)) => {
-            let events: Vec<EventReply> = events.into_iter().take(MAX_EVENTS).map(EventReply::from).collect();
-            HttpResponse::Ok().json(json!({ "events": events }))
+        Ok(Ok(mut events)) => {
+            events.truncate(limit);
+            // A full page may be the last one; then the next is empty.
+            let next = events
+                .last()
+                .filter(|_| events.len() == limit)
+                .map(|last| EventPlace { started: last.started, id: last.id }.to_string());
+            let events: Vec<EventReply> = events.into_iter().map(EventReply::from).collect();
+            HttpResponse::Ok().json(json!({ "events": events, "next": next }))
         }
         Ok(Err(error)) => unreadable(&error),
         Err(error) => no_answer(error),
@@ -249,11 +258,11 @@ mod tests {
 
     #[test]
     fn queries_are_read_strictly() {
-        let id = "01930000-0000-7000-8000-000000000001";
-        let query = read_query(&format!("camera=10.0.0.7~2&kind=person&limit=7&before={id}")).unwrap();
+        let place = "1795210274123456_01930000-0000-7000-8000-000000000001";
+        let query = read_query(&format!("camera=10.0.0.7~2&kind=person&limit=7&before={place}")).unwrap();
         assert_eq!(query.camera.unwrap().as_str(), "10.0.0.7~2");
         assert_eq!((query.kind, query.limit), (Some(EventKind::Person), 7));
-        assert_eq!(query.before.unwrap().to_string(), id);
+        assert_eq!(query.before.unwrap().to_string(), place);
         let open = EventQuery { camera: None, kind: None, before: None, limit: DEFAULT_EVENTS };
         for empty in ["", "camera=&kind=&limit=&before="] {
             assert_eq!(read_query(empty).unwrap(), open);
@@ -266,6 +275,8 @@ mod tests {
             ("limit=201", "200"),
             ("limit=-1", "limit"),
             ("before=yesterday", "before"),
+            ("before=1_2", "before"),
+            ("before=99999999999999999999_01930000-0000-7000-8000-000000000001", "before"),
             ("color=red", "query"),
             ("limit=1&limit=2", "query"),
         ] {

@@ -28,4 +28,7 @@ pub use status::{
     ActorState, ActorStatus, CameraStatus, DetectorStatus, ListenerStatus, MailboxStatus, NodeStatus,
     QueueStatus, SlotStatus, Status,
 };
-pub use view::{EventQuery, EventSource, EventSourceError, EventSummary, MAX_EVENTS, NodeView, Readiness};
+pub use view::{
+    BadEventPlace, EventPlace, EventQuery, EventSource, EventSourceError, EventSummary, MAX_EVENTS, NodeView,
+    Readiness,
+};

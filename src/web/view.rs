@@ -1,6 +1,8 @@
 //! What the HTTP side needs to know and from whom: two traits that the composition root implements. No HTTP here.
 
+use std::fmt;
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use bytes::Bytes;
 use meerkat_base::{CameraId, EventId, EventKind, ImageFormat, WallTime};
@@ -45,16 +47,46 @@ pub struct EventQuery {
     pub camera: Option<CameraId>,
     /// Only of this kind.
     pub kind: Option<EventKind>,
-    /// Only events whose id is smaller, that is, which started before this one.
-    pub before: Option<EventId>,
+    /// Only events after this place in the list, that is, older ones.
+    pub before: Option<EventPlace>,
     /// At most this many, in `1..=MAX_EVENTS`.
     pub limit: usize,
+}
+
+/// A place in the list of events, which is sorted by start and then by id, newest first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EventPlace {
+    /// Start of the event at this place.
+    pub started: WallTime,
+    /// Its id.
+    pub id: EventId,
+}
+
+impl fmt::Display for EventPlace {
+    /// `<microseconds since 1970>_<event id>`, as in the key `before` of a request.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}_{}", self.started.0, self.id)
+    }
+}
+
+/// The text is not a place in the list of events.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("not a place in the list of events")]
+pub struct BadEventPlace;
+
+impl FromStr for EventPlace {
+    type Err = BadEventPlace;
+    fn from_str(text: &str) -> Result<Self, BadEventPlace> {
+        let (started, id) = text.split_once('_').ok_or(BadEventPlace)?;
+        let started = WallTime(started.parse().map_err(|_| BadEventPlace)?);
+        Ok(Self { started, id: id.parse().map_err(|_| BadEventPlace)? })
+    }
 }
 
 /// One event as the list shows it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct EventSummary {
-    /// Its name; sorts by start.
+    /// Its name.
     pub id: EventId,
     /// Where it happened.
     pub camera: CameraId,

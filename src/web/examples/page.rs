@@ -147,7 +147,7 @@ impl EventSource for InventedEvents {
         let fits = |event: &&EventSummary| {
             query.camera.as_ref().is_none_or(|camera| event.camera == *camera)
                 && query.kind.is_none_or(|kind| event.kind == kind)
-                && query.before.is_none_or(|before| event.id < before)
+                && query.before.is_none_or(|place| (event.started, event.id) < (place.started, place.id))
         };
         Ok(self.0.iter().filter(fits).take(query.limit).cloned().collect())
     }

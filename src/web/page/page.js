@@ -221,7 +221,7 @@ function showCameras(status) {
 
 const rows = new Map(); // event id -> row
 let eventsReset = true; // whether the next page replaces everything
-let moreEvents = false;
+let olderPlace = null; // where older events begin; null when there are none
 
 function newRow(event) {
   const root = make("li", "event");
@@ -304,21 +304,23 @@ function eventsAddress(before) {
   return `api/v1/events?${query}`;
 }
 
-function addEvents(page, isNewest) {
+function addEvents(answer, isNewest) {
+  const page = answer.events;
   const ids = page.map((event) => event.id);
   const oldest = ids[ids.length - 1];
   if (isNewest) {
     const newestKnown = [...rows.keys()].sort().pop();
     const gap = newestKnown && oldest && newestKnown < oldest;
     const complete = page.length < EVENTS_PER_PAGE;
-    if (eventsReset || gap) moreEvents = !complete;
-    // What the node no longer has, or what lies beyond a gap, goes.
+    const afresh = eventsReset || gap || rows.size > MOST_EVENTS;
+    if (afresh) olderPlace = answer.next;
+    // What the node no longer has, what lies beyond a gap and what is too much goes.
     for (const id of rows.keys()) {
-      if (eventsReset || gap || ((complete || id >= oldest) && !ids.includes(id))) rows.delete(id);
+      if (!ids.includes(id) && (afresh || complete || id >= oldest)) rows.delete(id);
     }
     eventsReset = false;
   } else {
-    moreEvents = page.length === EVENTS_PER_PAGE && rows.size < MOST_EVENTS;
+    olderPlace = rows.size < MOST_EVENTS ? answer.next : null;
   }
   for (const event of page) {
     if (!rows.has(event.id)) rows.set(event.id, newRow(event));
@@ -329,23 +331,23 @@ function addEvents(page, isNewest) {
   const filtered = byId("filter-camera").value || byId("filter-kind").value;
   byId("no-events").hidden = rows.size > 0;
   setText(byId("no-events"), filtered ? "No event matches." : "Nothing has happened yet.");
-  byId("older").hidden = !moreEvents || rows.size === 0;
+  byId("older").hidden = !olderPlace;
 }
 
 async function refreshEvents() {
   const address = eventsAddress();
-  const page = (await ask(address)).events;
+  const answer = await ask(address);
   // The filter may have changed while the answer was on its way.
-  if (address === eventsAddress()) addEvents(page, true);
+  if (address === eventsAddress()) addEvents(answer, true);
 }
 
 async function showOlder() {
   const button = byId("older");
   button.disabled = true;
   try {
-    const address = eventsAddress([...rows.keys()].sort()[0]);
-    const page = (await ask(address)).events;
-    if (address === eventsAddress([...rows.keys()].sort()[0])) addEvents(page, false);
+    const address = eventsAddress(olderPlace);
+    const answer = await ask(address);
+    if (address === eventsAddress(olderPlace)) addEvents(answer, false);
   } catch (error) {
     setProblem("events", `The events cannot be read: ${error.message}.`);
   }

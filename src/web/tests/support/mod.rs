@@ -145,11 +145,11 @@ impl EventSource for FakeEvents {
             return Err(EventSourceError("secret detail".to_owned()));
         }
         let mut events = self.events.lock().unwrap().clone();
-        events.sort_by_key(|event| std::cmp::Reverse(event.id));
+        events.sort_by_key(|event| std::cmp::Reverse((event.started, event.id)));
         events.retain(|event| {
             query.camera.as_ref().is_none_or(|camera| event.camera == *camera)
                 && query.kind.is_none_or(|kind| event.kind == kind)
-                && query.before.is_none_or(|before| event.id < before)
+                && query.before.is_none_or(|place| (event.started, event.id) < (place.started, place.id))
         });
         events.truncate(query.limit);
         Ok(events)
