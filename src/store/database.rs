@@ -6,6 +6,7 @@ use std::io::{Read, Write};
 use std::ops::Deref;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
@@ -34,6 +35,25 @@ pub struct StoreReader {
     pub(crate) folder: PathBuf,
 }
 
+/// Keeps other processes from writing to a data folder. Clones hold the same lock; it is free when the last is gone.
+#[derive(Debug, Clone)]
+pub struct DataLock {
+    folder: PathBuf,
+    _file: Arc<File>,
+}
+
+impl DataLock {
+    /// Takes the lock; makes the folder (0700) if it is missing.
+    ///
+    /// # Errors
+    /// [`StoreError::Locked`] while somebody else holds it.
+    pub fn take(data_dir: &Path) -> Result<Self> {
+        let root = Folder::root(data_dir)?;
+        let file = Arc::new(take_lock(&root)?);
+        Ok(Self { folder: root.path().to_path_buf(), _file: file })
+    }
+}
+
 /// The one writer of a data folder. Whatever a [`StoreReader`] can be asked, this can be asked too.
 /// Every call blocks; keep it on a thread of its own.
 #[derive(Debug)]
@@ -41,7 +61,7 @@ pub struct Store {
     reader: StoreReader,
     root: Folder,
     durability: Durability,
-    _lock: File,
+    _lock: DataLock,
 }
 
 impl Deref for Store {
@@ -59,8 +79,17 @@ impl Store {
     /// [`StoreError::Locked`] while another process (or another `Store`) has the folder open,
     /// [`StoreError::NotADatabase`] and [`StoreError::WrongSchema`] for a file that is left alone.
     pub fn open(data_dir: &Path, options: StoreOptions) -> Result<Self> {
-        let root = Folder::root(data_dir)?;
-        let lock = take_lock(&root)?;
+        let lock = DataLock::take(data_dir)?;
+        Self::open_under(&lock, options)
+    }
+
+    /// As [`Store::open`], under a lock that is held already: how a node opens its database again when the thread
+    /// that had it open was lost.
+    ///
+    /// # Errors
+    /// As [`Store::open`], but for [`StoreError::Locked`].
+    pub fn open_under(lock: &DataLock, options: StoreOptions) -> Result<Self> {
+        let root = Folder::root(&lock.folder)?;
         let path = root.path().join(DATABASE);
         match root.create_new(DATABASE) {
             Ok(_) | Err(StoreError::Exists { .. }) => {}
@@ -97,7 +126,7 @@ impl Store {
             reader: StoreReader { connection, folder },
             root,
             durability: options.durability,
-            _lock: lock,
+            _lock: lock.clone(),
         };
         store.finish_enrolments()?;
         Ok(store)

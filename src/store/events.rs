@@ -558,8 +558,18 @@ mod tests {
         assert!(store.event(seen.id).unwrap().unwrap().interrupted);
         assert!(store.close_orphans(WallTime(60_000_000)).unwrap().is_empty());
 
-        store.end_event(&closed[0], &[alert("wecom")]).unwrap();
+        let truth = Event { ended: Some(WallTime(1_500_000)), ..closed[0].clone() };
+        store.end_event(&truth, &[alert("wecom")]).unwrap();
         assert_eq!(store.outbox_counts().unwrap().waiting, 2);
+        let row = store.event(seen.id).unwrap().unwrap();
+        assert_eq!(
+            (row.ended, row.interrupted),
+            (truth.ended, false),
+            "the true end replaces the assumed one"
+        );
+        let other = Event { ended: Some(WallTime(1_600_000)), ..truth.clone() };
+        store.end_event(&other, &[]).unwrap();
+        assert_eq!(store.event(seen.id).unwrap().unwrap().ended, truth.ended, "and stays");
         assert!(store.due(FAR, None, 9).unwrap().iter().all(|r| r.state == OutboxState::Waiting));
     }
 }

@@ -2,6 +2,7 @@
 //! `faces/<id of the person>/`; names stand in the database only. Recognition is done elsewhere.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use meerkat_base::{CameraId, EventId, ImageFormat, WallTime};
 use rusqlite::{OptionalExtension, Row, params};
@@ -53,7 +54,7 @@ pub struct Person {
 pub enum CheckIn {
     /// It stands in the ledger now.
     Recorded,
-    /// It stood in the ledger already, for the same event.
+    /// It stands in the ledger already, for the same event or a moment ago.
     Repeated,
     /// Nobody of that name is enrolled.
     NoSuchPerson,
@@ -89,6 +90,7 @@ impl Store {
         check_consent(consent)?;
         check_pictures(pictures)?;
         let known = self.person(name)?;
+        let is_new = known.is_none();
         let have = known.as_ref().map_or(0, |person| person.pictures);
         if have.saturating_add(pictures.len() as u64) > MAX_FACE_PICTURES as u64 {
             return Err(StoreError::Refused(format!("at most {MAX_FACE_PICTURES} pictures of one person")));
@@ -105,6 +107,9 @@ impl Store {
         let committed = written.and_then(|()| self.write_rows(id, name, &files, consent, now));
         if let Err(error) = committed {
             files.iter().for_each(|file| folder.remove_quietly(&part(file)));
+            if is_new && let Err(left) = faces.remove_sub(&id.to_string()) {
+                tracing::warn!(error = %left, "the empty folder of a failed enrolment stays behind");
+            }
             return Err(error);
         }
         for file in &files {
@@ -210,13 +215,15 @@ impl Store {
         Ok(())
     }
 
-    /// Writes a line into the ledger: once per person and event.
+    /// Writes a line into the ledger: once per person and event, and not again within `repeat` of the
+    /// person's last line at the same camera.
     pub fn check_in(
         &mut self,
         name: &str,
         camera: &CameraId,
         at: WallTime,
         event: EventId,
+        repeat: Duration,
     ) -> Result<CheckIn> {
         let person: Option<i64> = self
             .connection
@@ -224,6 +231,19 @@ impl Store {
             .query_row([name.trim()], |row| row.get(0))
             .optional()?;
         let Some(person) = person else { return Ok(CheckIn::NoSuchPerson) };
+        let repeat = i64::try_from(repeat.as_micros()).unwrap_or(i64::MAX);
+        let recent: bool = self
+            .connection
+            .prepare_cached(
+                "SELECT EXISTS (SELECT 1 FROM attendance
+                                WHERE person = ?1 AND camera = ?2 AND at > ?3 AND at <= ?4)",
+            )?
+            .query_row(params![person, camera.as_str(), at.0.saturating_sub(repeat), at.0], |row| {
+                row.get(0)
+            })?;
+        if recent {
+            return Ok(CheckIn::Repeated);
+        }
         let written = self
             .connection
             .prepare_cached(
@@ -406,13 +426,22 @@ mod tests {
         assert_eq!(files_below(&folder.path().join("faces")), 4);
 
         let seen = event(1);
-        let check =
-            |store: &mut Store, name: &str| store.check_in(name, &seen.camera, WallTime(9), seen.id).unwrap();
+        let check = |store: &mut Store, name: &str| {
+            store.check_in(name, &seen.camera, WallTime(9), seen.id, Duration::ZERO).unwrap()
+        };
         assert_eq!(check(&mut store, "Ada/../é"), CheckIn::Recorded);
         assert_eq!(check(&mut store, "Ada/../é"), CheckIn::Repeated);
         assert_eq!(check(&mut store, "Bob"), CheckIn::Recorded);
         assert_eq!(check(&mut store, "Eve"), CheckIn::NoSuchPerson);
-        assert_eq!(store.check_ins(None, 9).unwrap().len(), 2);
+        let mut later = |at, repeat| {
+            let id = event(at).id;
+            store
+                .check_in("Bob", &seen.camera, WallTime(at as i64), id, Duration::from_micros(repeat))
+                .unwrap()
+        };
+        assert_eq!(later(15, 10), CheckIn::Repeated, "six microseconds are less than ten");
+        assert_eq!(later(20, 10), CheckIn::Recorded);
+        assert_eq!(store.check_ins(None, 9).unwrap().len(), 3);
         assert_eq!(store.check_ins(Some(WallTime(9)), 9).unwrap(), []);
 
         assert!(store.remove_person("Ada/../é").unwrap());
@@ -452,7 +481,7 @@ mod tests {
             )
             .unwrap();
         assert!(store.enrol("Ada", &[JPEG, PNG], &consent(), WallTime(0)).is_err());
-        assert_eq!(files_below(&folder.path().join("faces")), 0);
+        assert_eq!(std::fs::read_dir(folder.path().join("faces")).unwrap().count(), 0);
         assert_eq!(store.people().unwrap(), []);
     }
 

@@ -29,7 +29,7 @@ mod testing;
 pub use capture::{CaptureKind, clean_temporaries};
 
 pub use clips::{ClipRow, ClipState, SnapshotRow};
-pub use database::{Store, StoreOptions, StoreReader};
+pub use database::{DataLock, Store, StoreOptions, StoreReader};
 pub use error::{Result, StoreError};
 pub use events::{EventCursor, EventQuery, EventRow};
 pub use faces::{CheckIn, CheckInRow, Consent, Person};

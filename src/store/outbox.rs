@@ -69,6 +69,8 @@ pub struct OutboxRow {
     pub created: WallTime,
     /// Attempts that were made.
     pub attempts: u64,
+    /// Steps of the delivery that have arrived (a text, then its picture).
+    pub sent: u8,
     /// When the next attempt may be made.
     pub next_attempt_at: WallTime,
     /// What has become of it.
@@ -149,16 +151,17 @@ impl Store {
         Ok(changed)
     }
 
-    /// Notes a failed attempt and when to try again, less than [`MAX_WAIT`] ahead. Returns whether the
+    /// Notes a failed attempt, the steps that have arrived all the same, and when to try again, less than [`MAX_WAIT`] ahead. Returns whether the
     /// alert was waiting. The error must hold no secret; it is cut to 500 characters.
-    pub fn retry(&mut self, id: Uuid, next_at: WallTime, error: &str) -> Result<bool> {
+    pub fn retry(&mut self, id: Uuid, next_at: WallTime, error: &str, sent: u8) -> Result<bool> {
         let changed = self
             .connection
             .prepare_cached(
-                "UPDATE outbox SET attempts = attempts + 1, next_attempt = ?2, last_error = ?3
+                "UPDATE outbox SET attempts = attempts + 1, next_attempt = ?2, last_error = ?3,
+                     sent = max(sent, ?4)
                  WHERE id = ?1 AND state = 'waiting'",
             )?
-            .execute(params![id.to_string(), next_at.0, cut(error)])?;
+            .execute(params![id.to_string(), next_at.0, cut(error), sent])?;
         Ok(changed == 1)
     }
 
@@ -261,7 +264,7 @@ impl StoreReader {
 }
 
 const OUTBOX_COLUMNS: &str = "id, event, phase, channel, camera, kind, payload, snapshot, created, attempts,
-     next_attempt, state, last_error";
+     next_attempt, state, last_error, sent";
 
 fn outbox_row(row: &Row<'_>) -> Result<OutboxRow> {
     Ok(OutboxRow {
@@ -287,6 +290,7 @@ fn outbox_row(row: &Row<'_>) -> Result<OutboxRow> {
             _ => None,
         })?,
         last_error: row.get(12)?,
+        sent: row.get(13)?,
     })
 }
 
@@ -324,17 +328,17 @@ mod tests {
         assert_eq!(store.due(FAR, Some("webhook"), 9).unwrap()[0].snapshot.as_deref(), Some("a/b.jpg"));
         assert_eq!(store.due(FAR, Some("other"), 9).unwrap(), []);
 
-        assert!(store.retry(wecom.id, WallTime(5_000_000), &"é".repeat(600)).unwrap());
+        assert!(store.retry(wecom.id, WallTime(5_000_000), &"é".repeat(600), 1).unwrap());
         assert_eq!(store.next_attempt(Some("wecom")).unwrap(), Some(WallTime(5_000_000)));
         assert_eq!(store.next_attempt(None).unwrap(), Some(WallTime(1_000_000)));
         assert_eq!(store.due(WallTime(4_999_999), Some("wecom"), 9).unwrap(), []);
         let again = store.due(WallTime(5_000_000), Some("wecom"), 9).unwrap().remove(0);
-        assert_eq!((again.id, again.attempts), (wecom.id, 1));
+        assert_eq!((again.id, again.attempts, again.sent), (wecom.id, 1, 1));
         assert_eq!(again.last_error.unwrap().chars().count(), 500);
 
         assert!(store.delivered(wecom.id, WallTime(6_000_000)).unwrap());
         assert!(!store.delivered(wecom.id, WallTime(6_000_000)).unwrap(), "only once");
-        assert!(!store.retry(wecom.id, WallTime(1), "late").unwrap(), "what is delivered stays delivered");
+        assert!(!store.retry(wecom.id, WallTime(1), "late", 0).unwrap(), "what is delivered stays delivered");
         assert!(store.dead(webhook.id, WallTime(7_000_000), "HTTP 410").unwrap());
         assert_eq!(store.outbox_counts().unwrap(), OutboxCounts { waiting: 0, delivered: 1, dead: 1 });
         assert_eq!(store.next_attempt(None).unwrap(), None);
@@ -361,7 +365,7 @@ mod tests {
         store.start_event(&event(1), &[alert("wecom")]).unwrap();
         let id = store.due(FAR, None, 1).unwrap()[0].id;
         let year = 365 * 86_400_000_000;
-        store.retry(id, WallTime(year), "timeout").unwrap();
+        store.retry(id, WallTime(year), "timeout", 0).unwrap();
         assert_eq!(store.due(WallTime(year - 1_000_000), None, 1).unwrap().len(), 0, "an ordinary wait");
         assert_eq!(
             store.due(WallTime(2_000_000), None, 1).unwrap().len(),

@@ -67,6 +67,7 @@ CREATE TABLE outbox (
     snapshot     TEXT,
     created      INTEGER NOT NULL,
     attempts     INTEGER NOT NULL DEFAULT 0,
+    sent         INTEGER NOT NULL DEFAULT 0,    -- steps that have arrived: a text, then its picture
     next_attempt INTEGER NOT NULL,
     state        TEXT    NOT NULL DEFAULT 'waiting' CHECK (state IN ('waiting', 'delivered', 'dead')),
     settled      INTEGER,                       -- when it stopped waiting

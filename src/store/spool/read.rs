@@ -338,3 +338,49 @@ fn frame(header: &Header, payload: Vec<u8>) -> SpoolFrame {
         bytes: payload.into(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spool::record::MAX_FRAME_BYTES;
+
+    /// Fails the test when memory is asked for that no file stands behind.
+    struct Suspicious<'a>(&'a [u8]);
+
+    impl Source for Suspicious<'_> {
+        fn len(&self) -> io::Result<u64> {
+            Ok(self.0.len() as u64)
+        }
+
+        fn read_at(&self, buffer: &mut [u8], at: u64) -> io::Result<()> {
+            assert!(buffer.len() <= self.0.len(), "{} bytes asked of {}", buffer.len(), self.0.len());
+            self.0.read_at(buffer, at)
+        }
+    }
+
+    #[test]
+    fn a_length_that_lies_asks_for_no_memory() {
+        let header = Header {
+            kind: RecordKind::Frame,
+            format: ImageFormat::Jpeg,
+            nonce: 1,
+            seq: 1,
+            wall_micros: 0,
+            since_first_micros: 0,
+            width: 0,
+            height: 0,
+            len: u32::try_from(MAX_FRAME_BYTES).unwrap(),
+            payload_crc: 0,
+        };
+        let bytes = header.encode();
+        for following in [false, true] {
+            let mut walker = Walker::new(Suspicious(&bytes), following);
+            let expected = if following {
+                SpoolItem::NotYet
+            } else {
+                SpoolItem::End(SpoolEnd { finished: false, torn_bytes: HEADER_BYTES as u64 })
+            };
+            assert_eq!(walker.next(true).unwrap(), expected);
+        }
+    }
+}

@@ -7,7 +7,7 @@ use std::path::Path;
 use meerkat_base::Frame;
 use proptest::prelude::*;
 
-use super::record::{HEADER_BYTES, Header};
+use super::record::HEADER_BYTES;
 use super::*;
 use crate::error::StoreError;
 use crate::files::Durability;
@@ -164,24 +164,6 @@ fn a_long_damaged_place_is_crossed() {
         assert_eq!(read.frames.iter().map(|f| f.seq).collect::<Vec<_>>(), [1, 3], "{len}");
         assert!(read.finished);
     }
-}
-
-#[test]
-fn a_length_that_lies_asks_for_no_memory() {
-    let header = Header {
-        kind: record::RecordKind::Frame,
-        format: meerkat_base::ImageFormat::Jpeg,
-        nonce: 1,
-        seq: 1,
-        wall_micros: 0,
-        since_first_micros: 0,
-        width: 0,
-        height: 0,
-        len: u32::try_from(MAX_FRAME_BYTES).unwrap(),
-        payload_crc: 0,
-    };
-    let read = spool_from_bytes(&header.encode());
-    assert_eq!((read.frames.len(), read.torn_bytes), (0, HEADER_BYTES as u64));
 }
 
 proptest! {

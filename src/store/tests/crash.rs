@@ -1,7 +1,10 @@
 //! What is answered outlives the process: this test binary starts itself again as a child that writes and
 //! acknowledges, kills it, and looks at what is left. Nothing here depends on when the kill arrives.
 
+#![expect(clippy::unwrap_used, reason = "all of this file is tests, helpers included")]
+
 use std::io::{BufRead, BufReader, Read};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -9,10 +12,10 @@ use bytes::Bytes;
 use meerkat_base::{
     CameraId, Event, EventId, EventKind, EventPhase, Frame, ImageFormat, Mode, MonoTime, WallTime,
 };
-use meerkat_store::spool::{MAX_FRAME_BYTES, recover};
+use meerkat_store::spool::{MAX_FRAME_BYTES, begin_attempt, recover, set_aside};
 use meerkat_store::{
-    BootId, Durability, NewAlert, PictureStore, SpoolItem, SpoolKind, SpoolMeta, SpoolReader, SpoolWriter,
-    Store, StoreError, StoreOptions, clean_temporaries,
+    BootId, CaptureFiles, CaptureKind, Consent, Durability, NewAlert, PictureStore, SpoolItem, SpoolKind,
+    SpoolMeta, SpoolReader, SpoolWriter, Store, StoreError, StoreOptions, clean_temporaries,
 };
 
 const TASK: &str = "MEERKAT_STORE_TEST_TASK";
@@ -100,6 +103,7 @@ fn child() {
             }
         }
         "full" => full_disk(folder),
+        "all" => all(folder),
         other => panic!("no such task: {other}"),
     }
 }
@@ -212,22 +216,80 @@ fn the_lock_names_its_holder_and_goes_with_it() {
     Store::open(temp.path(), StoreOptions::default()).unwrap();
 }
 
+/// Lets the child do its whole task in a shell that was prepared first.
+fn completed(preparation: &str, task: &str, folder: &Path) {
+    let child = command(task, folder);
+    let mut shell = Command::new("sh");
+    shell.args(["-c", &format!("{preparation} && exec \"$0\" \"$@\"")]);
+    shell.arg(child.get_program()).args(child.get_args());
+    for (name, value) in child.get_envs() {
+        shell.env(name, value.unwrap());
+    }
+    let done = shell.output().unwrap();
+    let said = String::from_utf8_lossy(&done.stderr);
+    assert!(done.status.success() && said.contains("ack 1"), "{said}");
+}
+
 /// A limit on the size of files stands for a full disk: the write that crosses it is cut short, the next
 /// one fails.
 #[test]
 fn a_full_disk_leaves_nothing_half() {
     let temp = tempfile::tempdir().unwrap();
-    let child = command("full", temp.path());
-    let mut limited = Command::new("sh");
     // 2048 blocks of 512 bytes (dash) or 1024 bytes (bash); without the trap the kernel ends the process.
-    limited.args(["-c", "trap '' XFSZ && ulimit -f 2048 && exec \"$0\" \"$@\""]).arg(child.get_program());
-    limited.args(child.get_args());
-    for (name, value) in child.get_envs() {
-        limited.env(name, value.unwrap());
+    completed("trap '' XFSZ && ulimit -f 2048", "full", temp.path());
+}
+
+#[test]
+fn nothing_is_readable_for_others_whatever_the_umask() {
+    for umask in ["000", "022", "077"] {
+        let temp = tempfile::tempdir().unwrap();
+        let data = temp.path().join("data");
+        completed(&format!("umask {umask}"), "all", &data);
+        let mut seen = Vec::new();
+        let mut folders = vec![data];
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(&folder).unwrap() {
+                let entry = entry.unwrap();
+                let metadata = entry.metadata().unwrap();
+                let expected = if metadata.is_dir() { 0o700 } else { 0o600 };
+                let path = entry.path();
+                assert_eq!(
+                    metadata.permissions().mode() & 0o7777,
+                    expected,
+                    "{} umask {umask}",
+                    path.display()
+                );
+                if metadata.is_dir() {
+                    folders.push(path);
+                } else {
+                    seen.push(entry.file_name().into_string().unwrap());
+                }
+            }
+            assert_eq!(std::fs::metadata(&folder).unwrap().permissions().mode() & 0o7777, 0o700);
+        }
+        for kind in ["meerkat.db", "meerkat.lock", "frames", "attempts", ".jpg", ".mp4", ".png"] {
+            assert!(seen.iter().any(|name| name.ends_with(kind)), "{kind} in {seen:?}");
+        }
     }
-    let done = limited.output().unwrap();
-    let said = String::from_utf8_lossy(&done.stderr);
-    assert!(done.status.success() && said.contains("ack 1"), "{said}");
+}
+
+/// Makes one of everything.
+fn all(folder: &Path) {
+    let boot = BootId::parse("child").unwrap();
+    let door = CameraId::parse("door").unwrap();
+    let mut store = Store::open(folder, StoreOptions::default()).unwrap();
+    let consent = Consent { by: "Ada".into(), at: WallTime(0) };
+    store.enrol("Ada", &[(&b"png"[..], ImageFormat::Png)], &consent, WallTime(0)).unwrap();
+    PictureStore::new(folder, boot.clone(), Durability::Process).unwrap().store(&frame(1)).unwrap();
+    let mut clips = CaptureFiles::new(folder, CaptureKind::Clip, boot, Durability::Process).unwrap();
+    clips.store(&door, WallTime(0), "a", "mp4", b"clip").unwrap();
+    let spool = SpoolWriter::create(&folder.join("spool"), &meta(), Durability::Process).unwrap();
+    begin_attempt(spool.path()).unwrap();
+    let other = SpoolWriter::create(&folder.join("spool"), &meta(), Durability::Process).unwrap();
+    set_aside(other.path()).unwrap();
+    eprintln!("ack 1");
+    // Without the destructors: the database's log is there while its mode is looked at.
+    std::process::exit(0);
 }
 
 fn full_disk(folder: &Path) {
