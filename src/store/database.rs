@@ -99,9 +99,7 @@ impl Store {
         // POSIX locks that SQLite holds in this process.
         let mut connection = connect(&path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
         migrate::look(&connection, &path)?;
-        // WAL and shm copy this mode from the database file.
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))
-            .map_err(|e| StoreError::io(&path, e))?;
+        make_private(&root)?;
         let synchronous = match options.durability {
             Durability::Process => "NORMAL",
             Durability::Power => "FULL",
@@ -186,6 +184,18 @@ fn connect(path: &Path, mode: OpenFlags) -> Result<Connection> {
     Ok(connection)
 }
 
+/// A database restored from a copy may be open to all, and its log takes the mode from it.
+fn make_private(root: &Folder) -> Result<()> {
+    for file in [DATABASE, "meerkat.db-wal", "meerkat.db-shm"] {
+        let path = root.path().join(file);
+        if std::fs::symlink_metadata(&path).is_ok_and(|metadata| metadata.is_file()) {
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))
+                .map_err(|e| StoreError::io(&path, e))?;
+        }
+    }
+    Ok(())
+}
+
 /// The lock belongs to the open file and goes with the process, however that ends. The file itself
 /// stays: removing it would let two processes lock two different files of the same name.
 fn take_lock(root: &Folder) -> Result<File> {
@@ -242,6 +252,17 @@ mod tests {
                 assert_eq!(mode(&folder.join(file)), 0o600, "{file}");
             }
         }
+    }
+
+    #[test]
+    fn a_database_that_others_could_read_is_closed_to_them() {
+        let (folder, store) = store();
+        drop(store);
+        let path = folder.path().join(DATABASE);
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
+        let mut store = Store::open(folder.path(), StoreOptions::default()).unwrap();
+        store.start_event(&event(1), &[]).unwrap();
+        assert_eq!((mode(&path), mode(&folder.path().join("meerkat.db-wal"))), (0o600, 0o600));
     }
 
     #[test]

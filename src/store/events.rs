@@ -424,6 +424,9 @@ mod tests {
         }
         let first = store.due(FAR, None, 9).unwrap();
         assert_eq!(first.len(), 1);
+        store.update_event(&event).unwrap();
+        store.start_event(&event, &[alert("wecom")]).unwrap();
+        assert_eq!(store.event(event.id).unwrap().unwrap().phase, EventPhase::Updated);
         event.ended = Some(WallTime(8_000_000));
         for _ in 0..3 {
             store.end_event(&event, &[alert("wecom")]).unwrap();

@@ -69,7 +69,7 @@ impl BootId {
 
 const FOLDER_FLAGS: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
-/// An open folder. New folders get mode 0700 and new files 0600, whatever the umask says.
+/// An open folder. New folders get mode 0700 and new files 0600: bits that no sensible umask takes away.
 #[derive(Debug)]
 pub(crate) struct Folder {
     fd: OwnedFd,
@@ -104,26 +104,16 @@ impl Folder {
 
     /// Opens a folder in this one, making it if it is missing. A link or a file in its place is refused.
     pub fn make_sub(&self, name: &str) -> Result<Self> {
-        let path = self.path.join(name);
         match rustix::fs::mkdirat(&self.fd, name, Mode::RWXU) {
-            Ok(()) => {
-                let folder = self.sub(name)?;
-                rustix::fs::fchmod(&folder.fd, Mode::RWXU).map_err(|e| StoreError::io(&path, e))?;
-                Ok(folder)
-            }
-            Err(Errno::EXIST) => self.sub(name),
-            Err(e) => Err(StoreError::io(&path, e)),
+            Ok(()) | Err(Errno::EXIST) => self.sub(name),
+            Err(e) => Err(self.error(name, e)),
         }
     }
 
     /// Makes a folder that must not exist yet.
     pub fn make_new_sub(&self, name: &str) -> Result<Self> {
         match rustix::fs::mkdirat(&self.fd, name, Mode::RWXU) {
-            Ok(()) => {
-                let folder = self.sub(name)?;
-                rustix::fs::fchmod(&folder.fd, Mode::RWXU).map_err(|e| StoreError::io(&folder.path, e))?;
-                Ok(folder)
-            }
+            Ok(()) => self.sub(name),
             Err(e) => Err(self.error(name, e)),
         }
     }
@@ -286,13 +276,12 @@ impl Folder {
 
 /// Makes the data folder and its missing parents, each with mode 0700.
 fn make_root(path: &Path) -> io::Result<()> {
-    use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+    use std::os::unix::fs::DirBuilderExt;
     if let Some(parent) = path.parent().filter(|p| !p.as_os_str().is_empty() && !p.exists()) {
         make_root(parent)?;
     }
     match std::fs::DirBuilder::new().mode(0o700).create(path) {
         Ok(()) => {
-            std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700))?;
             let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
             File::open(parent)?.sync_all()
         }
