@@ -73,7 +73,7 @@ impl CameraSettings {
         let camera = Self {
             name: reader.read_if(&key("name"), rule::text(1..=64)),
             addresses: reader.read_if(&key("address"), rule::list(64, network())).unwrap_or_default(),
-            token: reader.secret(&key("token")),
+            token: reader.secret(&key("token"), 1),
             allowed_modes: reader
                 .read_if(&key("allowed_modes"), modes())
                 .unwrap_or_else(|| shared.allowed_modes.clone()),

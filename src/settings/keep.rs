@@ -2,8 +2,11 @@
 
 use std::time::Duration;
 
+use meerkat_base::EventKind;
+
+use super::notify::event_kinds;
 use super::reader::Reader;
-use super::rule::{Rule, choice, millis, secs, small, text, whole};
+use super::rule::{Rule, choice, count, millis, secs, small, text, whole};
 
 /// What an answered `1` survives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,6 +66,12 @@ pub struct ClipSettings {
     pub preset: &'static str,
     /// Constant rate factor of the H.264 encoder, 0 (best) to 51.
     pub crf: u8,
+    /// Size of the clips.
+    pub size: VideoSize,
+    /// Kinds of events that have a clip and a snapshot.
+    pub kinds: Vec<EventKind>,
+    /// Clips and videos that are encoded at the same time; others wait as spools.
+    pub max_open: usize,
 }
 
 /// The presets of x264, fastest first.
@@ -85,6 +94,9 @@ impl ClipSettings {
             preset: reader.read("clip.preset", choice(PRESETS)),
             // The range of `small` makes the conversion lossless.
             crf: reader.read("clip.crf", small(0..=51).map(|crf| u8::try_from(crf).unwrap_or(51))),
+            size: reader.read("clip.size", video_size()),
+            kinds: reader.read("clip.kinds", event_kinds()),
+            max_open: reader.read("clip.max_open", count(1..=64)),
         }
     }
 }
@@ -92,18 +104,13 @@ impl ClipSettings {
 /// The disk.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StorageSettings {
-    /// Free bytes below which old clips are deleted and then new evidence is refused.
+    /// Free bytes below which new recordings are refused.
     pub free_floor_bytes: u64,
-    /// Bytes kept in reserve so that deletions can be recorded on a full disk.
-    pub ballast_bytes: u64,
 }
 
 impl StorageSettings {
     pub(super) fn read(reader: &mut Reader) -> Self {
-        Self {
-            free_floor_bytes: reader.read("storage.free_floor_bytes", whole(0..=1 << 50)),
-            ballast_bytes: reader.read("storage.ballast_bytes", whole(0..=1 << 34)),
-        }
+        Self { free_floor_bytes: reader.read("storage.free_floor_bytes", whole(0..=1 << 50)) }
     }
 }
 

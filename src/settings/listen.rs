@@ -187,7 +187,7 @@ impl HttpSettings {
         Self {
             listen: reader.read("http.listen", listen()),
             hosts: reader.read("http.hosts", rule::list(64, rule::host_name())),
-            token: reader.secret("http.token"),
+            token: reader.secret("http.token", 8),
         }
     }
 }

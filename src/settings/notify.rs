@@ -7,7 +7,10 @@ use meerkat_base::{CameraId, EventKind, Secret};
 
 use super::camera::CameraSettings;
 use super::reader::Reader;
-use super::rule::{self, Rule, choice, flag, small};
+use super::rule::{self, Rule, choice, flag};
+
+/// Shortest key that signs messages.
+const MIN_KEY_BYTES: usize = 16;
 
 /// Who is told, and how.
 #[derive(Debug, Clone, PartialEq)]
@@ -18,6 +21,10 @@ pub struct NotifySettings {
     pub time_zone: String,
     /// Time after which an alert that could not be delivered is given up.
     pub give_up: Duration,
+    /// Proxy for everything that is sent, with its credentials if it wants any.
+    pub proxy: Option<Secret>,
+    /// Whether link-local addresses and clouds' metadata services may be called.
+    pub allow_link_local: bool,
     /// Channels by name, `[a-z0-9_]{1,32}`.
     pub channels: BTreeMap<String, ChannelSettings>,
 }
@@ -44,8 +51,6 @@ pub struct ChannelSettings {
     pub kinds: Vec<EventKind>,
     /// Cameras it is told about; `None` for all.
     pub cameras: Option<Vec<CameraId>>,
-    /// Messages per minute, at least 1.
-    pub rate_per_minute: u32,
 }
 
 /// What a channel is.
@@ -60,8 +65,8 @@ pub enum ChannelTarget {
     Webhook {
         /// The whole address: it may carry credentials.
         url: Secret,
-        /// Key of the signature.
-        secret: Option<Secret>,
+        /// Key of the signature, at least 16 bytes.
+        secret: Secret,
     },
 }
 
@@ -77,6 +82,8 @@ impl NotifySettings {
         let language = reader.read("notify.language", choice(languages));
         let time_zone = reader.read("notify.time_zone", time_zone());
         let hours = reader.read("notify.give_up_hours", rule::number(0.01..=720.0));
+        let proxy = read_url(reader, "notify.proxy");
+        let allow_link_local = reader.read("notify.allow_link_local", flag());
         let mut channels = BTreeMap::new();
         for name in reader.subsections("notify.channels") {
             let section = format!("notify.channels.{name}");
@@ -89,7 +96,14 @@ impl NotifySettings {
                 channels.insert(name, channel);
             }
         }
-        Self { language, time_zone, give_up: Duration::from_secs_f32(hours * 3_600.0), channels }
+        Self {
+            language,
+            time_zone,
+            give_up: Duration::from_secs_f32(hours * 3_600.0),
+            proxy,
+            allow_link_local,
+            channels,
+        }
     }
 }
 
@@ -99,29 +113,36 @@ impl ChannelSettings {
         let key = |name| format!("{section}.{name}");
         let kinds = &[("wecom", Kind::WeCom), ("webhook", Kind::Webhook)];
         let kind = required(reader, &key("type"), choice(kinds));
-        let url = read_url(reader, &key("url"));
-        let (target, rate) = match kind {
-            Some(Kind::WeCom) => (url.map(|url| ChannelTarget::WeCom { url }), 20),
+        let url = required_url(reader, &key("url"));
+        let target = match kind {
+            Some(Kind::WeCom) => {
+                if url.as_ref().is_some_and(|url| !url.reveal().contains("key=")) {
+                    reader.complain(
+                        &key("url"),
+                        "must be the robot's whole address, with its key: …/send?key=…",
+                    );
+                }
+                url.map(|url| ChannelTarget::WeCom { url })
+            }
             Some(Kind::Webhook) => {
-                let secret = reader.secret(&key("secret"));
-                (url.map(|url| ChannelTarget::Webhook { url, secret }), 60)
+                let secret = required_secret(reader, &key("secret"), MIN_KEY_BYTES);
+                url.zip(secret).map(|(url, secret)| ChannelTarget::Webhook { url, secret })
             }
             None => {
                 // Which keys it may have depends on the type, so nothing more can be said about them.
                 reader.skip(section);
-                (None, 20)
+                None
             }
         };
         let include_snapshot = reader.read_if(&key("include_snapshot"), flag()).unwrap_or(true);
         let include_faces = reader.read_if(&key("include_faces"), flag()).unwrap_or(false);
-        let kinds = reader.read_if(&key("kinds"), event_kinds()).unwrap_or_else(|| EventKind::ALL.to_vec());
+        let kinds = reader.read_if(&key("kinds"), event_kinds()).unwrap_or_else(worth_telling);
         let cameras = reader.read_if(&key("cameras"), rule::list(1_024, camera_id()));
         for camera in cameras.iter().flatten().filter(|camera| !known.contains_key(*camera)) {
             reader.complain(&key("cameras"), format!("there is no section cameras.{camera}"));
         }
-        let rate_per_minute = reader.read_if(&key("rate_per_minute"), small(1..=6_000)).unwrap_or(rate);
         let cameras = cameras.filter(|cameras| !cameras.is_empty());
-        Some(Self { target: target?, include_snapshot, include_faces, kinds, cameras, rate_per_minute })
+        Some(Self { target: target?, include_snapshot, include_faces, kinds, cameras })
     }
 }
 
@@ -133,16 +154,33 @@ fn required<T: 'static>(reader: &mut Reader, key: &str, rule: Rule<T>) -> Option
     reader.read_if(key, rule)
 }
 
-fn read_url(reader: &mut Reader, key: &str) -> Option<Secret> {
+/// Reads a secret, and complains when there is none.
+fn required_secret(reader: &mut Reader, key: &str, shortest: usize) -> Option<Secret> {
     let before = reader.problem_count();
-    let url = reader.secret(key);
-    let complaint = match &url {
-        Some(url) if is_http_url(url.reveal()) => return Some(url.clone()),
-        Some(_) => "must be an address that begins with https:// or http://",
-        None if reader.problem_count() > before => return None,
-        None => "must be set (or the same key with _file): the channel's address",
-    };
-    reader.complain(key, complaint);
+    let secret = reader.secret(key, shortest);
+    if secret.is_none() && reader.problem_count() == before {
+        reader.complain(key, format!("must be set, or {key}_file: {}", rule::secret(shortest).allowed));
+    }
+    secret
+}
+
+fn required_url(reader: &mut Reader, key: &str) -> Option<Secret> {
+    let before = reader.problem_count();
+    let url = read_url(reader, key);
+    if url.is_none() && reader.problem_count() == before {
+        reader.complain(key, format!("must be set, or {key}_file: the channel's address"));
+    }
+    url
+}
+
+/// Reads an address, which may carry credentials and is kept like a secret.
+fn read_url(reader: &mut Reader, key: &str) -> Option<Secret> {
+    let url = reader.secret(key, 1)?;
+    if is_http_url(url.reveal()) {
+        return Some(url);
+    }
+    let key = if reader.is_set(key) { key.to_owned() } else { format!("{key}_file") };
+    reader.complain(&key, "must be an address that begins with https:// or http://");
     None
 }
 
@@ -151,7 +189,12 @@ fn is_http_url(text: &str) -> bool {
     rest.is_some_and(|rest| !rest.is_empty() && !rest.starts_with('/'))
 }
 
-fn event_kinds() -> Rule<Vec<EventKind>> {
+/// Kinds that people are told of unless they say otherwise: everything but mere motion.
+fn worth_telling() -> Vec<EventKind> {
+    EventKind::ALL.into_iter().filter(|kind| *kind != EventKind::Motion).collect()
+}
+
+pub(super) fn event_kinds() -> Rule<Vec<EventKind>> {
     let words: Vec<&str> = EventKind::ALL.into_iter().map(EventKind::as_str).collect();
     let list = rule::list(16, rule::text(1..=32));
     Rule::new(format!("a list of one or more of {}", words.join(", ")), move |value| {
@@ -168,8 +211,22 @@ fn camera_id() -> Rule<CameraId> {
 
 fn time_zone() -> Rule<String> {
     let text = rule::text(1..=64);
-    Rule::new(
-        "the name of a time zone that this machine knows, such as \"UTC\" or \"Asia/Shanghai\"",
-        move |value| text.parse(value).filter(|name| jiff::tz::TimeZone::get(name).is_ok()),
-    )
+    let allowed = "\"UTC\", \"system\", an offset such as \"+08:00\", or a name that this machine knows, such as \
+                   \"Asia/Shanghai\"";
+    Rule::new(allowed, move |value| {
+        text.parse(value)
+            .filter(|name| name == "system" || is_offset(name) || jiff::tz::TimeZone::get(name).is_ok())
+    })
+}
+
+/// `+08:00` or `-0330`.
+fn is_offset(text: &str) -> bool {
+    let Some(rest) = text.strip_prefix(['+', '-']) else { return false };
+    let digits: String = rest.chars().filter(|c| *c != ':').collect();
+    let shaped = rest.len() == digits.len() || rest.find(':') == Some(2);
+    let (hours, minutes) = (digits.get(..2), digits.get(2..));
+    let below = |part: Option<&str>, limit: u8| {
+        part.is_some_and(|part| part.len() == 2 && part.parse::<u8>().is_ok_and(|number| number < limit))
+    };
+    shaped && below(hours, 24) && below(minutes, 60)
 }

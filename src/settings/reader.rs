@@ -42,9 +42,10 @@ impl<'v> Reader<'v> {
         self.look(key, &rule)
     }
 
-    /// Reads a secret from `key`, or from the file that `key_file` names. Empty texts are nothing.
-    pub fn secret(&mut self, key: &str) -> Option<Secret> {
-        let given = self.look(key, &rule::optional(rule::secret())).flatten();
+    /// Reads a secret of at least so many characters from `key`, or from the file that `key_file` names. Empty texts
+    /// are nothing.
+    pub fn secret(&mut self, key: &str, shortest: usize) -> Option<Secret> {
+        let given = self.look(key, &rule::optional(rule::secret(shortest))).flatten();
         let file_key = format!("{key}_file");
         let file = self.look(&file_key, &rule::optional(rule::path())).flatten();
         match (given, file) {
@@ -53,7 +54,7 @@ impl<'v> Reader<'v> {
                 None
             }
             (Some(secret), None) => Some(secret),
-            (None, Some(path)) => match read_secret(&path) {
+            (None, Some(path)) => match read_secret(&path, shortest) {
                 Ok(secret) => Some(secret),
                 Err(complaint) => {
                     self.complain(&file_key, complaint);
@@ -245,10 +246,10 @@ fn origin(key: &str, value: &Value) -> Option<String> {
 
 /// The last word of keys whose values are never shown.
 fn is_secret_name(key: &str) -> bool {
-    matches!(key.rsplit('.').next(), Some("token" | "secret" | "url"))
+    matches!(key.rsplit('.').next(), Some("token" | "secret" | "url" | "proxy"))
 }
 
-fn read_secret(path: &Path) -> Result<Secret, String> {
+fn read_secret(path: &Path, shortest: usize) -> Result<Secret, String> {
     let meta = std::fs::metadata(path).map_err(|error| format!("cannot be read: {error}"))?;
     if !meta.is_file() {
         return Err("is not a file".into());
@@ -257,6 +258,7 @@ fn read_secret(path: &Path) -> Result<Secret, String> {
     File::open(path)
         .and_then(|file| file.take(1024).read_to_string(&mut text))
         .map_err(|error| format!("cannot be read: {error}"))?;
-    rule::check_secret(text.trim_end_matches(['\r', '\n']))
-        .ok_or_else(|| format!("the file must hold {}", rule::secret().allowed))
+    let rule = rule::secret(shortest);
+    rule.parse(&Value::from(text.trim_end_matches(['\r', '\n'])))
+        .ok_or_else(|| format!("the file must hold {}", rule.allowed))
 }

@@ -152,18 +152,20 @@ pub(super) fn path() -> Rule<PathBuf> {
     })
 }
 
-/// A secret: printable ASCII without spaces, so that it can travel in a line and in a header.
-pub(super) fn secret() -> Rule<Secret> {
-    Rule::new("1 to 512 printable ASCII characters without spaces", |value| {
-        as_text(value).and_then(check_secret)
+/// Characters of a secret at most.
+const LONGEST_SECRET: usize = 512;
+
+/// A secret of at least so many characters: printable ASCII without spaces, so that it can travel in a line and in a
+/// header.
+pub(super) fn secret(shortest: usize) -> Rule<Secret> {
+    let allowed = format!("{shortest} to {LONGEST_SECRET} printable ASCII characters without spaces");
+    Rule::new(allowed, move |value| {
+        let text = as_text(value)?;
+        let fits =
+            (shortest..=LONGEST_SECRET).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic());
+        fits.then(|| Secret::new(text))
     })
     .hidden()
-}
-
-/// Accepts what [`secret`] describes.
-pub(super) fn check_secret(text: &str) -> Option<Secret> {
-    let fits = (1..=512).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic());
-    fits.then(|| Secret::new(text))
 }
 
 /// An address and port to listen on.

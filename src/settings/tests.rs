@@ -78,7 +78,7 @@ fn each_wrong_value_is_named() {
         ("ring.total_bytes", &["0", "1099511627777"]),
         ("http.listen", &["\"\""]),
         ("http.hosts", &["[\"a b\"]", "[\"\"]", "[\"a..b\"]"]),
-        ("http.token", &["\"a b\"", "\"\\u00e9\"", "7"]),
+        ("http.token", &["\"a b c d e\"", "\"\\u00e9aaaaaaaa\"", "12345678", "\"short\""]),
         ("http.token_file", &["\"/does/not/exist\"", "\"/\""]),
         ("video.size", &["\"640\"", "\"641x480\"", "\"8x8\"", "\"9000x480\""]),
         ("clip.pre_roll_secs", &["-1", "601"]),
@@ -86,6 +86,9 @@ fn each_wrong_value_is_named() {
         ("clip.max_secs", &["0", "86401"]),
         ("clip.preset", &["\"quick\""]),
         ("clip.crf", &["52", "-1"]),
+        ("clip.size", &["\"big\"", "640"]),
+        ("clip.kinds", &["[]", "[\"burglary\"]", "1"]),
+        ("clip.max_open", &["0", "65"]),
         ("motion.enabled", &["1"]),
         ("motion.threshold", &["0", "256"]),
         ("motion.min_area_share", &["1.1", "-0.1", "nan"]),
@@ -119,7 +122,6 @@ fn each_wrong_value_is_named() {
         ("events.face.end_secs", &["0", "3601"]),
         ("events.face.cooldown_secs", &["-1", "86401"]),
         ("storage.free_floor_bytes", &["-1", "1125899906842625"]),
-        ("storage.ballast_bytes", &["-1", "17179869185"]),
         ("supervision.decode_deadline_ms", &["9", "600001"]),
         ("supervision.motion_deadline_ms", &["9", "600001"]),
         ("supervision.detector_deadline_ms", &["9", "600001"]),
@@ -129,8 +131,14 @@ fn each_wrong_value_is_named() {
         ("supervision.max_abandoned_threads", &["0", "65"]),
         ("attendance.repeat_secs", &["-1", "86401"]),
         ("notify.language", &["\"fr\""]),
-        ("notify.time_zone", &["\"Mars/Olympus\"", "\"\"", "\"../etc\""]),
+        (
+            "notify.time_zone",
+            &["\"Mars/Olympus\"", "\"\"", "\"../etc\"", "\"+8\"", "\"+24:00\"", "\"+0:800\""],
+        ),
         ("notify.give_up_hours", &["0", "721"]),
+        ("notify.proxy", &["\"proxy:3128\"", "1"]),
+        ("notify.proxy_file", &["\"/does/not/exist\""]),
+        ("notify.allow_link_local", &["\"no\""]),
         ("log.format", &["\"xml\""]),
         ("log.level", &["\"loud\""]),
     ];
@@ -194,17 +202,23 @@ fn each_wrong_value_of_a_channel_is_named() {
         ("url", "\"\""),
         ("url_file", "\"/does/not/exist\""),
         ("secret", "\"a b\""),
+        ("secret", "\"fifteen-letters\""),
+        ("secret", "\"\""),
         ("secret_file", "\"/does/not/exist\""),
         ("include_snapshot", "1"),
         ("include_faces", "1"),
         ("kinds", "[]"),
         ("kinds", "[\"burglary\"]"),
         ("cameras", "[\"nowhere\"]"),
-        ("rate_per_minute", "0"),
     ];
     for (key, value) in table {
         let mut lines = vec![format!("{key} = {value}")];
-        for (name, right) in [("type", "\"webhook\""), ("url", "\"https://example.org/x\"")] {
+        let rights = [
+            ("type", "\"webhook\""),
+            ("url", "\"https://example.org/x\""),
+            ("secret", "\"0123456789abcdef\""),
+        ];
+        for (name, right) in rights {
             if !key.starts_with(name) {
                 lines.push(format!("{name} = {right}"));
             }
@@ -213,8 +227,11 @@ fn each_wrong_value_of_a_channel_is_named() {
         assert_eq!(wrong, [format!("notify.channels.office.{key}")], "{key} = {value}");
     }
     assert_eq!(wrong_keys("[notify.channels.a]"), ["notify.channels.a.type", "notify.channels.a.url"]);
-    let wecom = "[notify.channels.a]\ntype = \"wecom\"\nurl = \"https://example.org\"\nsecret = \"x\"";
+    let wecom =
+        "[notify.channels.a]\ntype = \"wecom\"\nurl = \"https://example.org/send?key=k\"\nsecret = \"x\"";
     assert_eq!(wrong_keys(wecom), ["notify.channels.a.secret"], "a robot has no secret beside its address");
+    let keyless = "[notify.channels.a]\ntype = \"wecom\"\nurl = \"https://example.org/send\"";
+    assert_eq!(wrong_keys(keyless), ["notify.channels.a.url"]);
 }
 
 #[test]
@@ -262,7 +279,10 @@ fn every_key_can_come_from_the_environment() {
             ("MEERKAT__CAMERAS__DOOR__MOTION__THRESHOLD", "40"),
             ("MEERKAT__NOTIFY__CHANNELS__OFFICE__TYPE", "webhook"),
             ("MEERKAT__NOTIFY__CHANNELS__OFFICE__URL", "http://127.0.0.1:1/x"),
+            ("MEERKAT__NOTIFY__CHANNELS__OFFICE__SECRET", "0123456789abcdef"),
+            ("MEERKAT__NOTIFY__CHANNELS__OFFICE__SECRET", "0123456789abcdef"),
             ("MEERKAT__NOTIFY__CHANNELS__OFFICE__CAMERAS", "door"),
+            ("MEERKAT__NOTIFY__TIME_ZONE", "+08:00"),
         ],
     )
     .unwrap();
@@ -307,7 +327,7 @@ fn doors_stay_shut() {
     check("[frame]\nlisten = \"0.0.0.0:9000\"\nallow = [\"192.168.1.0/24\"]", &[]);
     check("frame.listen = \"0.0.0.0:9000\"\ncameras.door.token = \"x\"", &[]);
     check("http.listen = \"0.0.0.0:8080\"", &["http.listen"]);
-    check("http.listen = \"0.0.0.0:8080\"\nhttp.token = \"x\"", &[]);
+    check("http.listen = \"0.0.0.0:8080\"\nhttp.token = \"12345678\"", &[]);
     check("http.listen = \"127.0.0.1:9000\"", &["http.listen"]);
     check("http.listen = \"127.0.0.1:0\"\nframe.listen = \"127.0.0.1:0\"", &[]);
     let tls = "[frame.tls]\ncert_file = \"c\"\nkey_file = \"k\"\nlisten";
@@ -368,6 +388,7 @@ fn secrets_come_from_files_and_are_never_shown() {
         "[cameras.door]\ntokn = \"hunter2\"".to_owned(),
         "[cameras.door]\ntoken = \"hunter2\"\ntoken_file = \"x\"".to_owned(),
         "[notify.channels.a]\ntype = \"webhook\"\nurl = \"ftp://hunter2\"".to_owned(),
+        "[notify]\nproxy = \"hunter2@proxy:3128\"".to_owned(),
         "[notify.channels.a]\ntype = \"webhook\"\nurl = \"https://x\"\nsecret = \"hunter2 \"".to_owned(),
     ];
     for text in wrong {
@@ -442,9 +463,11 @@ fn the_examples_are_valid() {
             let text: String = text
                 .lines()
                 .map(|line| match line.split_once("_file = ") {
-                    Some((key, _)) if key.ends_with("url") => format!("{key} = \"https://example.org/x\"\n"),
+                    Some((key, _)) if key.ends_with("url") => {
+                        format!("{key} = \"https://example.org/x?key=k\"\n")
+                    }
                     Some((key, _)) if key.ends_with("token") || key.ends_with("secret") => {
-                        format!("{key} = \"x\"\n")
+                        format!("{key} = \"0123456789abcdef\"\n")
                     }
                     _ => format!("{line}\n"),
                 })

@@ -48,13 +48,13 @@ impl Reduction {
 /// The guard of a still object (mode 3).
 #[derive(Debug, Clone, PartialEq)]
 pub struct GuardSettings {
-    /// How far the object's centroid may move, as a share of the zone's diagonal, 0..=1.
+    /// How far the object may move before that is an alarm, as a share of the picture's width, 0..=1.
     pub displacement_share: f32,
     /// Looks in a row that must agree before an alarm.
     pub confirm_frames: u32,
-    /// How long the view must be free before a missing object counts as removed.
+    /// How long the view must be free and still before a missing object counts as removed.
     pub free_view: Duration,
-    /// Where the object is; `None` for the whole picture.
+    /// Where the object stands; `None` for the picture without a margin of a tenth.
     pub zone: Option<Zone>,
 }
 
