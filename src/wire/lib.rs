@@ -3,3 +3,7 @@
 #![forbid(unsafe_code)]
 
 pub mod frame;
+
+// The invariants are shared with the fuzz target, which sees this crate from outside.
+#[cfg(test)]
+extern crate self as meerkat_wire;

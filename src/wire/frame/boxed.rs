@@ -92,6 +92,7 @@ impl Container {
 // === PNG ===
 
 const PNG_SIGNATURE: usize = 8;
+const IEND_CRC: u32 = 0xAE42_6082;
 
 /// A PNG (ISO/IEC 15948), chunk by chunk: length, type, data, CRC.
 #[derive(Debug)]
@@ -113,7 +114,7 @@ impl Png {
             let is_header = kind == *b"IHDR";
             let is_end = kind == *b"IEND";
             let next = usize::try_from(length).ok().and_then(|n| self.at.checked_add(n)?.checked_add(12));
-            let fits = kind.iter().all(u8::is_ascii_alphabetic)
+            let fits = is_chunk_type(kind)
                 && is_header == (self.at == PNG_SIGNATURE)
                 && (!is_header || length == 13)
                 && (!is_end || length == 0);
@@ -121,6 +122,9 @@ impl Png {
                 Some(next) if fits && next <= limit => next,
                 _ => return self.lost(view),
             };
+            if let Some(outcome) = self.leapt_over(view) {
+                return outcome;
+            }
             if is_header {
                 let (Some(width), Some(height)) = (be_u32(view, self.at + 8), be_u32(view, self.at + 12))
                 else {
@@ -132,24 +136,52 @@ impl Png {
                 self.shape = Shape { width, height, scans: 0 };
             }
             if is_end {
-                // Its CRC belongs to the picture.
-                return if view.len() >= next { Walk::Ends(next) } else { Walk::More };
+                // Its CRC belongs to the picture and never differs; where it does, other bytes stand in its place.
+                return match be_u32(view, self.at + 8) {
+                    None => Walk::More,
+                    Some(IEND_CRC) => Walk::Ends(next),
+                    Some(_) => self.lost(view),
+                };
             }
             self.floor = self.at;
             self.at = next;
         }
     }
 
+    /// As with JPEG: looks at what the length of the last chunk led over, now that a chunk stands at its end.
+    fn leapt_over(&mut self, view: &[u8]) -> Option<Walk> {
+        let outcome = restart::leapt_over(view, self.floor, self.at, leads_to);
+        self.floor = self.at;
+        outcome
+    }
+
     fn lost(&mut self, view: &[u8]) -> Walk {
-        match restart::find(view, self.floor, self.at) {
+        // From the very beginning: what looked like a chunk may have been bytes of the next frame already.
+        match restart::find(view, 0, self.at) {
             Restart::At(offset) => Walk::Restart(offset),
-            Restart::Perhaps(offset) => {
-                self.floor = offset;
-                Walk::More
-            }
+            Restart::Perhaps(_) => Walk::More,
             Restart::No => Walk::Lost(self.at),
         }
     }
+}
+
+/// Whether a decoder would take this for a chunk: one of the four critical ones, or an ancillary one (small first
+/// letter) with the reserved bit right (capital third letter).
+fn is_chunk_type(kind: [u8; 4]) -> bool {
+    let ancillary = kind[0].is_ascii_lowercase() && kind[2].is_ascii_uppercase();
+    kind.iter().all(u8::is_ascii_alphabetic)
+        && (ancillary || matches!(&kind, b"IHDR" | b"PLTE" | b"IDAT" | b"IEND"))
+}
+
+/// Whether the chunks of the PNG at `from` follow each other up to one at `to`.
+fn leads_to(view: &[u8], from: usize, to: usize) -> bool {
+    let mut at = from + PNG_SIGNATURE;
+    while at < to {
+        let length = be_u32(view, at).and_then(|n| usize::try_from(n).ok());
+        let Some(next) = length.and_then(|n| at.checked_add(n)?.checked_add(12)) else { return false };
+        at = next;
+    }
+    at == to
 }
 
 // === WebP and BMP ===
@@ -191,21 +223,17 @@ impl Sized {
                 }
             },
         };
-        if view.len() < end {
-            return Walk::More;
-        }
         // Nothing at the end of these containers shows that it is theirs, so what lies between is looked through.
-        match restart::find(view, self.floor, end) {
-            Restart::At(offset) => Walk::Restart(offset),
+        let arrived = end.min(view.len());
+        match restart::find(view, self.floor, arrived) {
+            Restart::At(offset) => return Walk::Restart(offset),
             Restart::Perhaps(offset) => {
                 self.floor = offset;
-                Walk::More
+                return Walk::More;
             }
-            Restart::No => {
-                self.floor = end;
-                Walk::Ends(end)
-            }
+            Restart::No => self.floor = arrived,
         }
+        if arrived == end { Walk::Ends(end) } else { Walk::More }
     }
 }
 

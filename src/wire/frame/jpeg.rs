@@ -14,11 +14,12 @@ const SOI: u8 = 0xD8;
 const EOI: u8 = 0xD9;
 const SOS: u8 = 0xDA;
 const DNL: u8 = 0xDC;
-const TEM: u8 = 0x01;
 
 /// How far the walk has come. All offsets are those of the frame's buffer.
 #[derive(Debug)]
 pub(super) struct Jpeg {
+    /// Where its SOI stands.
+    soi: usize,
     /// The next byte to look at; may lie beyond what has arrived.
     at: usize,
     /// Before this offset no other frame can have started.
@@ -33,7 +34,7 @@ pub(super) struct Jpeg {
 impl Jpeg {
     /// Begins behind the SOI at `soi`.
     pub(super) fn new(soi: usize) -> Self {
-        Self { at: soi + 2, floor: soi + 2, in_data: false, has_header: false, shape: Shape::default() }
+        Self { soi, at: soi + 2, floor: soi + 2, in_data: false, has_header: false, shape: Shape::default() }
     }
 
     pub(super) fn shape(&self) -> Shape {
@@ -61,7 +62,12 @@ impl Jpeg {
                     self.at += 1; // fill byte, B.1.1.2
                     continue;
                 }
-                (Some(0xFF), Some(&code)) if is_marker(code) => code,
+                (Some(0xFF), Some(&code)) if is_marker(code) => {
+                    if let Some(outcome) = restart::leapt_over(view, self.floor, self.at, leads_to) {
+                        return outcome;
+                    }
+                    code
+                }
                 _ => {
                     // Not where a marker should be. Either a length led into the next frame, or stray bytes.
                     if let Some(outcome) = self.doubt(view) {
@@ -77,10 +83,6 @@ impl Jpeg {
                     return Walk::Ends(self.at + 2);
                 }
                 SOI => return self.lost(view),
-                TEM | 0xD0..=0xD7 => {
-                    self.floor = self.at;
-                    self.at += 2;
-                }
                 _ => {
                     if let Some(outcome) = self.segment(view, code) {
                         return outcome;
@@ -96,17 +98,17 @@ impl Jpeg {
             let Some(rest) = view.get(self.at..) else { return Some(Walk::More) };
             let Some(distance) = memchr(0xFF, rest) else {
                 self.at = view.len();
-                return Some(Walk::More);
+                return Some(self.doubt(view).unwrap_or(Walk::More));
             };
             self.at += distance;
             match view.get(self.at + 1) {
                 None => return Some(Walk::More),
                 Some(0xFF) => self.at += 1,
-                Some(&code) if ends_data(code) => break,
+                Some(&code) if is_marker(code) => break,
                 Some(_) => self.at += 2,
             }
         }
-        // The data of a picture that was cut off runs on into the next frame, up to a marker of that one.
+        // The data of a picture that was cut off would run on into the next frame.
         if let Some(outcome) = self.doubt(view) {
             return Some(outcome);
         }
@@ -144,7 +146,7 @@ impl Jpeg {
         }
         self.at = start + 2 + length;
         self.in_data = code == SOS;
-        self.floor = if self.in_data { self.at } else { start };
+        self.floor = start;
         None
     }
 
@@ -164,18 +166,54 @@ impl Jpeg {
     }
 
     fn lost(&mut self, view: &[u8]) -> Walk {
-        self.doubt(view).unwrap_or(Walk::Lost(self.at))
+        // From the very beginning: what looked like a marker of ours may have been one of the next frame.
+        match restart::find(view, self.soi, self.at) {
+            Restart::At(offset) => Walk::Restart(offset),
+            Restart::Perhaps(_) => Walk::More,
+            Restart::No => Walk::Lost(self.at),
+        }
     }
 }
 
-/// Whether FF and this code make a marker that a decoder acts upon; the others are reserved.
-fn is_marker(code: u8) -> bool {
-    matches!(code, TEM | 0xC0..=0xC7 | 0xC9..=0xDD | 0xE0..=0xEF | 0xFE)
+/// Whether `to` is a place where a marker of the picture at `from` stands: its segments and scans follow each other
+/// without a gap up to there. Of pictures in other containers that is taken for granted, their first bytes say enough.
+fn leads_to(view: &[u8], from: usize, to: usize) -> bool {
+    let is_jpeg = view.get(from..).is_some_and(|rest| rest.starts_with(&[0xFF, SOI]));
+    if !is_jpeg || view.get(to + 1) == Some(&EOI) {
+        return true; // nobody puts the end of a picture behind a segment: that one is part of something
+    }
+    let mut at = from + 2;
+    while at < to {
+        let (Some(0xFF), Some(&code)) = (view.get(at), view.get(at + 1)) else { return false };
+        at += match (code, be_u16(view, at + 2)) {
+            (0xFF, _) => 1,
+            (SOI | EOI, _) => return false,
+            (_, Some(length)) if is_marker(code) && length >= 2 => 2 + usize::from(length),
+            _ => return false,
+        };
+        if code == SOS {
+            at = end_of_data(view, at).unwrap_or(to + 1);
+        }
+    }
+    at == to
 }
 
-/// Whether FF and this code end entropy-coded data: stuffed zeros, restart markers and reserved codes do not.
-fn ends_data(code: u8) -> bool {
-    is_marker(code) && !matches!(code, TEM | 0xD0..=0xD7)
+/// The next real marker in entropy-coded data.
+fn end_of_data(view: &[u8], mut at: usize) -> Option<usize> {
+    loop {
+        at += memchr(0xFF, view.get(at..)?)?;
+        match *view.get(at + 1)? {
+            0xFF => at += 1,
+            code if is_marker(code) => return Some(at),
+            _ => at += 2,
+        }
+    }
+}
+
+/// Whether FF and this code make a marker that a decoder acts upon. Stuffed zeros, fill bytes, restart markers, TEM
+/// and the reserved codes are passed over like data.
+fn is_marker(code: u8) -> bool {
+    matches!(code, 0xC0..=0xC7 | 0xC9..=0xCF | 0xD8..=0xDD | 0xE0..=0xEF | 0xFE)
 }
 
 /// SOF0 to SOF15 without DHT, JPG and DAC, which stand among them.

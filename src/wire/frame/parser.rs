@@ -14,6 +14,9 @@ use super::{END, Fatal, Item, Limits, Options, Phase, Picture, Refusal, START, i
 /// How far beyond the longest frame the parser looks: `end`, or `start` with the first bytes of a picture.
 const LOOK_AHEAD: usize = 64;
 
+/// The most bytes that a container is judged by at the place where it goes on: a PNG chunk without data.
+const MARKER_BYTES: usize = 12;
+
 const MODEL: &[u8] = b"model";
 const CAMERA: &[u8] = b"camera:";
 const SOI: &[u8] = &[0xFF, 0xD8, 0xFF];
@@ -61,13 +64,15 @@ struct Draft {
     height: u32,
     /// A limit that the picture's own headers break.
     verdict: Option<Refusal>,
-    /// Its container was complete once.
-    whole: bool,
+    /// Where its container was complete for the first time.
+    whole_at: Option<usize>,
+    /// Where it made no sense any more.
+    lost_at: Option<usize>,
 }
 
 impl Draft {
     fn new(format: ImageFormat) -> Self {
-        Self { format, width: 0, height: 0, verdict: None, whole: false }
+        Self { format, width: 0, height: 0, verdict: None, whole_at: None, lost_at: None }
     }
 }
 
@@ -109,11 +114,10 @@ impl Parser {
                 }
             }
         };
-        let undecided =
-            matches!(self.state, State::Sniffing { .. } | State::Walking { .. } | State::Opaque { .. });
-        self.waits =
-            undecided && matches!(outcome, Ok(None)) && restart::end_before(buf, buf.len()).is_some();
-        self.held = if self.phase_by_state() == Phase::InFrame { buf.len() } else { 0 };
+        // Behind a complete picture too: such an `end` stands partly on bytes that the picture claims for itself.
+        let in_frame = self.phase_by_state() == Phase::InFrame;
+        self.held = if in_frame { buf.len() } else { 0 };
+        self.waits = in_frame && outcome == Ok(None) && restart::end_before(buf, buf.len()).is_some();
         outcome
     }
 
@@ -345,17 +349,20 @@ impl Parser {
         let walked = container.walk(view, self.limits.max_frame_bytes);
         let (at, floor) = (container.at().min(reach), container.floor());
         let shape = container.shape();
-        self.judge(shape);
+        // Behind a complete picture only another complete one counts: junk can look like anything.
+        if self.draft.whole_at.is_none() || matches!(walked, Walk::Ends(_)) {
+            self.judge(shape);
+        }
         match walked {
             Walk::More if self.is_full(reach) => self.overflow(buf, floor, reach),
             Walk::More => Ok(Turn::More),
             Walk::Ends(end) => {
-                self.draft.whole = true;
+                self.draft.whole_at.get_or_insert(end);
                 self.state = State::Tail { at: end };
                 Ok(Turn::Again)
             }
             Walk::Restart(offset) => Ok(self.restart(buf, offset, at)),
-            Walk::Lost(_) if self.draft.whole => {
+            Walk::Lost(_) if self.draft.whole_at.is_some() => {
                 // What looked like a second picture was none: look for `end` right behind its first bytes.
                 if !self.pay(at.saturating_sub(base)) {
                     return Ok(self.give_up(buf, at));
@@ -364,6 +371,7 @@ impl Parser {
                 Ok(Turn::Again)
             }
             Walk::Lost(offset) => {
+                self.draft.lost_at = Some(offset);
                 self.state = State::Opaque { searched: offset };
                 Ok(Turn::Again)
             }
@@ -472,10 +480,12 @@ impl Parser {
         let unknown = self.draft.format == ImageFormat::Unknown;
         let stub = buf.get(..end).is_some_and(|bytes| sniff(bytes) == Sniff::More);
         let accepted = unknown && !stub && self.options.accept_unknown && self.mode == Some(Mode::Pictures);
-        if !self.draft.whole && !accepted {
-            let refusal = match self.state {
-                State::Opaque { .. } if unknown && !stub => Refusal::UnknownContainer,
-                State::Opaque { .. } if !unknown => Refusal::Damaged,
+        let whole = self.draft.whole_at.is_some_and(|at| at <= end);
+        if !whole && !accepted {
+            let refusal = match self.draft.lost_at {
+                _ if unknown && !stub => Refusal::UnknownContainer,
+                // Where that `end` is among the bytes that made no sense, it is what made no sense.
+                Some(at) if at + MARKER_BYTES <= end => Refusal::Damaged,
                 _ => Refusal::CutOff,
             };
             self.draft.verdict.get_or_insert(refusal);

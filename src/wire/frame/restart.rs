@@ -5,6 +5,7 @@ use std::sync::LazyLock;
 
 use memchr::memmem::Finder;
 
+use super::boxed::Walk;
 use super::sniff::{Match, Sniff, prefix, sniff};
 use super::{END, MAX_BLANKS, START, is_blank};
 
@@ -41,6 +42,28 @@ pub(super) fn find(view: &[u8], mut from: usize, to: usize) -> Restart {
     Restart::No
 }
 
+/// Judges what the length of a part led over, from `from` to `to`, where a part of the same container seems to
+/// begin; `None` when no frame was lost. In a picture that was cut off, such a length can lead exactly to a part of
+/// the next one: `leads_to(view, picture, to)` says whether that one's parts do. Whole frames inside of a comment or
+/// beginnings of pictures that are none, on the other hand, have no part at `to`.
+pub(super) fn leapt_over(
+    view: &[u8],
+    from: usize,
+    to: usize,
+    leads_to: fn(&[u8], usize, usize) -> bool,
+) -> Option<Walk> {
+    let first = match find(view, from, to) {
+        Restart::No => return None,
+        Restart::Perhaps(_) => return Some(Walk::More),
+        Restart::At(offset) => offset,
+    };
+    let mut last = first;
+    while let Restart::At(offset) = find(view, last + 1, to) {
+        last = offset;
+    }
+    leads_to(view, picture_after(view, last), to).then_some(Walk::Restart(first))
+}
+
 /// Judges one place.
 pub(super) fn at(view: &[u8], offset: usize) -> Restart {
     let Some(rest) = view.get(offset..) else { return Restart::Perhaps(offset) };
@@ -49,13 +72,18 @@ pub(super) fn at(view: &[u8], offset: usize) -> Restart {
         Match::Part => return Restart::Perhaps(offset),
         Match::Full => {}
     }
-    let behind = rest.get(START.len()..).unwrap_or_default();
-    let blanks = behind.iter().take(MAX_BLANKS).take_while(|&&b| is_blank(b)).count();
-    match sniff(behind.get(blanks..).unwrap_or_default()) {
+    match sniff(view.get(picture_after(view, offset)..).unwrap_or_default()) {
         Sniff::Is(_) => Restart::At(offset),
         Sniff::More => Restart::Perhaps(offset),
         Sniff::Not => Restart::No,
     }
+}
+
+/// Where the picture begins that belongs to the `start` at `offset`.
+pub(super) fn picture_after(view: &[u8], offset: usize) -> usize {
+    let behind = offset + START.len();
+    let rest = view.get(behind..).unwrap_or_default();
+    behind + rest.iter().take(MAX_BLANKS).take_while(|&&b| is_blank(b)).count()
 }
 
 /// Where the `end` is that closes the bytes before `to`, with at most [`MAX_BLANKS`] blanks between.
