@@ -10,6 +10,11 @@ pub mod guard;
 mod light;
 pub mod motion;
 
+pub mod draw;
+pub mod face;
+pub mod person;
+pub mod synthetic;
+
 #[cfg(test)]
 mod testing;
 
@@ -18,8 +23,12 @@ use std::sync::Once;
 pub use decode::{
     GrayPlane, decode_gray, decode_gray_into, decode_image, encode_jpeg, resize, thumbnail_jpeg,
 };
+pub use draw::{Colour, Marking, draw};
+pub use face::{LbphFaceRecogniser, LbphSettings};
 pub use guard::{Guard, GuardAlarm, GuardReport, GuardSettings, GuardState};
 pub use motion::{MotionDetector, MotionReport, MotionSettings};
+pub use person::{HogPersonDetector, HogSettings};
+pub use synthetic::Scene;
 
 /// Why pixels could not be had or looked at.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -47,6 +56,12 @@ pub enum VisionError {
     /// The picture does not fit the format it is to be written in.
     #[error("the picture cannot be encoded")]
     Unencodable,
+    /// The face cascade is not there or cannot be read.
+    #[error("no usable face cascade at: {searched}")]
+    MissingCascade {
+        /// Where it was looked for.
+        searched: String,
+    },
     /// OpenCV refused.
     #[error("OpenCV: {0}")]
     OpenCv(String),

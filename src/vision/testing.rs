@@ -1,8 +1,10 @@
 //! Made pictures for the tests of this room.
 
-use meerkat_base::{Image, MonoTime, PixelFormat};
+use std::path::{Path, PathBuf};
 
-use crate::GrayPlane;
+use meerkat_base::{Image, ImageWish, MonoTime, PixelFormat};
+
+use crate::{GrayPlane, decode_image};
 
 /// A small deterministic source of noise (xorshift).
 pub(crate) struct Noise(u32);
@@ -105,4 +107,27 @@ pub(crate) fn plane_of(width: usize, height: usize, pixels: Vec<u8>) -> GrayPlan
 /// The time of the `n`-th frame at 10 frames per second.
 pub(crate) fn at(n: u64) -> MonoTime {
     MonoTime(n * 100_000_000)
+}
+
+/// A folder of the shared test data; nothing, and a line that says so, where there is none.
+pub(crate) fn data(part: &str) -> Option<PathBuf> {
+    let root = match std::env::var_os("MEERKAT_TEST_DATA") {
+        Some(set) => PathBuf::from(set),
+        None => Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data"),
+    };
+    let folder = root.join(part);
+    if folder.exists() {
+        return Some(folder);
+    }
+    assert!(std::env::var_os("MEERKAT_REQUIRE_DATA").is_none(), "{} is required", folder.display());
+    println!("skipped: {} is not there", folder.display());
+    None
+}
+
+/// All JPEGs of a folder, by name, whole.
+pub(crate) fn pictures_in(folder: &Path, format: PixelFormat) -> Vec<Image> {
+    let mut files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    let wish = ImageWish { format, enough_width: u32::MAX };
+    files.iter().map(|file| decode_image(&std::fs::read(file).unwrap(), wish).unwrap().0).collect()
 }
