@@ -4,4 +4,5 @@
 
 pub use meerkat_settings as settings;
 
+pub mod app;
 pub mod cli;

@@ -122,15 +122,16 @@ impl Shared {
         while let Some(core) = self.next() {
             lock(job).current = Some((Arc::clone(&core), Instant::now()));
             IN_TURN_OF.set(Arc::as_ptr(self) as usize);
-            let outcome = catch_unwind(AssertUnwindSafe(|| -> Result<Option<(Box<dyn Component>, Step)>, Failure> {
-                let mut component = match core.begin() {
-                    Turn::Nothing => return Ok(None),
-                    Turn::Work(component) => component,
-                    Turn::Build => core.build()?,
-                };
-                let step = component.step()?;
-                Ok(Some((component, step)))
-            }));
+            let outcome =
+                catch_unwind(AssertUnwindSafe(|| -> Result<Option<(Box<dyn Component>, Step)>, Failure> {
+                    let mut component = match core.begin() {
+                        Turn::Nothing => return Ok(None),
+                        Turn::Work(component) => component,
+                        Turn::Build => core.build()?,
+                    };
+                    let step = component.step()?;
+                    Ok(Some((component, step)))
+                }));
             IN_TURN_OF.set(0);
             let mut job = lock(job);
             job.current = None;

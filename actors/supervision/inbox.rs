@@ -88,7 +88,10 @@ mod tests {
     #[test]
     fn it_refuses_what_does_not_fit() {
         let inbox = Inbox::new(ActorKind::Recorder, 2);
-        assert_eq!((inbox.offer(1), inbox.offer(2), inbox.offer(3)), (Offer::Taken, Offer::Taken, Offer::Full));
+        assert_eq!(
+            (inbox.offer(1), inbox.offer(2), inbox.offer(3)),
+            (Offer::Taken, Offer::Taken, Offer::Full)
+        );
         assert_eq!((inbox.take(), inbox.len()), (Some(1), 1));
         assert_eq!(inbox.offer(4), Offer::Taken);
         assert_eq!((inbox.take(), inbox.take(), inbox.take()), (Some(2), Some(4), None));

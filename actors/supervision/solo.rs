@@ -72,12 +72,6 @@ impl Sentinel {
     pub fn fail(&self, failure: Failure) {
         lock(&self.life.exit).get_or_insert(failure);
     }
-
-    /// Marks a piece of work that must be over within the deadline, even if it only waits.
-    pub fn working(&self) -> Working {
-        self.life.busy_since.store(self.life.now(), Ordering::Release);
-        Working { life: Arc::clone(&self.life) }
-    }
 }
 
 impl Drop for Sentinel {
@@ -91,29 +85,17 @@ impl Drop for Sentinel {
     }
 }
 
-/// See [`Sentinel::working`].
-pub struct Working {
-    life: Arc<Life>,
-}
-
-impl Drop for Working {
-    fn drop(&mut self) {
-        self.life.busy_since.store(0, Ordering::Release);
-    }
-}
-
-/// One generation of a solo. Times are milliseconds since `origin`, plus one so that 0 means never.
+/// One generation of a solo. Times are milliseconds since `origin`.
 struct Life {
     origin: Instant,
     beat: AtomicU64,
-    busy_since: AtomicU64,
     exit: Mutex<Option<Failure>>,
     abandoned: AtomicBool,
 }
 
 impl Life {
     fn now(&self) -> u64 {
-        u64::try_from(self.origin.elapsed().as_millis()).unwrap_or(u64::MAX).saturating_add(1)
+        u64::try_from(self.origin.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 }
 
@@ -189,8 +171,7 @@ impl<A: Actor<Context = Context<A>>> Solo<A> {
         };
         let life = Arc::new(Life {
             origin: Instant::now(),
-            beat: AtomicU64::new(1),
-            busy_since: AtomicU64::new(0),
+            beat: AtomicU64::new(0),
             exit: Mutex::new(None),
             abandoned: AtomicBool::new(false),
         });
@@ -230,13 +211,11 @@ impl<A: Actor<Context = Context<A>>> Solo<A> {
         let Some((_, life)) = &state.current else { return };
         let limit = u64::try_from(self.inner.deadline.as_millis()).unwrap_or(u64::MAX);
         let since_beat = life.now().saturating_sub(life.beat.load(Ordering::Acquire));
-        let busy_since = life.busy_since.load(Ordering::Acquire);
-        let stuck_thread = since_beat > limit.max(1000);
-        let stuck_work = busy_since != 0 && life.now().saturating_sub(busy_since) > limit;
+        let stuck_thread = since_beat > limit;
         let exit = lock(&life.exit).take();
         let failure = match exit {
             Some(failure) => failure,
-            None if stuck_thread || stuck_work => Failure::Hang,
+            None if stuck_thread => Failure::Hang,
             None => return,
         };
         let uptime = life.origin.elapsed();
@@ -254,6 +233,18 @@ impl<A: Actor<Context = Context<A>>> Solo<A> {
         warn!(actor = %self.inner.card.kind(), %failure, restart_in_ms = wait.as_millis() as u64, "actor failed");
         self.inner.card.failed(&failure, self.inner.board.clock().wall());
         state.revive_at = Some(now + wait);
+    }
+
+    /// Builds the actor anew, because what it is built from has changed. No failure, no back-off.
+    pub fn renew(&self) {
+        let mut state = lock(&self.inner.state);
+        if let Some((arbiter, life)) = state.current.take() {
+            // Its sentinel will say that it stopped unasked; nobody listens to that life any more.
+            drop(life);
+            arbiter.stop();
+            *lock(&self.inner.mailbox.addr) = None;
+            self.launch(&mut state);
+        }
     }
 
     /// Ends the actor for good and waits for its thread, at most `patience`. False when it was late.

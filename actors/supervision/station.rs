@@ -184,7 +184,13 @@ pub struct Station {
 }
 
 impl Station {
-    pub(super) fn new(card: Arc<Card>, deadline: Duration, backoff: Backoff, factory: Factory, crew: Weak<Shared>) -> Self {
+    pub(super) fn new(
+        card: Arc<Card>,
+        deadline: Duration,
+        backoff: Backoff,
+        factory: Factory,
+        crew: Weak<Shared>,
+    ) -> Self {
         let body = Mutex::new(Body { phase: Phase::Idle, component: None, backoff, built_at: None });
         Self { core: Arc::new(Core { card, deadline, factory, body, crew }) }
     }

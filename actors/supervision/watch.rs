@@ -52,7 +52,11 @@ pub struct Watch {
 impl Watch {
     /// Starts watching. Must be called where an actix `System` is current. `on_lost` is called once when
     /// `max_abandoned` threads hang for good: time to let the service manager start the node anew.
-    pub fn start(board: Board, max_abandoned: usize, on_lost: impl FnOnce() + Send + 'static) -> std::io::Result<Self> {
+    pub fn start(
+        board: Board,
+        max_abandoned: usize,
+        on_lost: impl FnOnce() + Send + 'static,
+    ) -> std::io::Result<Self> {
         install_panic_hook();
         let system = System::current();
         let ticks: Arc<Mutex<Vec<Tick>>> = Arc::default();

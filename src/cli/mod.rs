@@ -1,9 +1,20 @@
 //! The command line: what can be asked for, and how the program ends. The work is done in the modules below and in
 //! the rooms.
 
+mod demo;
+mod run;
+
 mod check_config;
+mod detect;
+mod faces;
+mod push;
+
+mod gallery;
 mod logging;
+mod picture_file;
 mod settings_args;
+
+pub(crate) use settings_args::environment;
 
 use std::process::ExitCode;
 
@@ -35,7 +46,12 @@ Environment: MEERKAT__SECTION__KEY sets a configuration key; MEERKAT_LOG is a lo
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Run(run::RunArgs),
+    Demo(demo::DemoArgs),
+    Push(push::PushArgs),
     CheckConfig(check_config::CheckConfigArgs),
+    Faces(faces::FacesArgs),
+    Detect(detect::DetectArgs),
 }
 
 /// Why a command ended early.
@@ -75,7 +91,12 @@ pub fn main() -> ExitCode {
 impl Command {
     fn run(self) -> Result<(), CliError> {
         match self {
+            Command::Run(args) => run::run(&args),
+            Command::Demo(args) => demo::run(&args),
+            Command::Push(args) => push::run(args),
             Command::CheckConfig(args) => check_config::run(&args),
+            Command::Faces(args) => faces::run(args),
+            Command::Detect(args) => detect::run(&args),
         }
     }
 }

@@ -22,7 +22,7 @@ impl SettingsArgs {
 }
 
 /// The environment with whatever is not UTF-8 made visible, so that it is refused instead of passed over.
-fn environment() -> impl Iterator<Item = (String, String)> {
+pub(crate) fn environment() -> impl Iterator<Item = (String, String)> {
     std::env::vars_os()
         .map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()))
 }

@@ -1,0 +1,293 @@
+//! What the actors of one camera share: ring, slots, mode, counters. And the register of all cameras.
+//! State and its few rules only; everything that runs stands in the actors' own files.
+
+mod counters;
+mod register;
+mod seat;
+
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
+use std::time::Duration;
+
+use meerkat_base::{CameraId, Frame, Mode, MonoTime, Ring, Slot, WallTime};
+use meerkat_settings::CameraSettings;
+use meerkat_vision::GrayPlane;
+
+pub use counters::{CameraCounters, Outcome, Stage};
+pub use register::{Attach, CameraReport, Cameras, Outfitter, SlotReport};
+pub use seat::{Seat, SeatControl};
+
+use crate::recorder::RecorderLink;
+use crate::supervision::Station;
+
+/// A decoded plane on its way to the motion actor, with the frame it was made from.
+pub struct Planed {
+    /// The frame.
+    pub frame: Frame,
+    /// Its reduced grey plane.
+    pub plane: GrayPlane,
+}
+
+/// A pause longer than this is no pace.
+const PACE_MEMORY: Duration = Duration::from_secs(5);
+
+/// The ring with what must change together with it.
+pub struct RingState {
+    /// The last seconds.
+    pub ring: Ring,
+    /// Frames go to the recorder as well.
+    pub recording: bool,
+    last_seq: u64,
+}
+
+/// The stations of one camera.
+pub struct CameraStations {
+    /// Decodes its frames.
+    pub decoder: Station,
+    /// Looks for motion and guards its object.
+    pub motion: Station,
+}
+
+/// One camera as all its actors see it.
+pub struct Camera {
+    id: CameraId,
+    settings: RwLock<Arc<CameraSettings>>,
+    ring: Mutex<RingState>,
+    /// Frames for the decoder.
+    pub decode_slot: Slot<Frame>,
+    /// Planes for motion and guard.
+    pub motion_slot: Slot<Planed>,
+    /// Frames for the person detector.
+    pub person_slot: Slot<Frame>,
+    /// Frames for the face recogniser.
+    pub face_slot: Slot<Frame>,
+    /// Its series.
+    pub counters: CameraCounters,
+    /// The way to its recorder.
+    pub recorder: RecorderLink,
+    stations: OnceLock<CameraStations>,
+    mode: AtomicU8,
+    proven: AtomicBool,
+    connected: AtomicBool,
+    reference_wanted: AtomicBool,
+    last_mono: AtomicU64,
+    last_wall: AtomicI64,
+    last_motion: AtomicU64,
+    last_look: AtomicU64,
+    frames: AtomicU64,
+    /// Smoothed seconds between two frames, as bits of an `f64`.
+    gap: AtomicU64,
+    latest: Mutex<Option<Frame>>,
+}
+
+impl Camera {
+    fn new(
+        id: CameraId,
+        configured: bool,
+        settings: Arc<CameraSettings>,
+        ring: Ring,
+        recorder: RecorderLink,
+    ) -> Self {
+        let counters = CameraCounters::new(&id, configured);
+        Self {
+            id,
+            settings: RwLock::new(settings),
+            ring: Mutex::new(RingState { ring, recording: false, last_seq: 0 }),
+            decode_slot: Slot::new(),
+            motion_slot: Slot::new(),
+            person_slot: Slot::new(),
+            face_slot: Slot::new(),
+            counters,
+            recorder,
+            stations: OnceLock::new(),
+            mode: AtomicU8::new(0),
+            proven: AtomicBool::new(false),
+            connected: AtomicBool::new(false),
+            reference_wanted: AtomicBool::new(false),
+            last_mono: AtomicU64::new(0),
+            last_wall: AtomicI64::new(0),
+            last_motion: AtomicU64::new(0),
+            last_look: AtomicU64::new(0),
+            frames: AtomicU64::new(0),
+            gap: AtomicU64::new(0),
+            latest: Mutex::new(None),
+        }
+    }
+
+    /// Its id.
+    pub fn id(&self) -> &CameraId {
+        &self.id
+    }
+
+    /// What holds for it now.
+    pub fn settings(&self) -> Arc<CameraSettings> {
+        Arc::clone(&self.settings.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(crate) fn set_settings(&self, settings: Arc<CameraSettings>) {
+        *self.settings.write().unwrap_or_else(PoisonError::into_inner) = settings;
+    }
+
+    pub(crate) fn set_stations(&self, stations: CameraStations) {
+        let _ = self.stations.set(stations);
+    }
+
+    /// Its stations; `None` only while the camera is being made.
+    pub fn stations(&self) -> Option<&CameraStations> {
+        self.stations.get()
+    }
+
+    /// The ring, for a moment: no decoding, no disk, no waiting while it is held.
+    pub fn ring(&self) -> MutexGuard<'_, RingState> {
+        self.ring.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The mode its client asked for last.
+    pub fn mode(&self) -> Option<Mode> {
+        Mode::from_number(self.mode.load(Ordering::Acquire))
+    }
+
+    /// Says which mode its client asked for.
+    pub fn set_mode(&self, mode: Option<Mode>) {
+        self.mode.store(mode.map_or(0, Mode::number), Ordering::Release);
+    }
+
+    /// Whether the client at work proved itself with a token.
+    pub fn is_proven(&self) -> bool {
+        self.proven.load(Ordering::Acquire)
+    }
+
+    /// Whether a client is connected.
+    pub fn is_connected(&self) -> bool {
+        self.connected.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn set_connected(&self, connected: bool, proven: bool) {
+        self.connected.store(connected, Ordering::Release);
+        self.proven.store(connected && proven, Ordering::Release);
+    }
+
+    /// Asks for a new reference of the guarded object.
+    pub fn want_reference(&self) {
+        self.reference_wanted.store(true, Ordering::Release);
+    }
+
+    /// Whether a new reference was asked for; asking is answered once.
+    pub fn take_reference_wish(&self) -> bool {
+        self.reference_wanted.swap(false, Ordering::AcqRel)
+    }
+
+    /// Gives the frame its number and notes that it came. The caller is the camera's only session.
+    pub(crate) fn number(&self, ring: &mut RingState) -> u64 {
+        ring.last_seq += 1;
+        ring.last_seq
+    }
+
+    /// Notes an accepted frame for status, pictures and the silence rule.
+    pub(crate) fn note(&self, frame: &Frame) {
+        let last = self.last_mono.swap(frame.mono.0.max(1), Ordering::AcqRel);
+        let gap = frame.mono.since(MonoTime(last));
+        if last > 0 && gap < PACE_MEMORY {
+            let smooth = f64::from_bits(self.gap.load(Ordering::Acquire));
+            let smooth =
+                if smooth > 0.0 { smooth * 0.9 + gap.as_secs_f64() * 0.1 } else { gap.as_secs_f64() };
+            self.gap.store(smooth.to_bits(), Ordering::Release);
+        } else {
+            self.gap.store(0, Ordering::Release);
+        }
+        self.last_wall.store(frame.wall.0, Ordering::Release);
+        self.frames.fetch_add(1, Ordering::AcqRel);
+        self.counters.arrived(frame);
+        *self.latest.lock().unwrap_or_else(PoisonError::into_inner) = Some(frame.clone());
+    }
+
+    /// The newest accepted picture.
+    pub fn latest(&self) -> Option<Frame> {
+        self.latest.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// When the last frame came, by the monotonic clock.
+    pub fn last_frame_mono(&self) -> Option<MonoTime> {
+        Some(self.last_mono.load(Ordering::Acquire)).filter(|&t| t > 0).map(MonoTime)
+    }
+
+    /// When the last frame came, by the wall clock.
+    pub fn last_frame_wall(&self) -> Option<WallTime> {
+        self.last_frame_mono().map(|_| WallTime(self.last_wall.load(Ordering::Acquire)))
+    }
+
+    /// Frames accepted since the node started.
+    pub fn frames(&self) -> u64 {
+        self.frames.load(Ordering::Acquire)
+    }
+
+    /// Frames per second, smoothed over the last few seconds; `None` when none came lately.
+    pub fn pace(&self, now: MonoTime) -> Option<f64> {
+        let last = self.last_frame_mono()?;
+        let gap = f64::from_bits(self.gap.load(Ordering::Acquire));
+        (gap > 0.0 && now.since(last) < PACE_MEMORY).then(|| 1.0 / gap)
+    }
+
+    /// Whether frames come as they should: connected, and not silent for too long.
+    pub fn is_up(&self, now: MonoTime) -> bool {
+        let silent_after = self.settings().silent_after;
+        self.is_connected() && self.last_frame_mono().is_some_and(|last| now.since(last) <= silent_after)
+    }
+
+    pub(crate) fn note_motion(&self, at: MonoTime) {
+        self.last_motion.store(at.0.max(1), Ordering::Release);
+    }
+
+    /// Time since something last moved; `None` when nothing ever did.
+    pub fn since_motion(&self, now: MonoTime) -> Option<Duration> {
+        let last = self.last_motion.load(Ordering::Acquire);
+        (last > 0).then(|| now.since(MonoTime(last)))
+    }
+
+    /// Whether a shared detector may look now: its last look is at least `wait` ago. Yes is said once.
+    pub(crate) fn detector_turn(&self, now: MonoTime, wait: Option<Duration>) -> bool {
+        let Some(wait) = wait else { return false };
+        let last = self.last_look.load(Ordering::Acquire);
+        if last > 0 && now.since(MonoTime(last)) < wait {
+            return false;
+        }
+        self.last_look.compare_exchange(last, now.0.max(1), Ordering::AcqRel, Ordering::Acquire).is_ok()
+    }
+
+    /// Waits, at most `limit`, until somebody has looked at the frames that wait for this mode.
+    pub(crate) async fn looked_at(&self, mode: Mode, limit: Duration) {
+        let detector = match mode {
+            Mode::People => Some(&self.person_slot),
+            Mode::Faces => Some(&self.face_slot),
+            Mode::Pictures | Mode::Video | Mode::Guard => None,
+        };
+        if !self.decode_slot.is_full() && detector.is_none_or(|slot| !slot.is_full()) {
+            return;
+        }
+        let _ = tokio::time::timeout(limit, async {
+            self.decode_slot.emptied().await;
+            if let Some(slot) = detector {
+                slot.emptied().await;
+            }
+        })
+        .await;
+    }
+
+    /// Lets go of everything that waits, when the camera is gone.
+    pub(crate) fn clear(&self) {
+        self.decode_slot.take();
+        self.motion_slot.take();
+        self.person_slot.take();
+        self.face_slot.take();
+        self.ring().ring.clear();
+    }
+
+    pub(crate) fn close(&self) {
+        if let Some(stations) = self.stations() {
+            stations.decoder.close();
+            stations.motion.close();
+        }
+        self.recorder.close();
+        self.clear();
+    }
+}

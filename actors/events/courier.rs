@@ -1,0 +1,243 @@
+//! Carries one event through its life, in order: recording begun, row and alerts committed in one step, people
+//! told, and at the end the recording ended and the row closed. One courier per event, so that a slow disk holds up
+//! nobody else.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use meerkat_base::{Event, EventKind, EventPhase, MonoTime, metric};
+use meerkat_settings::ChannelSettings;
+use meerkat_store::{NewAlert, SnapshotRow, Store, StoreError};
+use metrics::counter;
+use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep};
+use tracing::{error, info, warn};
+
+use super::visit::Change;
+use crate::archivist::{ArchiveError, Archivist};
+use crate::camera::Camera;
+use crate::faces::UNKNOWN;
+use crate::notifier::NotifierLink;
+
+/// Longest wait for the recorder to have the pre-roll on disk before the row is written without it.
+const RECORDER_LIMIT: Duration = Duration::from_secs(5);
+/// Wait between two tries to write a row while the archivist is being restarted.
+const ARCHIVE_RETRY: Duration = Duration::from_millis(100);
+/// After this long a row that cannot be written is given up, and that is said.
+const ARCHIVE_LIMIT: Duration = Duration::from_secs(60);
+/// Changes of one event that may wait.
+const CAPACITY: usize = 64;
+
+/// What every courier uses. Clones share it.
+#[derive(Clone)]
+pub struct CourierTools {
+    /// Where rows go.
+    pub archivist: Archivist,
+    /// Who is told when there is something to deliver.
+    pub notifier: NotifierLink,
+    /// Couriers on their way, counted so that shutdown can wait for them.
+    pub running: Arc<AtomicUsize>,
+    /// What may change while the node runs.
+    pub rules: Arc<RwLock<CourierRules>>,
+}
+
+/// Which event is recorded, told and counted how.
+#[derive(Debug, Clone)]
+pub struct CourierRules {
+    /// Kinds that are recorded.
+    pub recorded: Vec<EventKind>,
+    /// Channels by name, and what they are told.
+    pub channels: BTreeMap<String, ChannelSettings>,
+    /// Time in which a person is not checked in again at the same camera.
+    pub check_in_repeat: Duration,
+}
+
+/// What an outbox row needs besides its own columns to become a message.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AlertDraft {
+    /// What people call the camera.
+    pub camera_name: Option<String>,
+    /// Who was recognised.
+    pub identities: Vec<String>,
+    /// Highest score.
+    pub score: f32,
+    /// When it began, microseconds since the Unix epoch.
+    pub started_micros: i64,
+}
+
+/// Starts a courier on the present arbiter; dropping the sender ends its event.
+pub(super) fn dispatch(tools: CourierTools, camera: Arc<Camera>) -> mpsc::Sender<Change> {
+    let (sender, receiver) = mpsc::channel(CAPACITY);
+    let on_the_way = OnTheWay::new(&tools.running);
+    actix::spawn(async move {
+        let _on_the_way = on_the_way;
+        Courier { tools, camera, receiver }.run().await;
+    });
+    sender
+}
+
+struct OnTheWay(Arc<AtomicUsize>);
+
+impl OnTheWay {
+    fn new(running: &Arc<AtomicUsize>) -> Self {
+        running.fetch_add(1, Ordering::AcqRel);
+        Self(Arc::clone(running))
+    }
+}
+
+impl Drop for OnTheWay {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+struct Courier {
+    tools: CourierTools,
+    camera: Arc<Camera>,
+    receiver: mpsc::Receiver<Change>,
+}
+
+impl Courier {
+    async fn run(mut self) {
+        let mut last: Option<Change> = None;
+        while let Some(change) = self.receiver.recv().await {
+            match change.event.phase {
+                EventPhase::Started => self.started(&change).await,
+                EventPhase::Updated => self.updated(&change.event).await,
+                EventPhase::Ended => {
+                    self.ended(&change.event, change.at).await;
+                    return;
+                }
+            }
+            last = Some(change);
+        }
+        // The events actor is gone and with it what it knew: the event ends with its last sighting.
+        if let Some(Change { mut event, at }) = last {
+            event.ended = Some(event.sightings.last().map_or(event.started, |s| s.wall));
+            event.phase = EventPhase::Ended;
+            event.sightings.clear();
+            self.ended(&event, at).await;
+        }
+    }
+
+    fn rules(&self) -> CourierRules {
+        self.tools.rules.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    async fn started(&self, change: &Change) {
+        let event = &change.event;
+        let rules = self.rules();
+        // First the pre-roll, then the row: what the row promises is on disk by then.
+        let mut snapshot = None;
+        if rules.recorded.contains(&event.kind) {
+            match self.camera.recorder.begin_clip(event, RECORDER_LIMIT).await {
+                Ok(file) => snapshot = file,
+                Err(reason) => warn!(camera = %event.camera, event = %event.id, reason, "recording refused"),
+            }
+        }
+        let alerts = self.alerts(event, &rules, snapshot.as_ref().map(|file| file.path.clone()));
+        let told = !alerts.is_empty();
+        let row = event.clone();
+        let picture = snapshot.map(|file| SnapshotRow {
+            event: event.id,
+            path: file.path,
+            taken: file.taken,
+            bytes: file.bytes,
+        });
+        let start = move |store: &mut Store| {
+            store.start_event(&row, &alerts)?;
+            picture.as_ref().map_or(Ok(()), |picture| store.add_snapshot(picture))
+        };
+        let written = self.write(event, start).await;
+        if !written {
+            return;
+        }
+        counter!(metric::EVENTS, "camera" => self.camera.counters.label().to_owned(), "kind" => event.kind.as_str())
+            .increment(1);
+        info!(camera = %event.camera, kind = %event.kind, event = %event.id, "event started");
+        if told {
+            self.tools.notifier.kick();
+        }
+        self.check_in(event, &rules).await;
+    }
+
+    async fn updated(&self, event: &Event) {
+        let row = event.clone();
+        self.write(event, move |store| store.update_event(&row)).await;
+    }
+
+    async fn ended(&self, event: &Event, at: MonoTime) {
+        self.camera.recorder.end_clip(event.id, at);
+        let row = event.clone();
+        self.write(event, move |store| store.end_event(&row, &[])).await;
+        info!(camera = %event.camera, kind = %event.kind, event = %event.id, "event ended");
+    }
+
+    fn alerts(&self, event: &Event, rules: &CourierRules, snapshot: Option<String>) -> Vec<NewAlert> {
+        let draft = AlertDraft {
+            camera_name: self.camera.settings().name.clone(),
+            identities: event.identities.clone(),
+            score: event.score,
+            started_micros: event.started.0,
+        };
+        let payload = serde_json::to_value(&draft).unwrap_or_default();
+        rules
+            .channels
+            .iter()
+            .filter(|(_, channel)| {
+                channel.kinds.contains(&event.kind)
+                    && channel.cameras.as_ref().is_none_or(|cameras| cameras.contains(&event.camera))
+            })
+            .map(|(name, _)| NewAlert {
+                channel: name.clone(),
+                payload: payload.clone(),
+                snapshot: snapshot.clone(),
+                created: event.started,
+            })
+            .collect()
+    }
+
+    /// A check-in counts only at a camera that is meant for it and that proved itself.
+    async fn check_in(&self, event: &Event, rules: &CourierRules) {
+        if event.kind != EventKind::Face || !self.camera.settings().attendance || !self.camera.is_proven() {
+            return;
+        }
+        for name in event.identities.iter().filter(|name| *name != UNKNOWN).cloned() {
+            let (camera, at, id, repeat) =
+                (event.camera.clone(), event.started, event.id, rules.check_in_repeat);
+            self.write(event, move |store| {
+                let outcome = store.check_in(&name, &camera, at, id, repeat)?;
+                info!(camera = %camera, ?outcome, "check-in");
+                Ok(())
+            })
+            .await;
+        }
+    }
+
+    /// Has a row written, again while the archivist is being restarted or the database is busy.
+    async fn write(
+        &self,
+        event: &Event,
+        work: impl FnOnce(&mut Store) -> Result<(), StoreError> + Clone + Send + 'static,
+    ) -> bool {
+        let give_up = Instant::now() + ARCHIVE_LIMIT;
+        loop {
+            let problem = match self.tools.archivist.ask(work.clone()).await {
+                Ok(()) => return true,
+                Err(ArchiveError::Store(error @ StoreError::Refused(_))) => {
+                    error!(event = %event.id, %error, "an event was refused");
+                    return false;
+                }
+                Err(problem) => problem,
+            };
+            if Instant::now() >= give_up {
+                error!(event = %event.id, %problem, "an event could not be written");
+                return false;
+            }
+            sleep(ARCHIVE_RETRY).await;
+        }
+    }
+}

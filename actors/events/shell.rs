@@ -1,0 +1,199 @@
+//! The actix shell of the events actor: sightings in, changes out to one courier per event.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use actix::prelude::*;
+use meerkat_base::{Clock, EventId, EventPhase};
+use meerkat_settings::EventsSettings;
+use tokio::sync::mpsc::{Sender, error::TrySendError};
+use tracing::warn;
+
+use super::Seen;
+use super::courier::{CourierTools, dispatch};
+use super::visit::{Change, Visits};
+use crate::camera::Camera;
+use crate::supervision::{ActorKind, Mailbox, Offer, Sentinel, fault};
+
+/// Sightings that may wait.
+const CAPACITY: usize = 1024;
+/// How often events are looked through for those that are over.
+const TICK: Duration = Duration::from_millis(200);
+
+/// What every generation of the events actor is built from.
+pub struct EventsTools {
+    /// How sightings become events.
+    pub settings: EventsSettings,
+    /// The clocks.
+    pub clock: Arc<dyn Clock>,
+    /// What follows from an event.
+    pub courier: CourierTools,
+}
+
+/// The events actor.
+pub struct Events {
+    sentinel: Sentinel,
+    clock: Arc<dyn Clock>,
+    courier: CourierTools,
+    visits: Visits,
+    couriers: HashMap<EventId, Sender<Change>>,
+    cameras: HashMap<meerkat_base::CameraId, Arc<Camera>>,
+}
+
+impl Events {
+    /// Nothing has happened yet.
+    pub fn new(tools: &EventsTools, sentinel: Sentinel) -> Self {
+        let entropy = || {
+            let mut bytes = [0; 10];
+            bytes.copy_from_slice(&uuid::Uuid::new_v4().as_bytes()[..10]);
+            bytes
+        };
+        Self {
+            sentinel,
+            clock: Arc::clone(&tools.clock),
+            courier: tools.courier.clone(),
+            visits: Visits::new(tools.settings.clone(), entropy),
+            couriers: HashMap::new(),
+            cameras: HashMap::new(),
+        }
+    }
+
+    fn carry(&mut self, camera: &Arc<Camera>, changes: Vec<Change>) {
+        for change in changes {
+            let id = change.event.id;
+            let over = change.event.phase == EventPhase::Ended;
+            if change.event.phase == EventPhase::Started {
+                self.couriers.insert(id, dispatch(self.courier.clone(), Arc::clone(camera)));
+            }
+            let Some(courier) = self.couriers.get(&id) else { continue };
+            match courier.try_send(change) {
+                Ok(()) => {}
+                // Only an update can be missed: the end is told by dropping the sender as well.
+                Err(TrySendError::Full(_)) => warn!(event = %id, "the archivist is far behind"),
+                Err(TrySendError::Closed(_)) => over_with(&mut self.couriers, id),
+            }
+            if over {
+                over_with(&mut self.couriers, id);
+            }
+        }
+    }
+
+    fn tick(&mut self) {
+        let changes = self.visits.tick(self.clock.mono());
+        self.carry_all(changes);
+    }
+
+    fn carry_all(&mut self, changes: Vec<Change>) {
+        for change in changes {
+            if let Some(camera) = self.cameras.get(&change.event.camera).cloned() {
+                self.carry(&camera, vec![change]);
+            }
+        }
+        if self.visits.running() == 0 {
+            // Nobody is kept alive for an event that is over.
+            self.cameras.clear();
+        }
+    }
+}
+
+fn over_with(couriers: &mut HashMap<EventId, Sender<Change>>, id: EventId) {
+    couriers.remove(&id);
+}
+
+impl Actor for Events {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.set_mailbox_capacity(CAPACITY);
+        ctx.run_interval(TICK, |actor, _| actor.tick());
+    }
+}
+
+/// Something was seen.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Sighted(Seen);
+
+/// The node goes down: every event is over.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Finish;
+
+impl Handler<Finish> for Events {
+    type Result = ();
+
+    fn handle(&mut self, _: Finish, _: &mut Self::Context) {
+        let changes = self.visits.end_all();
+        self.carry_all(changes);
+    }
+}
+
+/// New settings are in force.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Reloaded(EventsSettings);
+
+impl Handler<Sighted> for Events {
+    type Result = ();
+
+    fn handle(&mut self, Sighted(seen): Sighted, ctx: &mut Self::Context) {
+        if let Err(failure) = fault::point(ActorKind::Events, Some(seen.camera.id())) {
+            self.sentinel.fail(failure);
+            return ctx.stop();
+        }
+        let changes = self.visits.see(&seen);
+        if !changes.is_empty() {
+            self.cameras.insert(seen.camera.id().clone(), Arc::clone(&seen.camera));
+            self.carry(&seen.camera, changes);
+        }
+    }
+}
+
+impl Handler<Reloaded> for Events {
+    type Result = ();
+
+    fn handle(&mut self, Reloaded(settings): Reloaded, _: &mut Self::Context) {
+        self.visits.reload(settings);
+    }
+}
+
+/// The way to the events actor. Clones lead to the same one.
+#[derive(Clone)]
+pub struct EventsLink {
+    mailbox: Mailbox<Events>,
+    settings: Arc<Mutex<EventsSettings>>,
+}
+
+impl EventsLink {
+    /// The way through this mailbox; the next generation is built with `settings`.
+    pub fn new(mailbox: Mailbox<Events>, settings: Arc<Mutex<EventsSettings>>) -> Self {
+        Self { mailbox, settings }
+    }
+
+    /// Tells what was seen. A sighting that finds the mailbox full or the actor restarting is lost; the next
+    /// frame brings another, and the mailbox counts it.
+    pub fn tell(&self, seen: Seen) {
+        match self.mailbox.offer(Sighted(seen)) {
+            Offer::Taken | Offer::Full | Offer::Down => {}
+        }
+    }
+
+    /// Ends every event, because the node goes down.
+    pub fn finish(&self) {
+        match self.mailbox.offer(Finish) {
+            Offer::Taken | Offer::Full | Offer::Down => {}
+        }
+    }
+
+    /// Puts new settings in force, for this generation and those to come.
+    pub fn reload(&self, settings: EventsSettings) {
+        *self.settings.lock().unwrap_or_else(PoisonError::into_inner) = settings.clone();
+        match self.mailbox.offer(Reloaded(settings)) {
+            Offer::Taken => {}
+            Offer::Full | Offer::Down => {
+                warn!("new rules for events hold from the next restart of their actor")
+            }
+        }
+    }
+}

@@ -1,0 +1,549 @@
+//! Puts the actors together, and takes them down in the order of the flow. What they are made with (detectors,
+//! channels, gallery) comes from the composition root.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
+use std::time::{Duration, Instant};
+
+use meerkat_base::{
+    Budget, CameraId, Clock, DetectorError, DetectorInfo, FaceRecogniser, PersonDetector, Shutdown, metric,
+};
+use meerkat_media as media;
+use meerkat_notify::{Channel, RetryPolicy};
+use meerkat_settings::{Settings, VideoSize};
+use meerkat_store::{BootId, Durability, Store, StoreError};
+use metrics::gauge;
+use tracing::{info, warn};
+
+use crate::archivist::Archivist;
+use crate::camera::{Camera, CameraReport, CameraStations, Cameras, Outfitter};
+use crate::decoder::Decoder;
+use crate::events::{CourierRules, CourierTools, Events, EventsLink, EventsTools};
+use crate::faces::{Faces, Gallery};
+use crate::gate::Gates;
+use crate::motion::Motion;
+use crate::notifier::{Notifier, NotifierLink, NotifierTools};
+use crate::people::People;
+use crate::recorder::{EncoderSettings, Encoders, Places, Recorder, RecorderLink, RecorderTools, Room};
+use crate::session::{Door, DoorError, IoGroup, SessionTools};
+use crate::supervision::{
+    ActorKind, ActorReport, BackoffSettings, Board, Component, Crew, CrewSettings, Failure, Solo, Station,
+    Watch,
+};
+
+/// A message box that is not emptied for this long means a standstill of events or notifier.
+const SOLO_DEADLINE: Duration = Duration::from_secs(3);
+/// A piece of an encoder's work that takes longer is a hang.
+const ENCODER_DEADLINE: Duration = Duration::from_secs(30);
+/// Threads for disks: one may be stuck with a slow write while the other goes on.
+const DISK_THREADS: usize = 2;
+/// Niceness of what may wait behind the frame path.
+const VISION_NICENESS: i32 = 5;
+const DETECT_NICENESS: i32 = 10;
+const ENCODE_NICENESS: i32 = 19;
+
+/// Makes a person detector; called on the thread that will use it, again after each failure.
+pub type MakePersonDetector = Arc<dyn Fn() -> Result<Box<dyn PersonDetector>, DetectorError> + Send + Sync>;
+/// Makes a face recogniser; called on the thread that will use it, again after each failure.
+pub type MakeFaceRecogniser = Arc<dyn Fn() -> Result<Box<dyn FaceRecogniser>, DetectorError> + Send + Sync>;
+/// Opens the database again after a failure of the archivist.
+pub type ReopenStore = Arc<dyn Fn() -> Result<Store, StoreError> + Send + Sync>;
+
+/// What a node is made of.
+pub struct NodeParts {
+    /// The checked settings.
+    pub settings: Arc<Settings>,
+    /// The clocks.
+    pub clock: Arc<dyn Clock>,
+    /// The signal to finish.
+    pub shutdown: Shutdown,
+    /// This run of the node.
+    pub boot: BootId,
+    /// The open database.
+    pub store: Store,
+    /// Opens it again.
+    pub reopen: ReopenStore,
+    /// Person detector.
+    pub person: MakePersonDetector,
+    /// Face recogniser.
+    pub face: MakeFaceRecogniser,
+    /// Who is enrolled.
+    pub gallery: Arc<dyn Gallery>,
+    /// Channels by which people are told.
+    pub channels: Vec<Arc<dyn Channel>>,
+    /// Called once when too many threads hang for the node to go on.
+    pub on_lost: Box<dyn FnOnce() + Send>,
+}
+
+/// The node cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum NodeError {
+    /// A listener cannot be opened.
+    #[error(transparent)]
+    Door(#[from] DoorError),
+    /// The data folder cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A setting is refused by what it is for.
+    #[error("{0}")]
+    Setting(String),
+    /// The system gives no thread or socket.
+    #[error("the system refused: {0}")]
+    System(#[from] std::io::Error),
+}
+
+/// A running node.
+pub struct Node {
+    cameras: Cameras,
+    gates: Arc<Gates>,
+    board: Board,
+    in_flight: Budget,
+    archivist: Archivist,
+    encoders: Encoders,
+    events: EventsLink,
+    couriers: Arc<AtomicUsize>,
+    rules: Arc<RwLock<CourierRules>>,
+    notifier_tools: Arc<Mutex<NotifierTools>>,
+    notifier: Solo<Notifier>,
+    events_solo: Solo<Events>,
+    io: IoGroup,
+    crews: Vec<(&'static str, Crew)>,
+    detectors: Arc<Mutex<Vec<(&'static str, DetectorInfo)>>>,
+    addresses: Vec<(SocketAddr, bool)>,
+    shutdown: Shutdown,
+    _shared_stations: Vec<Station>,
+    watch: Watch,
+}
+
+struct Wiring {
+    vision: Crew,
+    disk: Crew,
+    clock: Arc<dyn Clock>,
+    gates: Arc<Gates>,
+    events: EventsLink,
+    recorder_tools: Arc<RecorderTools>,
+    settings: Arc<Settings>,
+}
+
+impl Outfitter for Wiring {
+    fn recorder(&self, _id: &CameraId) -> RecorderLink {
+        RecorderLink::default()
+    }
+
+    fn outfit(&self, camera: &Arc<Camera>) {
+        let supervision = &self.settings.supervision;
+        let id = || Some(camera.id().clone());
+        let (weak, clock, gates) = (Arc::downgrade(camera), Arc::clone(&self.clock), Arc::clone(&self.gates));
+        let decoder = self.vision.station(ActorKind::Decoder, id(), supervision.decode_deadline, move || {
+            Ok(Box::new(Decoder::new(weak.clone(), Arc::clone(&clock), Arc::clone(&gates))))
+        });
+        let (weak, clock, gates, events) =
+            (Arc::downgrade(camera), Arc::clone(&self.clock), Arc::clone(&self.gates), self.events.clone());
+        let motion = self.vision.station(ActorKind::Motion, id(), supervision.motion_deadline, move || {
+            let camera = alive(&weak)?;
+            Ok(Box::new(Motion::new(&camera, Arc::clone(&clock), Arc::clone(&gates), events.clone())?))
+        });
+        camera.set_stations(CameraStations { decoder, motion });
+        let (weak, link, tools) =
+            (Arc::downgrade(camera), camera.recorder.clone(), Arc::clone(&self.recorder_tools));
+        let recorder = self.disk.station(ActorKind::Recorder, id(), supervision.disk_deadline, move || {
+            Ok(Box::new(Recorder::new(weak.clone(), link.clone(), Arc::clone(&tools))?))
+        });
+        camera.recorder.set_station(recorder);
+    }
+}
+
+fn alive(camera: &Weak<Camera>) -> Result<Arc<Camera>, Failure> {
+    camera.upgrade().ok_or_else(|| Failure::error("the camera is gone"))
+}
+
+impl Node {
+    /// Starts every actor and opens the doors. Must run inside an actix `System`.
+    pub async fn start(parts: NodeParts) -> Result<Self, NodeError> {
+        let NodeParts { settings, clock, shutdown, boot, .. } = &parts;
+        let (settings, clock, shutdown) = (Arc::clone(settings), Arc::clone(clock), shutdown.clone());
+        let board = Board::new(Arc::clone(&clock));
+        let supervision = settings.supervision.clone();
+        let backoff = BackoffSettings { min: supervision.backoff_min, max: supervision.backoff_max };
+        let crew = |name, threads, niceness| {
+            Crew::start(CrewSettings { name, threads, niceness, backoff }, board.clone())
+        };
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let vision = crew("vision", cores, VISION_NICENESS);
+        let detect = crew("detect", settings.detectors.threads, DETECT_NICENESS);
+        let disk = crew("disk", DISK_THREADS, 0);
+        let archive = crew("archive", 1, 0);
+        let encode = crew("encode", 1, ENCODE_NICENESS);
+
+        let durability = match settings.durability {
+            meerkat_settings::Durability::Process => Durability::Process,
+            meerkat_settings::Durability::Power => Durability::Power,
+        };
+        let places = Places { data_dir: settings.data_dir.clone(), boot: boot.clone(), durability };
+        let NodeParts { store, reopen, person, face, gallery, channels, on_lost, .. } = parts;
+        let archivist = Archivist::start(&archive, supervision.disk_deadline, store, move || reopen());
+        let encoders =
+            Encoders::new(encode.clone(), places.clone(), encoder_settings(&settings)?, archivist.clone());
+        let left = encoders.recover()?;
+        if left > 0 {
+            info!(spools = left, "finishing what an earlier run left");
+        }
+        let now = clock.wall();
+        let orphans = archivist.ask(move |store| store.close_orphans(now)).await;
+        match orphans {
+            Ok(closed) if !closed.is_empty() => {
+                info!(events = closed.len(), "closed events of an earlier run")
+            }
+            Ok(_) => {}
+            Err(problem) => warn!(%problem, "events of an earlier run could not be closed"),
+        }
+
+        let rules = Arc::new(RwLock::new(courier_rules(&settings)));
+        let link = NotifierLink::default();
+        let couriers = Arc::new(AtomicUsize::new(0));
+        let running = Arc::clone(&couriers);
+        let courier = CourierTools {
+            running,
+            archivist: archivist.clone(),
+            notifier: link.clone(),
+            rules: Arc::clone(&rules),
+        };
+        let events_tools = Arc::new(Mutex::new(settings.events.clone()));
+        let (own_settings, own_clock) = (Arc::clone(&events_tools), Arc::clone(&clock));
+        let events_solo =
+            Solo::start(ActorKind::Events, board.clone(), backoff, SOLO_DEADLINE, move |sentinel| {
+                let settings = own_settings.lock().unwrap_or_else(PoisonError::into_inner).clone();
+                let tools = EventsTools { settings, clock: Arc::clone(&own_clock), courier: courier.clone() };
+                Events::new(&tools, sentinel)
+            });
+        let events = EventsLink::new(events_solo.mailbox(), events_tools);
+        let notifier_tools = Arc::new(Mutex::new(NotifierTools {
+            archivist: archivist.clone(),
+            channels,
+            policy: RetryPolicy { give_up_after: settings.notify.give_up, ..RetryPolicy::default() },
+            data_dir: settings.data_dir.clone(),
+            clock: Arc::clone(&clock),
+            link,
+        }));
+        let own_tools = Arc::clone(&notifier_tools);
+        let notifier =
+            Solo::start(ActorKind::Notifier, board.clone(), backoff, SOLO_DEADLINE, move |sentinel| {
+                Notifier::new(own_tools.lock().unwrap_or_else(PoisonError::into_inner).clone(), sentinel)
+            });
+
+        let gates = Arc::new(Gates::new(settings.detectors.clone(), Arc::clone(&clock)));
+        let detectors = Arc::new(Mutex::new(Vec::new()));
+        let deadline = supervision.detector_deadline;
+        let people = stations(&detect, |n| {
+            let (line, clock, events) = (Arc::clone(&gates.people), Arc::clone(&clock), events.clone());
+            let (person, known) = (Arc::clone(&person), Arc::clone(&detectors));
+            detect.station(ActorKind::Person, None, deadline, move || {
+                let detector = person().map_err(Failure::error)?;
+                note_detector(&known, "person", detector.info(), n == 0);
+                Ok(Box::new(People::new(Arc::clone(&line), Arc::clone(&clock), events.clone(), detector)))
+            })
+        });
+        let faces = stations(&detect, |n| {
+            let (line, clock, events) = (Arc::clone(&gates.faces), Arc::clone(&clock), events.clone());
+            let (face, known, gallery) = (Arc::clone(&face), Arc::clone(&detectors), Arc::clone(&gallery));
+            detect.station(ActorKind::Face, None, deadline, move || {
+                let recogniser = face().map_err(Failure::error)?;
+                note_detector(&known, "face", recogniser.info(), n == 0);
+                let faces = Faces::new(
+                    Arc::clone(&line),
+                    Arc::clone(&clock),
+                    events.clone(),
+                    Arc::clone(&gallery),
+                    recogniser,
+                );
+                Ok(Box::new(faces) as Box<dyn Component>)
+            })
+        });
+        // Built at once: whether a detector can be had is known from the start, not at the first frame.
+        for station in people.iter().chain(&faces) {
+            station.wake();
+        }
+        gates.people.set_stations(people.clone());
+        gates.faces.set_stations(faces.clone());
+
+        let recorder_tools = Arc::new(RecorderTools {
+            places: places.clone(),
+            clip: settings.clip.clone(),
+            clock: Arc::clone(&clock),
+            encoders: encoders.clone(),
+            room: Arc::new(Room::new(settings.data_dir.clone(), settings.storage.free_floor_bytes)),
+        });
+        let wiring = Wiring {
+            vision: vision.clone(),
+            disk: disk.clone(),
+            clock: Arc::clone(&clock),
+            gates: Arc::clone(&gates),
+            events: events.clone(),
+            recorder_tools,
+            settings: Arc::clone(&settings),
+        };
+        let cameras = Cameras::new(Arc::clone(&settings), Arc::clone(&clock), Box::new(wiring));
+
+        let in_flight = Budget::new(settings.frame.in_flight_bytes);
+        let session_tools = Arc::new(SessionTools {
+            cameras: cameras.clone(),
+            in_flight: in_flight.clone(),
+            clock: Arc::clone(&clock),
+            shutdown: shutdown.clone(),
+        });
+        let io = IoGroup::start(
+            settings.frame.io_threads,
+            SOLO_DEADLINE,
+            Arc::clone(&session_tools),
+            board.clone(),
+        )?;
+        let doors = Door::open_all(&settings.frame, &io, &session_tools).await?;
+        let addresses =
+            doors.iter().map(|door| Ok((door.address()?, door.is_tls()))).collect::<std::io::Result<_>>()?;
+        for door in doors {
+            actix::spawn(door.serve(shutdown.clone()));
+        }
+
+        let max_abandoned = usize::try_from(supervision.max_abandoned_threads).unwrap_or(usize::MAX);
+        let watch = Watch::start(board.clone(), max_abandoned, on_lost)?;
+        let crews = vec![
+            ("vision", vision),
+            ("detect", detect),
+            ("disk", disk),
+            ("encode", encode),
+            ("archive", archive),
+        ];
+        for (_, crew) in &crews {
+            watch.crew(crew.clone());
+        }
+        watch.solo(events_solo.clone());
+        watch.solo(notifier.clone());
+        let watched_io = io.clone();
+        watch.look_after(move |now| watched_io.tick(now));
+        let (shown, budget) = (cameras.clone(), in_flight.clone());
+        watch.look_after(move |_| {
+            shown.publish();
+            gauge!(metric::IN_FLIGHT_BYTES).set(budget.used() as f64);
+        });
+        let _shared_stations = people.into_iter().chain(faces).collect();
+        Ok(Self {
+            cameras,
+            gates,
+            board,
+            in_flight,
+            archivist,
+            encoders,
+            events,
+            couriers,
+            rules,
+            notifier_tools,
+            notifier,
+            events_solo,
+            io,
+            crews,
+            detectors,
+            addresses,
+            shutdown,
+            _shared_stations,
+            watch,
+        })
+    }
+
+    /// Addresses that cameras can connect to, and whether each speaks TLS.
+    pub fn addresses(&self) -> &[(SocketAddr, bool)] {
+        &self.addresses
+    }
+
+    /// A handle for status, pages and metrics.
+    pub fn view(&self) -> NodeHandle {
+        NodeHandle {
+            cameras: self.cameras.clone(),
+            board: self.board.clone(),
+            in_flight: self.in_flight.clone(),
+            archivist: self.archivist.clone(),
+            encoders: self.encoders.clone(),
+            detectors: Arc::clone(&self.detectors),
+            gates: Arc::clone(&self.gates),
+            notifier: self.notifier_tools.lock().unwrap_or_else(PoisonError::into_inner).link.clone(),
+        }
+    }
+
+    /// Puts new settings in force where that needs no restart of the node: cameras, detectors' pace, events,
+    /// channels. Listeners, data folder, crews and clips keep what they started with.
+    pub fn reload(&self, settings: Arc<Settings>, channels: Vec<Arc<dyn Channel>>) {
+        self.gates.reload(settings.detectors.clone());
+        self.events.reload(settings.events.clone());
+        let old = std::mem::replace(
+            &mut *self.rules.write().unwrap_or_else(PoisonError::into_inner),
+            courier_rules(&settings),
+        );
+        {
+            let mut tools = self.notifier_tools.lock().unwrap_or_else(PoisonError::into_inner);
+            tools.channels = channels;
+            tools.policy.give_up_after = settings.notify.give_up;
+        }
+        if old.channels != settings.notify.channels {
+            self.notifier.renew();
+        }
+        self.cameras.reload(settings);
+    }
+
+    /// Takes everything down in the order of the flow; says who is late. Sessions must have been told by the
+    /// shutdown signal.
+    pub fn stop(self, patience: Duration) {
+        self.shutdown.trigger();
+        let give_up = Instant::now() + patience;
+        let left = || give_up.saturating_duration_since(Instant::now());
+        self.io.stop(left() / 4);
+        // Sightings on their way become events, then every running event is ended by its courier.
+        self.events.finish();
+        let couriers_until = Instant::now() + left() / 4;
+        std::thread::sleep(Duration::from_millis(20));
+        while self.couriers.load(Ordering::Acquire) > 0 && Instant::now() < couriers_until {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        if !self.events_solo.stop(left() / 4) {
+            warn!(actor = "events", "late at shutdown");
+        }
+        for camera in self.cameras.all() {
+            camera.recorder.finish_at_shutdown(left() / 4);
+        }
+        while self.encoders.waiting() > 0 && !left().is_zero() {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        if self.encoders.waiting() > 0 {
+            info!(spools = self.encoders.waiting(), "clips that are not finished will be at the next start");
+        }
+        if !self.notifier.stop(left()) {
+            warn!(actor = "notifier", "late at shutdown");
+        }
+        for camera in self.cameras.all() {
+            camera.close();
+        }
+        drop(self.watch);
+        for (name, crew) in &self.crews {
+            let late = crew.stop(left().max(Duration::from_millis(200)));
+            if late > 0 {
+                warn!(crew = name, threads = late, "late at shutdown");
+            }
+        }
+    }
+}
+
+/// What status, pages and metrics may ask of a running node. Never blocks on the frame path.
+#[derive(Clone)]
+pub struct NodeHandle {
+    cameras: Cameras,
+    board: Board,
+    in_flight: Budget,
+    archivist: Archivist,
+    encoders: Encoders,
+    detectors: Arc<Mutex<Vec<(&'static str, DetectorInfo)>>>,
+    gates: Arc<Gates>,
+    notifier: NotifierLink,
+}
+
+impl NodeHandle {
+    /// Every camera that is here.
+    pub fn cameras(&self) -> Vec<CameraReport> {
+        self.cameras.reports()
+    }
+
+    /// One camera.
+    pub fn camera(&self, id: &CameraId) -> Option<Arc<Camera>> {
+        self.cameras.get(id)
+    }
+
+    /// Every actor.
+    pub fn actors(&self) -> Vec<ActorReport> {
+        self.board.reports()
+    }
+
+    /// Kinds of which an actor waits for its restart.
+    pub fn down(&self) -> Vec<ActorKind> {
+        self.board.down()
+    }
+
+    /// Threads given up and still hanging.
+    pub fn abandoned_threads(&self) -> usize {
+        self.board.abandoned_threads()
+    }
+
+    /// Bytes of frames being received.
+    pub fn in_flight_bytes(&self) -> usize {
+        self.in_flight.used()
+    }
+
+    /// Alerts that are not delivered yet, as of about a second ago.
+    pub fn outbox_waiting(&self) -> u64 {
+        self.notifier.waiting()
+    }
+
+    /// Bytes in all rings.
+    pub fn ring_bytes(&self) -> usize {
+        self.cameras.ring_bytes()
+    }
+
+    /// Detectors at work, with what they are for.
+    pub fn detectors(&self) -> Vec<(&'static str, DetectorInfo)> {
+        self.detectors.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Queues with their lengths.
+    pub fn queues(&self) -> Vec<(&'static str, usize)> {
+        vec![
+            ("archivist", self.archivist.waiting()),
+            ("encoder", self.encoders.waiting()),
+            ("person", self.gates.people.len()),
+            ("face", self.gates.faces.len()),
+        ]
+    }
+
+    /// The archivist, for what the HTTP side is asked to change.
+    pub fn archivist(&self) -> &Archivist {
+        &self.archivist
+    }
+}
+
+fn stations(crew: &Crew, make: impl Fn(usize) -> Station) -> Vec<Station> {
+    (0..crew.threads()).map(make).collect()
+}
+
+fn note_detector(
+    known: &Mutex<Vec<(&'static str, DetectorInfo)>>,
+    role: &'static str,
+    info: DetectorInfo,
+    first: bool,
+) {
+    if first {
+        info!(role, detector = info.name, backend = info.backend, device = info.device, "detector ready");
+        gauge!(metric::MODEL_INFO, "model" => info.name.clone(), "sha256" => "").set(1.0);
+    }
+    let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
+    known.retain(|(other, _)| *other != role);
+    known.push((role, info));
+}
+
+fn courier_rules(settings: &Settings) -> CourierRules {
+    CourierRules {
+        recorded: settings.clip.kinds.clone(),
+        channels: settings.notify.channels.clone(),
+        check_in_repeat: settings.attendance.repeat,
+    }
+}
+
+fn encoder_settings(settings: &Settings) -> Result<EncoderSettings, NodeError> {
+    let preset =
+        settings.clip.preset.parse().map_err(|e: media::MediaError| NodeError::Setting(e.to_string()))?;
+    let size = match settings.clip.size {
+        VideoSize::AsReceived => media::ClipSize::AsReceived,
+        VideoSize::Pixels { width, height } => media::ClipSize::Fixed { width, height },
+    };
+    Ok(EncoderSettings {
+        clip: media::ClipSettings { size, preset, crf: settings.clip.crf, threads: 1 },
+        recorded: settings.clip.kinds.clone(),
+        max_open: settings.clip.max_open,
+        deadline: ENCODER_DEADLINE,
+    })
+}

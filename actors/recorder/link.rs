@@ -1,0 +1,240 @@
+//! The way to a camera's recorder, which outlives its generations: the inbox, and what a new generation must
+//! know of the one before.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
+
+use meerkat_base::{Event, EventId, Frame, MonoTime, WallTime};
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+
+use crate::supervision::{ActorKind, Inbox, Offer, Station};
+
+/// Orders that may wait. A camera has one connection and that one waits for each answer.
+const CAPACITY: usize = 64;
+
+/// What a recorder is asked to do.
+#[derive(Debug)]
+pub enum Order {
+    /// Store a picture of mode 1.
+    Picture {
+        /// The picture.
+        frame: Frame,
+    },
+    /// Append to the video of mode 2; begins one if none runs.
+    VideoFrame {
+        /// The picture.
+        frame: Frame,
+    },
+    /// The video is over.
+    EndVideo,
+    /// Append to the clip, if one is being recorded.
+    ClipFrame {
+        /// The picture.
+        frame: Frame,
+    },
+    /// Record this event: pre-roll first, then what comes.
+    BeginClip {
+        /// The event.
+        event: Box<Event>,
+    },
+    /// End everything that is open, now.
+    Finish,
+    /// The event is over; the recording goes on for the post-roll.
+    EndClip {
+        /// The event.
+        event: EventId,
+        /// When it was last seen.
+        at: MonoTime,
+    },
+}
+
+/// What became of an order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Stored {
+    /// It is done; what was to be stored survives the death of the node.
+    Done,
+    /// It cannot be done.
+    Refused(String),
+    /// The recorder failed while it was at it. The order may be given again.
+    Lost,
+}
+
+/// A snapshot that was stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SnapshotFile {
+    /// Path relative to the data folder.
+    pub path: String,
+    /// When its frame arrived.
+    pub taken: WallTime,
+    /// Size in bytes.
+    pub bytes: u64,
+}
+
+/// The answer to an order, with the snapshot that beginning a clip makes.
+#[derive(Debug)]
+pub(super) struct Reply {
+    pub stored: Stored,
+    pub snapshot: Option<SnapshotFile>,
+}
+
+pub(super) struct Envelope {
+    pub order: Order,
+    pub reply: oneshot::Sender<Reply>,
+}
+
+/// An event that is being recorded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Active {
+    pub event: EventId,
+    /// Set when it is over: recording goes on until then.
+    pub until: Option<MonoTime>,
+}
+
+/// What a new generation of the recorder must know.
+#[derive(Default)]
+pub(super) struct Legacy {
+    /// Events being recorded.
+    pub active: Vec<Active>,
+    /// Spools that are open.
+    pub open: Vec<PathBuf>,
+    /// Number of the last frame in the clip's spool.
+    pub last_seq: u64,
+}
+
+pub(super) struct Shared {
+    pub inbox: Inbox<Envelope>,
+    pub legacy: Mutex<Legacy>,
+    closing: AtomicBool,
+    pub refused: AtomicU64,
+    station: OnceLock<Station>,
+}
+
+impl Shared {
+    pub fn legacy(&self) -> MutexGuard<'_, Legacy> {
+        self.legacy.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::Acquire)
+    }
+}
+
+/// The way to one camera's recorder. Clones lead to the same one.
+#[derive(Clone)]
+pub struct RecorderLink {
+    pub(super) shared: Arc<Shared>,
+}
+
+impl Default for RecorderLink {
+    fn default() -> Self {
+        let shared = Shared {
+            inbox: Inbox::new(ActorKind::Recorder, CAPACITY),
+            legacy: Mutex::default(),
+            closing: AtomicBool::new(false),
+            refused: AtomicU64::new(0),
+            station: OnceLock::new(),
+        };
+        Self { shared: Arc::new(shared) }
+    }
+}
+
+impl RecorderLink {
+    /// Says who takes the orders. Once.
+    pub fn set_station(&self, station: Station) {
+        let _ = self.shared.station.set(station);
+    }
+
+    fn send(&self, order: Order) -> Option<oneshot::Receiver<Reply>> {
+        let (reply, receiver) = oneshot::channel();
+        match self.shared.inbox.offer(Envelope { order, reply }) {
+            Offer::Taken => {}
+            Offer::Full | Offer::Down => return None,
+        }
+        self.wake();
+        Some(receiver)
+    }
+
+    pub(super) fn wake(&self) {
+        if let Some(station) = self.shared.station.get() {
+            station.wake();
+        }
+    }
+
+    /// Gives an order and waits until it is carried out.
+    pub async fn order(&self, order: Order, limit: Duration) -> Stored {
+        let Some(receiver) = self.send(order) else {
+            return Stored::Refused("the recorder has too much to do".to_owned());
+        };
+        match timeout(limit, receiver).await {
+            Ok(Ok(reply)) => reply.stored,
+            Ok(Err(_)) => Stored::Lost,
+            Err(_) => Stored::Refused("the recorder did not answer in time".to_owned()),
+        }
+    }
+
+    /// Begins to record an event; returns when the pre-roll is on disk, with the snapshot.
+    pub async fn begin_clip(&self, event: &Event, limit: Duration) -> Result<Option<SnapshotFile>, String> {
+        let deadline = tokio::time::Instant::now() + limit;
+        loop {
+            let left = deadline.saturating_duration_since(tokio::time::Instant::now());
+            let Some(receiver) = self.send(Order::BeginClip { event: Box::new(event.clone()) }) else {
+                return Err("the recorder has too much to do".to_owned());
+            };
+            match timeout(left, receiver).await {
+                Ok(Ok(Reply { stored: Stored::Done, snapshot })) => return Ok(snapshot),
+                Ok(Ok(Reply { stored: Stored::Refused(reason), .. })) => return Err(reason),
+                // The recorder was lost over it: the next generation can be asked again.
+                Ok(Ok(Reply { stored: Stored::Lost, .. }) | Err(_)) if !left.is_zero() => {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+                Ok(_) | Err(_) => return Err("the recorder did not answer in time".to_owned()),
+            }
+        }
+    }
+
+    /// Says that an event is over. Needs no answer: the recorder looks at `until` by itself.
+    pub fn end_clip(&self, event: EventId, at: MonoTime) {
+        if let Some(receiver) = self.send(Order::EndClip { event, at }) {
+            drop(receiver);
+        }
+    }
+
+    /// Ends everything that is open, from a thread that may block: the node goes down.
+    pub fn finish_at_shutdown(&self, limit: Duration) {
+        let finish = self.send(Order::Finish);
+        let give_up = std::time::Instant::now() + limit;
+        if let Some(mut answered) = finish {
+            while matches!(answered.try_recv(), Err(oneshot::error::TryRecvError::Empty))
+                && std::time::Instant::now() < give_up
+            {
+                std::thread::sleep(Duration::from_millis(2));
+            }
+        }
+    }
+
+    /// Closes the station.
+    pub fn close(&self) {
+        if let Some(station) = self.shared.station.get() {
+            station.close();
+        }
+    }
+
+    /// The camera is gone from the register: the station closes as soon as nothing is open any more.
+    pub fn close_when_done(&self) {
+        self.shared.closing.store(true, Ordering::Release);
+        self.wake();
+    }
+
+    /// Whether something is being recorded.
+    pub fn is_busy(&self) -> bool {
+        !self.shared.inbox.is_empty() || !self.shared.legacy().open.is_empty()
+    }
+
+    /// Times something was refused, for status.
+    pub fn refusals(&self) -> u64 {
+        self.shared.refused.load(Ordering::Acquire)
+    }
+}

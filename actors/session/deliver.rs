@@ -1,0 +1,132 @@
+//! What becomes of a whole frame, by mode, and what the answer promises (docs/architecture.md, durability).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use meerkat_base::{Clock, Frame, Mode};
+use meerkat_wire::frame::Picture;
+use tokio::time::{Instant, sleep, timeout_at};
+use tracing::warn;
+
+use crate::camera::{Camera, Outcome, Stage};
+use crate::recorder::{Order, Stored};
+
+/// Longest wait for the recorder, over its restarts.
+const RECORDER_LIMIT: Duration = Duration::from_secs(10);
+/// A frame that the disk refuses is answered after this long, so that the camera does not spin.
+const REFUSED_BY_DISK: Duration = Duration::from_secs(1);
+
+/// Hands the frames of one connection on.
+pub(super) struct Delivery {
+    clock: Arc<dyn Clock>,
+    answer_wait: Duration,
+    mode: Option<Mode>,
+}
+
+impl Delivery {
+    /// `answer_wait`: longest time an answer waits for a frame that nobody has looked at.
+    pub(super) fn new(clock: Arc<dyn Clock>, answer_wait: Duration) -> Self {
+        Self { clock, answer_wait, mode: None }
+    }
+
+    /// The client asked for a mode. The same one again changes nothing; another closes a running video.
+    pub(super) async fn change_mode(&mut self, camera: &Arc<Camera>, mode: Mode) {
+        if self.mode == Some(mode) {
+            return;
+        }
+        self.close_video(camera).await;
+        self.mode = Some(mode);
+        camera.set_mode(Some(mode));
+    }
+
+    /// The connection is over.
+    pub(super) async fn connection_ended(&mut self, camera: Option<&Arc<Camera>>) {
+        if let Some(camera) = camera {
+            self.close_video(camera).await;
+        }
+    }
+
+    async fn close_video(&self, camera: &Arc<Camera>) {
+        if self.mode == Some(Mode::Video) {
+            let _ = camera.recorder.order(Order::EndVideo, RECORDER_LIMIT).await;
+        }
+    }
+
+    /// Takes a frame; true when the answer is `1`.
+    pub(super) async fn frame(&mut self, camera: &Arc<Camera>, picture: Picture) -> bool {
+        let Some(mode) = self.mode else { return false };
+        if mode.is_watching() {
+            camera.looked_at(mode, self.answer_wait).await;
+        }
+        let (frame, recording) = self.enter(camera, mode, picture);
+        let stored = match mode {
+            Mode::Pictures => self.store(camera, |frame| Order::Picture { frame }, &frame).await,
+            Mode::Video => self.store(camera, |frame| Order::VideoFrame { frame }, &frame).await,
+            Mode::Guard | Mode::People | Mode::Faces => {
+                if recording {
+                    // Whether or not the disk takes it, detection goes on and the answer is 1.
+                    self.store(camera, |frame| Order::ClipFrame { frame }, &frame).await;
+                }
+                if camera.decode_slot.put(frame.clone()).is_some() {
+                    camera.counters.replaced(Stage::Motion);
+                }
+                if let Some(stations) = camera.stations() {
+                    stations.decoder.wake();
+                }
+                true
+            }
+        };
+        if stored {
+            camera.note(&frame);
+            camera.counters.took(Stage::Received, self.clock.mono() - frame.mono);
+        } else {
+            camera.counters.frame(Stage::Received, Outcome::Refused);
+            sleep(REFUSED_BY_DISK).await;
+        }
+        stored
+    }
+
+    /// Numbers the frame and, in the watching modes, puts it into the ring. The ring's lock makes this one
+    /// step with the recorder's beginning of a clip, so that no frame falls between pre-roll and recording.
+    fn enter(&self, camera: &Arc<Camera>, mode: Mode, picture: Picture) -> (Frame, bool) {
+        let (wall, mono) = (self.clock.wall(), self.clock.mono());
+        let mut state = camera.ring();
+        let frame = Frame {
+            camera: camera.id().clone(),
+            seq: camera.number(&mut state),
+            wall,
+            mono,
+            format: picture.format,
+            width: picture.width,
+            height: picture.height,
+            bytes: picture.bytes,
+        };
+        if mode.is_watching() {
+            state.ring.push(frame.clone());
+        }
+        (frame, state.recording && mode.is_watching())
+    }
+
+    /// Has the recorder store a frame, again when the recorder was lost on the way.
+    async fn store(&self, camera: &Arc<Camera>, order: impl Fn(Frame) -> Order, frame: &Frame) -> bool {
+        let deadline = Instant::now() + RECORDER_LIMIT;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            match timeout_at(deadline, camera.recorder.order(order(frame.clone()), left)).await {
+                Ok(Stored::Done) => return true,
+                Ok(Stored::Refused(reason)) => {
+                    warn!(camera = %camera.id(), reason, "the recorder refused a frame");
+                    return false;
+                }
+                Ok(Stored::Lost) if Instant::now() < deadline => {
+                    // Built again within a fraction of a second; an order that was cut off may be repeated.
+                    sleep(Duration::from_millis(20)).await;
+                }
+                Ok(Stored::Lost) | Err(_) => {
+                    warn!(camera = %camera.id(), "the recorder did not answer in time");
+                    return false;
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,13 @@
+//! One connection of the frame protocol: the door lets it in, the actor runs it, the component talks.
+
+mod component;
+mod deliver;
+mod door;
+mod identity;
+mod limits;
+mod shell;
+
+pub use component::{Session, SessionEnd, SessionTools};
+pub use door::{Door, DoorError};
+pub use limits::{Admitted, Connections};
+pub use shell::{IoGroup, SessionActor};

@@ -1,0 +1,248 @@
+//! The actix shell of sessions, and the threads they live on.
+
+use std::net::{Shutdown as How, SocketAddr, TcpStream as StdStream};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use actix::prelude::*;
+use meerkat_settings::Admission;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsAcceptor;
+use tracing::{error, warn};
+
+use super::component::{Session, SessionEnd, SessionTools};
+use super::limits::Admitted;
+use crate::supervision::{ActorKind, Board, Failure};
+
+/// How often an io thread says that it is alive.
+const BEAT: Duration = Duration::from_millis(200);
+
+/// A connection that the door has let in.
+pub(super) struct Caller {
+    pub stream: StdStream,
+    pub peer: SocketAddr,
+    pub tls: Option<TlsAcceptor>,
+    pub admission: Admission,
+    pub admitted: Admitted,
+}
+
+/// One session as an actor. It is not restarted: its camera comes back by itself.
+pub struct SessionActor {
+    tools: Arc<SessionTools>,
+    caller: Option<Caller>,
+    report: Report,
+    _listed: Listed,
+}
+
+/// Tells the board how the session ended, also when it was by a panic.
+struct Report {
+    board: Board,
+    ended: bool,
+}
+
+impl Drop for Report {
+    fn drop(&mut self) {
+        if !self.ended && std::thread::panicking() {
+            self.board.count_failure(ActorKind::Session, &Failure::Panic(String::new()));
+        }
+    }
+}
+
+impl Actor for SessionActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        let Some(caller) = self.caller.take() else { return ctx.stop() };
+        let tools = Arc::clone(&self.tools);
+        let talk = async move { talk(tools, caller).await };
+        ctx.spawn(talk.into_actor(self).map(|end, actor, ctx| {
+            actor.report.ended = true;
+            if let SessionEnd::Failed(failure) = end {
+                warn!(%failure, "a session failed");
+                actor.report.board.count_failure(ActorKind::Session, &failure);
+            }
+            ctx.stop();
+        }));
+    }
+}
+
+async fn talk(tools: Arc<SessionTools>, caller: Caller) -> SessionEnd {
+    let Caller { stream, peer, tls, admission, admitted } = caller;
+    let _admitted = admitted;
+    let stream = match TcpStream::from_std(stream) {
+        Ok(stream) => stream,
+        Err(error) => return SessionEnd::Broken(error.to_string()),
+    };
+    let handshake_limit = tools.cameras.settings().frame.handshake_timeout;
+    let session = Session::new(tools, peer, tls.is_some(), admission);
+    match tls {
+        None => session.run(stream).await,
+        Some(acceptor) => match tokio::time::timeout(handshake_limit, acceptor.accept(stream)).await {
+            Ok(Ok(stream)) => session.run(stream).await,
+            Ok(Err(error)) => SessionEnd::Broken(error.to_string()),
+            Err(_) => SessionEnd::Refused("handshake_timeout"),
+        },
+    }
+}
+
+struct IoThread {
+    arbiter: Arbiter,
+    life: Arc<Life>,
+}
+
+/// Times are milliseconds since `origin`.
+struct Life {
+    origin: Instant,
+    beat: AtomicU64,
+    abandoned: AtomicBool,
+    /// Second handles of the thread's sockets: they are cut when the thread is given up.
+    sockets: Mutex<Vec<(u64, StdStream)>>,
+}
+
+impl Life {
+    fn now(&self) -> u64 {
+        u64::try_from(self.origin.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn sockets(&self) -> MutexGuard<'_, Vec<(u64, StdStream)>> {
+        self.sockets.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The threads that sessions live on. A thread that stands still is given up and its cameras come back on
+/// another. Clones share the group.
+#[derive(Clone)]
+pub struct IoGroup {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    board: Board,
+    deadline: Duration,
+    tools: Arc<SessionTools>,
+    threads: Mutex<Vec<IoThread>>,
+    next: AtomicUsize,
+    numbers: AtomicU64,
+}
+
+impl IoGroup {
+    /// Starts the threads. Must be called where an actix `System` is current.
+    pub fn start(
+        threads: usize,
+        deadline: Duration,
+        tools: Arc<SessionTools>,
+        board: Board,
+    ) -> std::io::Result<Self> {
+        let threads = (0..threads.max(1)).map(|_| hire(&board)).collect::<std::io::Result<Vec<_>>>()?;
+        let shared = Shared {
+            board,
+            deadline,
+            tools,
+            threads: Mutex::new(threads),
+            next: AtomicUsize::new(0),
+            numbers: AtomicU64::new(0),
+        };
+        Ok(Self { shared: Arc::new(shared) })
+    }
+
+    fn threads(&self) -> MutexGuard<'_, Vec<IoThread>> {
+        self.shared.threads.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Gives a connection to a thread.
+    pub(super) fn run(&self, caller: Caller) {
+        let threads = self.threads();
+        let turn = self.shared.next.fetch_add(1, Ordering::Relaxed);
+        let Some(thread) = threads.get(turn % threads.len().max(1)) else { return };
+        let number = self.shared.numbers.fetch_add(1, Ordering::Relaxed);
+        let second = match caller.stream.try_clone() {
+            Ok(second) => second,
+            Err(error) => {
+                warn!(%error, "a connection could not be taken");
+                return;
+            }
+        };
+        thread.life.sockets().push((number, second));
+        let life = Arc::clone(&thread.life);
+        let (tools, board) = (Arc::clone(&self.shared.tools), self.shared.board.clone());
+        thread.arbiter.spawn_fn(move || {
+            let report = Report { board, ended: false };
+            SessionActor { tools, caller: Some(caller), report, _listed: Listed { life, number } }.start();
+        });
+    }
+
+    /// Gives up threads that stand still. Called by the watch.
+    pub fn tick(&self, _now: Instant) {
+        let limit = u64::try_from(self.shared.deadline.as_millis()).unwrap_or(u64::MAX);
+        let mut threads = self.threads();
+        for thread in threads.iter_mut() {
+            let life = &thread.life;
+            if life.now().saturating_sub(life.beat.load(Ordering::Acquire)) <= limit {
+                continue;
+            }
+            let fresh = match hire(&self.shared.board) {
+                Ok(fresh) => fresh,
+                Err(error) => {
+                    error!(%error, "no thread could be started");
+                    continue;
+                }
+            };
+            let lost = std::mem::replace(thread, fresh);
+            lost.life.abandoned.store(true, Ordering::Release);
+            let abandoned = self.shared.board.abandon_thread();
+            self.shared.board.count_failure(ActorKind::Session, &Failure::Hang);
+            error!(abandoned, "an io thread hangs and was given up; its cameras must connect again");
+            for (_, socket) in lost.life.sockets().drain(..) {
+                let _ = socket.shutdown(How::Both);
+            }
+        }
+    }
+
+    /// Ends the threads, after their sessions have had `patience` to finish.
+    pub fn stop(&self, patience: Duration) {
+        let give_up = Instant::now() + patience;
+        while Instant::now() < give_up && self.threads().iter().any(|t| !t.life.sockets().is_empty()) {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        for thread in self.threads().iter() {
+            thread.arbiter.stop();
+        }
+    }
+}
+
+/// Takes the second handle of a socket off the list with the actor, whichever way that ends.
+struct Listed {
+    life: Arc<Life>,
+    number: u64,
+}
+
+impl Drop for Listed {
+    fn drop(&mut self) {
+        let number = self.number;
+        self.life.sockets().retain(|(n, _)| *n != number);
+    }
+}
+
+fn hire(board: &Board) -> std::io::Result<IoThread> {
+    let arbiter = Arbiter::try_new()?;
+    let life = Arc::new(Life {
+        origin: Instant::now(),
+        beat: AtomicU64::new(0),
+        abandoned: AtomicBool::new(false),
+        sockets: Mutex::default(),
+    });
+    let (beating, board) = (Arc::clone(&life), board.clone());
+    arbiter.spawn(async move {
+        loop {
+            actix_rt::time::sleep(BEAT).await;
+            if beating.abandoned.load(Ordering::Acquire) {
+                board.thread_returned();
+                Arbiter::current().stop();
+                return;
+            }
+            beating.beat.store(beating.now(), Ordering::Release);
+        }
+    });
+    Ok(IoThread { arbiter, life })
+}

@@ -1,0 +1,169 @@
+//! Makes the parts of a node from checked settings: database, detectors, gallery, channels.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anyhow::Context;
+use meerkat_actors::NodeParts;
+use meerkat_actors::faces::Gallery;
+use meerkat_base::{Clock, DetectorError, Shutdown};
+use meerkat_notify::{Channel, PicturePolicy, Style, Webhook, WebhookSettings, Wecom, WecomSettings, Zone};
+use meerkat_outbound::{HttpClient, OutboundSettings, SecretUrl};
+use meerkat_store::{
+    BootId, DataLock, Durability, Store, StoreError, StoreOptions, StoreReader, clean_temporaries,
+};
+use meerkat_vision::{HogPersonDetector, HogSettings, LbphFaceRecogniser, LbphSettings};
+use tracing::{info, warn};
+
+use crate::settings::{ChannelTarget, Durability as Wanted, Language, Settings};
+
+/// Everything that [`meerkat_actors::Node::start`] takes.
+pub(super) fn parts(
+    settings: &Arc<Settings>,
+    clock: &Arc<dyn Clock>,
+    shutdown: Shutdown,
+    on_lost: Box<dyn FnOnce() + Send>,
+) -> anyhow::Result<NodeParts> {
+    let durability = match settings.durability {
+        Wanted::Process => Durability::Process,
+        Wanted::Power => Durability::Power,
+    };
+    let options = StoreOptions { durability };
+    let lock = DataLock::take(&settings.data_dir)?;
+    let store = Store::open_under(&lock, options)?;
+    let boot = boot_id(clock.as_ref());
+    clean_in_background(&settings.data_dir, &boot);
+    let (person_min, face_settings) = (hog_settings(settings), lbph_settings(settings));
+    Ok(NodeParts {
+        settings: Arc::clone(settings),
+        clock: Arc::clone(clock),
+        shutdown,
+        boot,
+        store,
+        reopen: Arc::new(move || Store::open_under(&lock, options)),
+        person: Arc::new(move || {
+            let detector =
+                HogPersonDetector::new(person_min.clone()).map_err(|e| unmade("hog-default-people", e))?;
+            Ok(Box::new(detector))
+        }),
+        face: Arc::new(move || {
+            let recogniser = LbphFaceRecogniser::new(face_settings.clone()).map_err(|e| unmade("lbph", e))?;
+            Ok(Box::new(recogniser))
+        }),
+        gallery: Arc::new(StoredGallery::new(&settings.data_dir)),
+        channels: channels(settings, clock)?,
+        on_lost,
+    })
+}
+
+fn unmade(detector: &str, reason: impl ToString) -> DetectorError {
+    DetectorError { detector: detector.to_owned(), reason: reason.to_string() }
+}
+
+/// Settings of the built-in person detector; each camera's own floor is applied behind it.
+fn hog_settings(settings: &Settings) -> HogSettings {
+    let floors = settings.cameras.values().map(|camera| camera.person_min_score);
+    HogSettings {
+        min_score: floors.fold(settings.detectors.person.min_score, f32::min),
+        ..HogSettings::default()
+    }
+}
+
+fn lbph_settings(_settings: &Settings) -> LbphSettings {
+    LbphSettings::default()
+}
+
+/// Names this run of the node in file names.
+fn boot_id(clock: &dyn Clock) -> BootId {
+    let text = format!("{:08x}", (clock.wall().0 / 1_000_000) & 0xffff_ffff);
+    BootId::parse(&text).expect("hexadecimal digits make a boot id")
+}
+
+/// Unfinished files of earlier runs; after months there are many names to look through.
+fn clean_in_background(data_dir: &Path, boot: &BootId) {
+    let (data_dir, boot) = (data_dir.to_owned(), boot.clone());
+    let cleaning =
+        std::thread::Builder::new().name("clean".to_owned()).spawn(move || {
+            match clean_temporaries(&data_dir, &boot) {
+                Ok(0) => {}
+                Ok(files) => info!(files, "removed unfinished files of earlier runs"),
+                Err(error) => warn!(%error, "unfinished files of earlier runs could not be removed"),
+            }
+        });
+    if let Err(error) = cleaning {
+        warn!(%error, "unfinished files of earlier runs stay");
+    }
+}
+
+/// The channels of the settings.
+pub(super) fn channels(settings: &Settings, clock: &Arc<dyn Clock>) -> anyhow::Result<Vec<Arc<dyn Channel>>> {
+    if settings.notify.channels.is_empty() {
+        return Ok(Vec::new());
+    }
+    let client = HttpClient::new(OutboundSettings::default()).context("the HTTP client")?;
+    let language = match settings.notify.language {
+        Language::Chinese => meerkat_notify::Language::Chinese,
+        Language::English => meerkat_notify::Language::English,
+    };
+    let zone = Zone::parse(&settings.notify.time_zone)
+        .with_context(|| format!("notify.time_zone = {}", settings.notify.time_zone))?;
+    let style = Style { language, zone };
+    let mut channels: Vec<Arc<dyn Channel>> = Vec::new();
+    for (name, channel) in &settings.notify.channels {
+        let pictures = PicturePolicy {
+            include_snapshot: channel.include_snapshot,
+            include_faces: channel.include_faces,
+        };
+        let what = || format!("notify.channels.{name}");
+        channels.push(match &channel.target {
+            ChannelTarget::WeCom { url } => {
+                let mut own = WecomSettings::new(name.clone(), None, url).with_context(what)?;
+                own.pictures = pictures;
+                own.style = style.clone();
+                Arc::new(Wecom::new(own, client.clone(), Arc::clone(clock)))
+            }
+            ChannelTarget::Webhook { url, secret } => {
+                let url = SecretUrl::parse(url.reveal()).with_context(what)?;
+                let mut own = WebhookSettings::new(name.clone(), url, secret.clone());
+                own.pictures = pictures;
+                own.style = style.clone();
+                Arc::new(Webhook::new(own, client.clone(), Arc::clone(clock)).with_context(what)?)
+            }
+        });
+    }
+    Ok(channels)
+}
+
+/// The enrolled people as the database has them.
+struct StoredGallery {
+    data_dir: PathBuf,
+    reader: Mutex<Option<StoreReader>>,
+}
+
+impl StoredGallery {
+    fn new(data_dir: &Path) -> Self {
+        Self { data_dir: data_dir.to_owned(), reader: Mutex::new(None) }
+    }
+
+    fn ask<R>(&self, question: impl FnOnce(&StoreReader) -> Result<R, StoreError>) -> Result<R, String> {
+        let mut reader = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
+        let open = match reader.take() {
+            Some(open) => open,
+            None => StoreReader::open(&self.data_dir).map_err(|e| e.to_string())?,
+        };
+        // A connection that failed is not kept: the next question opens another.
+        let answer = question(&open).map_err(|e| e.to_string())?;
+        *reader = Some(open);
+        Ok(answer)
+    }
+}
+
+impl Gallery for StoredGallery {
+    fn generation(&self) -> Result<u64, String> {
+        self.ask(StoreReader::gallery_generation)
+    }
+
+    fn people(&self) -> Result<Vec<(String, Vec<PathBuf>)>, String> {
+        self.ask(StoreReader::gallery)
+    }
+}

@@ -1,0 +1,83 @@
+//! What is looked after now and then: free and used bytes, whether the disk can be written, old outbox rows.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use meerkat_actors::node::NodeHandle;
+use meerkat_base::{Clock, metric};
+use meerkat_store::disk::{UsageWalk, check_writable, free_bytes};
+use metrics::gauge;
+use tracing::warn;
+
+/// How often the disk is looked at.
+const LOOK: Duration = Duration::from_secs(2);
+/// Names looked at in one go when adding up what is used, so that a full disk's folders do not stall it.
+const NAMES: usize = 2_000;
+/// How often old rows are pruned.
+const PRUNE: Duration = Duration::from_secs(3_600);
+/// Delivered and dead alerts are kept this long.
+const KEEP_SETTLED_MICROS: i64 = 30 * 24 * 3_600 * 1_000_000;
+
+/// The answer to the last writing test, for `/readyz`.
+static DISK: Mutex<Option<String>> = Mutex::new(None);
+
+/// Why the data folder cannot be written, if that is so.
+pub(super) fn disk_problem() -> Option<String> {
+    DISK.lock().unwrap_or_else(PoisonError::into_inner).clone()
+}
+
+/// A thread of its own: a disk that hangs must hold up nothing else.
+pub(super) struct Housekeeping {
+    stopping: Arc<AtomicBool>,
+    thread: JoinHandle<()>,
+}
+
+impl Housekeeping {
+    pub fn start(data_dir: &Path, node: NodeHandle, clock: Arc<dyn Clock>) -> std::io::Result<Self> {
+        let stopping = Arc::new(AtomicBool::new(false));
+        let (own_stopping, data_dir) = (Arc::clone(&stopping), data_dir.to_owned());
+        let thread = std::thread::Builder::new()
+            .name("housekeeping".to_owned())
+            .spawn(move || keep_house(&data_dir, &node, clock.as_ref(), &own_stopping))?;
+        Ok(Self { stopping, thread })
+    }
+
+    pub fn stop(self) {
+        self.stopping.store(true, Ordering::Release);
+        self.thread.thread().unpark();
+        // Not joined: it may be waiting for a disk that does not answer.
+    }
+}
+
+fn keep_house(data_dir: &PathBuf, node: &NodeHandle, clock: &dyn Clock, stopping: &AtomicBool) {
+    for (kind, _) in meerkat_store::disk::Usage::default().by_kind() {
+        gauge!(metric::STORAGE_USED, "kind" => kind).set(0.0);
+    }
+    let mut walk = UsageWalk::new(data_dir);
+    let mut pruned: Option<Instant> = None;
+    while !stopping.load(Ordering::Acquire) {
+        match free_bytes(data_dir) {
+            Ok(free) => gauge!(metric::STORAGE_FREE).set(free as f64),
+            Err(error) => warn!(%error, "free space is unknown"),
+        }
+        let problem = check_writable(data_dir).err().map(|error| error.to_string());
+        *DISK.lock().unwrap_or_else(PoisonError::into_inner) = problem;
+        if let Some(usage) = walk.step(NAMES) {
+            for (kind, bytes) in usage.by_kind() {
+                gauge!(metric::STORAGE_USED, "kind" => kind).set(bytes as f64);
+            }
+            walk = UsageWalk::new(data_dir);
+        }
+        if pruned.is_none_or(|at| at.elapsed() >= PRUNE) {
+            pruned = Some(Instant::now());
+            let before = clock.wall().offset_micros(-KEEP_SETTLED_MICROS);
+            if let Err(problem) = node.archivist().ask_blocking(move |store| store.prune(before)) {
+                warn!(%problem, "old alerts stay in the outbox");
+            }
+        }
+        std::thread::park_timeout(LOOK);
+    }
+}

@@ -1,0 +1,224 @@
+//! The composition root: makes a node of settings, rooms and actors, and keeps it running until it is told to stop.
+
+mod build;
+mod demo;
+mod exporter;
+mod housekeeping;
+mod service;
+mod view;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use anyhow::Context;
+use meerkat_actors::Node;
+use meerkat_base::{Clock, Shutdown, SystemClock};
+use meerkat_web::{WebHandle, WebServer, WebSettings};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::Notify;
+use tracing::{error, info, warn};
+
+use crate::settings::{Settings, SettingsErrors};
+
+pub use demo::{DemoOptions, demo};
+
+/// The commit this was built from, where the build said so.
+const COMMIT: &str = match option_env!("MEERKAT_COMMIT") {
+    Some(commit) => commit,
+    None => "",
+};
+
+/// Time that a node has for finishing what it is at.
+pub const STOP_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Where settings come from, so that they can be read again.
+#[derive(Debug, Clone, Default)]
+pub struct SettingsSource {
+    /// Files in their order.
+    pub files: Vec<PathBuf>,
+    /// Keys in the form of environment variables that are set by the program itself.
+    pub overrides: Vec<(String, String)>,
+}
+
+impl SettingsSource {
+    /// Reads defaults, files, environment and overrides.
+    pub fn load(&self) -> Result<Settings, SettingsErrors> {
+        Settings::load(&self.files, crate::cli::environment().chain(self.overrides.iter().cloned()))
+    }
+}
+
+/// A node with its HTTP side.
+pub struct App {
+    node: Node,
+    web: WebHandle,
+    housekeeping: housekeeping::Housekeeping,
+    lost: Arc<AtomicBool>,
+    ending: Arc<Notify>,
+    clock: Arc<dyn Clock>,
+}
+
+impl App {
+    /// Starts everything. Must run inside [`meerkat_actors::in_system`].
+    pub async fn start(settings: Settings) -> anyhow::Result<Self> {
+        let metrics = exporter::install()?;
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+        let settings = Arc::new(settings);
+        let (lost, ending) = (Arc::new(AtomicBool::new(false)), Arc::new(Notify::new()));
+        let (own_lost, own_ending) = (Arc::clone(&lost), Arc::clone(&ending));
+        let on_lost = Box::new(move || {
+            own_lost.store(true, Ordering::Release);
+            own_ending.notify_one();
+        });
+        let parts = build::parts(&settings, &clock, Shutdown::new(), on_lost)?;
+        let started = clock.wall();
+        let node = Node::start(parts).await?;
+        let view =
+            Arc::new(view::View::new(node.view(), node.addresses(), &settings, &clock, started, metrics));
+        let events = Arc::new(view::Events::new(&settings.data_dir));
+        let web_settings = WebSettings {
+            listen: settings.http.listen,
+            hosts: settings.http.hosts.clone(),
+            token: settings.http.token.clone(),
+            data_dir: settings.data_dir.clone(),
+        };
+        let housekeeping =
+            housekeeping::Housekeeping::start(&settings.data_dir, node.view(), Arc::clone(&clock))?;
+        let web = match WebServer::start(web_settings, view, events) {
+            Ok(web) => web,
+            Err(error) => {
+                node.stop(STOP_PATIENCE);
+                return Err(error.into());
+            }
+        };
+        Ok(Self { node, web, housekeeping, lost, ending, clock })
+    }
+
+    /// The running node.
+    pub fn node(&self) -> &Node {
+        &self.node
+    }
+
+    /// Where the HTTP side listens.
+    pub fn http_address(&self) -> std::net::SocketAddr {
+        self.web.addr()
+    }
+
+    /// Whether so many threads hang that the node must be started anew.
+    pub fn is_lost(&self) -> bool {
+        self.lost.load(Ordering::Acquire)
+    }
+
+    /// Puts new settings in force; the old ones stay when the new ones are wrong.
+    pub fn reload(&self, source: &SettingsSource) {
+        let applied = source.load().map_err(anyhow::Error::from).and_then(|settings| {
+            let channels = build::channels(&settings, &self.clock)?;
+            self.node.reload(Arc::new(settings), channels);
+            Ok(())
+        });
+        match applied {
+            Ok(()) => {
+                info!("settings reloaded; listeners, data folder and threads keep what they started with")
+            }
+            Err(error) => {
+                error!(error = format!("{error:#}"), "settings not reloaded; the old ones stay in force")
+            }
+        }
+    }
+
+    /// Finishes and goes. Blocks.
+    pub fn stop(self) {
+        self.node.stop(STOP_PATIENCE);
+        self.housekeeping.stop();
+        if !self.web.stop(Duration::from_secs(4)) {
+            warn!("the HTTP side is late");
+        }
+    }
+}
+
+/// `meerkat run`: the node, until it is told to stop. A second signal ends it at once; SIGHUP reloads.
+pub fn run(source: &SettingsSource, settings: Settings) -> anyhow::Result<()> {
+    prepare_process();
+    info!(version = env!("CARGO_PKG_VERSION"), commit = COMMIT, "meerkat starts");
+    meerkat_actors::in_system(async {
+        let mut signals = Signals::new()?;
+        let app = App::start(settings).await?;
+        for (address, tls) in app.node().addresses() {
+            info!(%address, tls, "cameras can connect");
+        }
+        info!(address = %app.http_address(), "page, status and metrics");
+        let watchdog = service::ready();
+        wait_for_end(&mut signals, &app, source).await;
+        drop(watchdog);
+        stop_or_leave(signals, app).await
+    })
+}
+
+async fn wait_for_end(signals: &mut Signals, app: &App, source: &SettingsSource) {
+    loop {
+        tokio::select! {
+            _ = signals.interrupt.recv() => return,
+            _ = signals.terminate.recv() => return,
+            () = app.ending.notified() => return,
+            _ = signals.hangup.recv() => {
+                service::reloading();
+                app.reload(source);
+                service::reloaded();
+            }
+        }
+    }
+}
+
+/// Stops in order, unless a second signal comes.
+async fn stop_or_leave(mut signals: Signals, app: App) -> anyhow::Result<()> {
+    let lost = app.is_lost();
+    info!(lost, "meerkat stops; a second signal ends it at once");
+    service::stopping();
+    let stopping = tokio::task::spawn_blocking(move || app.stop());
+    tokio::select! {
+        _ = signals.interrupt.recv() => leave_at_once(),
+        _ = signals.terminate.recv() => leave_at_once(),
+        stopped = stopping => stopped.context("stopping failed")?,
+    }
+    if lost {
+        // Hanging threads cannot be joined: nothing may wait for them.
+        error!("too many threads hang in native code; the service manager must start the node anew");
+        std::process::exit(3);
+    }
+    info!("meerkat stopped");
+    Ok(())
+}
+
+fn leave_at_once() -> ! {
+    warn!("ended at once");
+    std::process::exit(130)
+}
+
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn new() -> anyhow::Result<Self> {
+        let listen = |kind| signal(kind).context("signals cannot be received");
+        Ok(Self {
+            interrupt: listen(SignalKind::interrupt())?,
+            terminate: listen(SignalKind::terminate())?,
+            hangup: listen(SignalKind::hangup())?,
+        })
+    }
+}
+
+/// What holds for the whole process: private files, and as many of them as the system allows.
+fn prepare_process() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
+    let files = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: files.maximum, maximum: files.maximum };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        warn!(%error, "the limit of open files stays as it is");
+    }
+}

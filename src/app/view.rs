@@ -1,0 +1,235 @@
+//! What the HTTP side is shown of the running node and of its database.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use meerkat_actors::camera::CameraReport;
+use meerkat_actors::node::NodeHandle;
+use meerkat_actors::supervision;
+use meerkat_base::{CameraId, Clock, EventId, ImageFormat, Mode, MonoTime, WallTime};
+use meerkat_store::{EventCursor, EventRow, StoreError, StoreReader};
+use meerkat_web as web;
+use metrics_exporter_prometheus::PrometheusHandle;
+
+use super::housekeeping::disk_problem;
+use crate::settings::{Backend, Settings};
+
+/// The node for the HTTP side.
+pub(super) struct View {
+    node: NodeHandle,
+    listeners: Vec<web::ListenerStatus>,
+    notices: Vec<String>,
+    clock: Arc<dyn Clock>,
+    started: WallTime,
+    started_mono: MonoTime,
+    metrics: PrometheusHandle,
+}
+
+impl View {
+    pub fn new(
+        node: NodeHandle,
+        addresses: &[(SocketAddr, bool)],
+        settings: &Settings,
+        clock: &Arc<dyn Clock>,
+        started: WallTime,
+        metrics: PrometheusHandle,
+    ) -> Self {
+        let listeners = addresses
+            .iter()
+            .map(|(address, tls)| web::ListenerStatus {
+                dialect: if *tls { "frame+tls" } else { "frame" }.to_owned(),
+                address: address.to_string(),
+            })
+            .collect();
+        let mut notices = Vec::new();
+        if [settings.detectors.person.backend, settings.detectors.face.backend].contains(&Backend::Auto) {
+            notices.push(
+                "People and faces are found by the classic built-in methods (HOG, cascade, LBPH); they need no \
+                 download and are less accurate than networks."
+                    .to_owned(),
+            );
+        }
+        if settings.notify.channels.is_empty() {
+            notices.push("No channel is configured: events are recorded, but nobody is told.".to_owned());
+        }
+        let started_mono = clock.mono();
+        Self { node, listeners, notices, clock: Arc::clone(clock), started, started_mono, metrics }
+    }
+
+    fn problems(&self) -> Vec<String> {
+        let mut problems: Vec<String> =
+            self.node.down().iter().map(|kind| format!("actor {kind} waits for its restart")).collect();
+        if let Some(problem) = disk_problem() {
+            problems.push(format!("the data folder cannot be written: {problem}"));
+        }
+        let abandoned = self.node.abandoned_threads();
+        if abandoned > 0 {
+            problems.push(format!("{abandoned} threads hang in native code and were given up"));
+        }
+        problems
+    }
+}
+
+impl web::NodeView for View {
+    fn status(&self) -> web::Status {
+        let problems = self.problems();
+        let degraded = !problems.is_empty();
+        web::Status {
+            node: web::NodeStatus {
+                version: env!("CARGO_PKG_VERSION").to_owned(),
+                commit: super::COMMIT.to_owned(),
+                started: self.started,
+                uptime_seconds: self.clock.mono().since(self.started_mono).as_secs_f64(),
+                degraded,
+                notices: problems.into_iter().chain(self.notices.iter().cloned()).collect(),
+            },
+            listeners: self.listeners.clone(),
+            cameras: self.node.cameras().into_iter().map(camera_status).collect(),
+            actors: self.node.actors().into_iter().map(actor_status).collect(),
+            queues: web::QueueStatus {
+                in_flight_bytes: self.node.in_flight_bytes() as u64,
+                ring_bytes: self.node.ring_bytes() as u64,
+                outbox_waiting: self.node.outbox_waiting(),
+                mailboxes: self
+                    .node
+                    .queues()
+                    .into_iter()
+                    .map(|(actor, waiting)| web::MailboxStatus {
+                        actor: actor.to_owned(),
+                        waiting: waiting as u64,
+                    })
+                    .collect(),
+            },
+            detectors: self
+                .node
+                .detectors()
+                .iter()
+                .map(|(role, info)| web::DetectorStatus::new(role, info))
+                .collect(),
+            abandoned_threads: self.node.abandoned_threads() as u64,
+        }
+    }
+
+    fn latest_picture(&self, camera: &CameraId) -> Option<(Bytes, ImageFormat, WallTime)> {
+        let frame = self.node.camera(camera)?.latest()?;
+        Some((frame.bytes, frame.format, frame.wall))
+    }
+
+    fn render_metrics(&self) -> String {
+        self.metrics.render()
+    }
+
+    fn ready(&self) -> web::Readiness {
+        let reasons = self.problems();
+        web::Readiness { ok: reasons.is_empty(), reasons }
+    }
+
+    fn request_new_reference(&self, camera: &CameraId) -> bool {
+        match self.node.camera(camera) {
+            Some(camera) if camera.mode() == Some(Mode::Guard) => {
+                camera.want_reference();
+                true
+            }
+            _ => false,
+        }
+    }
+}
+
+fn camera_status(report: CameraReport) -> web::CameraStatus {
+    web::CameraStatus {
+        id: report.id,
+        connected: report.connected,
+        up: report.up,
+        mode: report.mode,
+        dialect: report.last_frame.map(|_| "frame".to_owned()),
+        last_frame: report.last_frame,
+        frames: report.frames,
+        frames_per_second: report.frames_per_second,
+        refused: report.refused,
+        ring_bytes: report.ring_bytes as u64,
+        slots: report
+            .slots
+            .into_iter()
+            .map(|slot| web::SlotStatus {
+                detector: slot.detector.to_owned(),
+                full: slot.full,
+                replaced: slot.replaced,
+            })
+            .collect(),
+        recording: report.recording,
+    }
+}
+
+fn actor_status(report: supervision::ActorReport) -> web::ActorStatus {
+    web::ActorStatus {
+        kind: report.kind.to_string(),
+        camera: report.camera,
+        generation: u64::from(report.generation),
+        state: match report.state {
+            supervision::ActorState::Running => web::ActorState::Running,
+            supervision::ActorState::BackingOff => web::ActorState::BackingOff,
+        },
+        restarts: u64::from(report.restarts),
+        last_error: report.last_error,
+        last_restart: report.last_failure,
+    }
+}
+
+/// The stored events for the HTTP side.
+pub(super) struct Events {
+    data_dir: PathBuf,
+    reader: Mutex<Option<StoreReader>>,
+}
+
+impl Events {
+    pub fn new(data_dir: &Path) -> Self {
+        Self { data_dir: data_dir.to_owned(), reader: Mutex::new(None) }
+    }
+
+    fn ask<R>(
+        &self,
+        question: impl FnOnce(&StoreReader) -> Result<R, StoreError>,
+    ) -> Result<R, web::EventSourceError> {
+        let failed = |error: StoreError| web::EventSourceError(error.to_string());
+        let mut reader = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
+        let open = match reader.take() {
+            Some(open) => open,
+            None => StoreReader::open(&self.data_dir).map_err(failed)?,
+        };
+        let answer = question(&open).map_err(failed)?;
+        *reader = Some(open);
+        Ok(answer)
+    }
+}
+
+impl web::EventSource for Events {
+    fn recent(&self, query: &web::EventQuery) -> Result<Vec<web::EventSummary>, web::EventSourceError> {
+        let query = meerkat_store::EventQuery {
+            limit: query.limit,
+            before: query.before.map(|place| EventCursor { started: place.started, id: place.id }),
+            camera: query.camera.clone(),
+            kind: query.kind,
+        };
+        Ok(self.ask(|store| store.recent_events(&query))?.into_iter().map(summary).collect())
+    }
+
+    fn event(&self, id: EventId) -> Result<Option<web::EventSummary>, web::EventSourceError> {
+        Ok(self.ask(|store| store.event(id))?.map(summary))
+    }
+}
+
+fn summary(row: EventRow) -> web::EventSummary {
+    web::EventSummary {
+        id: row.id,
+        camera: row.camera,
+        kind: row.kind,
+        started: row.started,
+        ended: row.ended,
+        score: row.score,
+        identities: row.identities,
+        clip: row.clips.first().map(|clip| PathBuf::from(&clip.path)),
+        snapshot: row.snapshot.map(PathBuf::from),
+    }
+}
