@@ -53,6 +53,7 @@ mod tests {
             ("MEERKAT__CAMERAS__DOOR__TOKEN", "hunter2"),
             ("MEERKAT__NOTIFY__CHANNELS__OFFICE__TYPE", "webhook"),
             ("MEERKAT__NOTIFY__CHANNELS__OFFICE__URL", "https://example.org/hunter2"),
+            ("MEERKAT__NOTIFY__CHANNELS__OFFICE__SECRET", "hunter2hunter2hunter2"),
         ];
         let env = env.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned()));
         let summary = summary(&Settings::load(&[], env).unwrap());
