@@ -11,8 +11,12 @@ pub fn point(_kind: ActorKind, _camera: Option<&CameraId>) -> Result<(), Failure
     Ok(())
 }
 
+/// Takes orders for faults from the standard input, where a test asks for that. Does nothing without the feature.
+#[cfg(not(feature = "fault-injection"))]
+pub fn take_orders() {}
+
 #[cfg(feature = "fault-injection")]
-pub use injected::{Fault, Injection, inject, point};
+pub use injected::{Fault, Injection, inject, point, take_orders};
 
 #[cfg(feature = "fault-injection")]
 mod injected {
@@ -74,6 +78,40 @@ mod injected {
             *self.gate.open.lock().unwrap_or_else(PoisonError::into_inner) = true;
             self.gate.opened.notify_all();
         }
+    }
+
+    /// With `MEERKAT_FAULTS=stdin` in the environment: reads lines `<kind> <camera or -> <panic|error|hang> <times>`
+    /// and plans those faults; `release` cancels all of them and frees what hangs.
+    pub fn take_orders() {
+        if std::env::var_os("MEERKAT_FAULTS").is_none_or(|value| value != "stdin") {
+            return;
+        }
+        std::thread::spawn(|| {
+            let mut planned = Vec::new();
+            for line in std::io::stdin().lines().map_while(Result::ok) {
+                if line.trim() == "release" {
+                    planned.clear();
+                } else if let Some((kind, camera, fault, times)) = parse(&line) {
+                    planned.push(inject(kind, camera, fault, times));
+                } else {
+                    tracing::error!(line, "not an order for a fault");
+                }
+            }
+        });
+    }
+
+    fn parse(line: &str) -> Option<(ActorKind, Option<CameraId>, Fault, u32)> {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let &[kind, camera, fault, times] = words.as_slice() else { return None };
+        let kind = ActorKind::ALL.into_iter().find(|k| k.as_str() == kind)?;
+        let camera = if camera == "-" { None } else { Some(CameraId::from_shown(camera).ok()?) };
+        let fault = match fault {
+            "panic" => Fault::Panic,
+            "error" => Fault::Error,
+            "hang" => Fault::Hang,
+            _ => return None,
+        };
+        Some((kind, camera, fault, times.parse().ok()?))
     }
 
     /// Called once by every actor for each piece of work it takes up.

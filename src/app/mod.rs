@@ -62,6 +62,7 @@ pub struct App {
 impl App {
     /// Starts everything. Must run inside [`meerkat_actors::in_system`].
     pub async fn start(settings: Settings) -> anyhow::Result<Self> {
+        meerkat_actors::supervision::fault::take_orders();
         let metrics = exporter::install()?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
         let settings = Arc::new(settings);
