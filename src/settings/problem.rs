@@ -71,23 +71,29 @@ pub(super) fn nearest<'c>(wrong: &str, candidates: impl Iterator<Item = &'c str>
         .map(|(_, candidate)| candidate)
 }
 
-/// Levenshtein's distance in characters; long texts count as far away.
+/// Insertions, deletions, replacements and swaps of neighbours that make one text the other (optimal string alignment);
+/// long texts count as far away.
 fn distance(a: &str, b: &str) -> usize {
     const LONGEST: usize = 64;
+    let a: Vec<char> = a.chars().take(LONGEST + 1).collect();
     let b: Vec<char> = b.chars().take(LONGEST + 1).collect();
-    if b.len() > LONGEST || a.len() > LONGEST {
+    if a.len() > LONGEST || b.len() > LONGEST {
         return usize::MAX;
     }
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, from) in a.chars().enumerate() {
-        let mut next = vec![i + 1];
-        for (j, &to) in b.iter().enumerate() {
-            let replaced = row[j] + usize::from(from != to);
-            next.push(replaced.min(row[j + 1] + 1).min(next[j] + 1));
+    let mut rows: Vec<Vec<usize>> = vec![(0..=b.len()).collect()];
+    for i in 1..=a.len() {
+        let mut row = vec![i];
+        for j in 1..=b.len() {
+            let replaced = rows[i - 1][j - 1] + usize::from(a[i - 1] != b[j - 1]);
+            let mut least = replaced.min(rows[i - 1][j] + 1).min(row[j - 1] + 1);
+            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
+                least = least.min(rows[i - 2][j - 2] + 1);
+            }
+            row.push(least);
         }
-        row = next;
+        rows.push(row);
     }
-    row[b.len()]
+    rows[a.len()][b.len()]
 }
 
 #[cfg(test)]
@@ -102,6 +108,8 @@ mod tests {
         check("lisen", Some("listen"));
         check("Listen", Some("listen"));
         check("max_scan", Some("max_scans"));
+        check("lisetn", Some("listen"));
+        check("alolw", Some("allow"));
         check("zzzzzz", None);
         check("", None);
         check(&"x".repeat(10_000), None);

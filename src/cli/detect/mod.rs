@@ -53,6 +53,10 @@ pub struct DetectArgs {
     #[arg(long, value_name = "SCORE", value_parser = parse_score)]
     min_score: Option<f32>,
 
+    /// Look at so many frames of each input at most
+    #[arg(long, value_name = "N")]
+    frames: Option<u64>,
+
     #[command(flatten)]
     settings: SettingsArgs,
 }
@@ -85,7 +89,8 @@ pub fn run(args: &DetectArgs) -> Result<(), CliError> {
         What::Motion => Looker::motion(&settings, args.min_score),
     };
     let out = BufWriter::new(io::stdout().lock());
-    let mut run = Run { looker: looker?, out, json: args.json, failed: false };
+    let mut run =
+        Run { looker: looker?, out, json: args.json, limit: args.frames.unwrap_or(u64::MAX), failed: false };
     for (number, input) in args.inputs.iter().enumerate() {
         let since = PICTURE_INTERVAL * u32::try_from(number).unwrap_or(u32::MAX);
         match run.input(input, since) {
@@ -118,6 +123,7 @@ struct Run<W: Write> {
     looker: Looker,
     out: W,
     json: bool,
+    limit: u64,
     failed: bool,
 }
 
@@ -137,8 +143,8 @@ impl<W: Write> Run<W> {
             self.looker.begin_anew();
             Duration::ZERO
         };
-        let bar = progress_bar(frames.hint().filter(|_| !frames.is_picture()), name);
-        for number in 0u64.. {
+        let bar = progress_bar(frames.hint().map(|hint| hint.min(self.limit)), name);
+        for number in 0..self.limit {
             let raw = match frames.next() {
                 Ok(Some(raw)) => raw,
                 Ok(None) => break,

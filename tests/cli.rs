@@ -1,0 +1,318 @@
+//! The command line from outside: the real program, its output, its exit codes. What the node does is tested elsewhere.
+
+use std::collections::BTreeMap;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::thread::JoinHandle;
+
+use meerkat_base::{Image, PixelFormat};
+use serde_json::Value;
+
+/// Runs the program with nothing of the tester's own environment that could matter.
+fn meerkat(args: &[&str], variables: &[(&str, &str)]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_meerkat"));
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("MEERKAT") {
+            command.env_remove(name);
+        }
+    }
+    command.args(args).envs(variables.iter().copied()).output().expect("the program can be started")
+}
+
+fn out(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+fn err(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+/// The folder of files that are not ours; `None`, with a line that says so, where it is missing.
+fn data(path: &str) -> Option<PathBuf> {
+    let folder = std::env::var_os("MEERKAT_TEST_DATA")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data"), PathBuf::from);
+    let path = folder.join(path);
+    if path.exists() {
+        return Some(path);
+    }
+    assert!(std::env::var_os("MEERKAT_REQUIRE_DATA").is_none(), "{} is missing", path.display());
+    println!("skipped: {} is missing", path.display());
+    None
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().expect("test folders have plain names")
+}
+
+/// A grey picture with a bright square whose left edge is at `x`.
+fn picture_with_square(folder: &Path, name: &str, x: u32) -> PathBuf {
+    let (width, height) = (320u32, 240u32);
+    let mut pixels = Vec::new();
+    for row in 0..height {
+        for column in 0..width {
+            let inside = (x..x + 60).contains(&column) && (90..150).contains(&row);
+            // A little texture, as real pictures have.
+            pixels.push(if inside { 230 } else { 90 + ((row * 7 + column * 13) % 11) as u8 });
+        }
+    }
+    let image = Image::new(width, height, PixelFormat::Gray8, pixels).unwrap();
+    let path = folder.join(name);
+    std::fs::write(&path, meerkat_vision::encode_jpeg(&image, 90).unwrap()).unwrap();
+    path
+}
+
+fn json_lines(output: &Output) -> Vec<Value> {
+    out(output).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+#[test]
+fn help_names_every_command_and_wrong_arguments_exit_with_2() {
+    let help = meerkat(&["--help"], &[]);
+    assert_eq!(help.status.code(), Some(0));
+    for command in ["push", "check-config", "faces", "detect", "Exit codes", "Examples"] {
+        assert!(out(&help).contains(command), "{command}");
+    }
+    for wrong in [&["fly"][..], &["push", "x.jpg"], &["detect", "dragon", "x.jpg"], &["faces", "enrol", "x"]]
+    {
+        assert_eq!(meerkat(wrong, &[]).status.code(), Some(2), "{wrong:?}");
+    }
+}
+
+#[test]
+fn check_config_says_everything_at_once() {
+    let good = meerkat(&["check-config"], &[("MEERKAT__FRAME__LISTEN", "127.0.0.1:7001")]);
+    assert_eq!(good.status.code(), Some(0), "{}", err(&good));
+    assert!(out(&good).contains("127.0.0.1:7001"));
+
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("node.toml");
+    std::fs::write(&file, "[ring]\nseconds = -1\nbytse = 5\n[cameras.door]\ntoken = \"hunter 2\"\n").unwrap();
+    let variables = [("MEERKAT__HTTP__LISTEN", "0.0.0.0:80")];
+    let bad = meerkat(&["check-config", "--config", text(&file)], &variables);
+    assert_eq!(bad.status.code(), Some(2));
+    let said = err(&bad);
+    for part in
+        ["4 errors", "ring.seconds = -1", "did you mean ring.bytes?", "cameras.door.token", "http.token"]
+    {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    assert!(!said.contains("hunter"), "{said}");
+
+    let missing = meerkat(&["check-config", "--config", "/does/not/exist.toml"], &[]);
+    assert_eq!(missing.status.code(), Some(2));
+    assert!(err(&missing).contains("/does/not/exist.toml"));
+}
+
+#[test]
+fn motion_is_found_in_pictures_that_follow_each_other() {
+    let dir = tempfile::tempdir().unwrap();
+    let places: Vec<u32> = [20; 10].into_iter().chain([60, 100, 140]).collect();
+    let pictures: Vec<PathBuf> = places
+        .iter()
+        .enumerate()
+        .map(|(number, &x)| picture_with_square(dir.path(), &format!("{number:02}.jpg"), x))
+        .collect();
+    let mut args = vec!["detect", "motion", "--json"];
+    args.extend(pictures.iter().map(|path| text(path)));
+    let output = meerkat(&args, &[]);
+    assert_eq!(output.status.code(), Some(0), "{}", err(&output));
+    let lines = json_lines(&output);
+    assert_eq!(lines.len(), pictures.len());
+    for (line, path) in lines.iter().zip(&pictures) {
+        assert_eq!(line["source"], text(path));
+        assert_eq!(line["frame"], 0);
+        assert_eq!((line["width"].as_u64(), line["height"].as_u64()), (Some(320), Some(240)));
+    }
+    let finds = |line: &Value| line["detections"].as_array().unwrap().clone();
+    assert!(lines[..10].iter().all(|line| finds(line).is_empty()), "nothing moves at first");
+    let last = finds(&lines[12]);
+    let covers = |find: &Value| {
+        let side = |name: &str| find[name].as_f64().unwrap();
+        find["label"] == "motion"
+            && side("x") <= 160.0
+            && side("x") + side("width") >= 190.0
+            && side("y") <= 110.0
+            && side("y") + side("height") >= 130.0
+    };
+    assert!(last.iter().any(covers), "{last:?}");
+}
+
+#[test]
+fn a_broken_input_does_not_stop_the_others() {
+    let dir = tempfile::tempdir().unwrap();
+    let good = picture_with_square(dir.path(), "good.jpg", 20);
+    let cut = dir.path().join("cut.jpg");
+    std::fs::write(&cut, &std::fs::read(&good).unwrap()[..100]).unwrap();
+    let note = dir.path().join("note.txt");
+    std::fs::write(&note, "no picture").unwrap();
+    let output = meerkat(
+        &["detect", "person", "--json", text(&cut), text(&note), "/does/not/exist", text(&good)],
+        &[],
+    );
+    assert_eq!(output.status.code(), Some(1));
+    let lines = json_lines(&output);
+    assert_eq!(lines.len(), 1);
+    assert_eq!(lines[0]["source"], text(&good));
+    for name in ["cut.jpg", "note.txt", "/does/not/exist"] {
+        assert!(err(&output).contains(name), "{}", err(&output));
+    }
+}
+
+#[test]
+fn boxes_are_in_pixels_of_the_whole_frame() {
+    // Twice as wide as any detector wants: what is found must still be measured in the original.
+    let Some(video) = data("video/vtest/vtest.mp4") else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let mut reader =
+        meerkat_media::Reader::open(text(&video), meerkat_media::ReadOptions::default()).unwrap();
+    let (frame, _) = reader.next_image().unwrap().unwrap();
+    let large = meerkat_vision::resize(&frame, frame.width() * 4, frame.height() * 4).unwrap();
+    let (small_file, large_file) = (dir.path().join("small.jpg"), dir.path().join("large.jpg"));
+    std::fs::write(&small_file, meerkat_vision::encode_jpeg(&frame, 95).unwrap()).unwrap();
+    std::fs::write(&large_file, meerkat_vision::encode_jpeg(&large, 95).unwrap()).unwrap();
+    let output = meerkat(&["detect", "person", "--json", text(&small_file), text(&large_file)], &[]);
+    let lines = json_lines(&output);
+    assert_eq!((lines[1]["width"].as_u64(), lines[1]["height"].as_u64()), (Some(1920), Some(1440)));
+    let best = |line: &Value| {
+        let finds = line["detections"].as_array().unwrap().clone();
+        assert!(!finds.is_empty(), "{line}");
+        let score = |find: &Value| find["score"].as_f64().unwrap();
+        finds.into_iter().max_by(|a, b| score(a).total_cmp(&score(b))).unwrap()
+    };
+    let (small, large) = (best(&lines[0]), best(&lines[1]));
+    for side in ["x", "y", "width", "height"] {
+        let (small, large) = (small[side].as_f64().unwrap() * 4.0, large[side].as_f64().unwrap());
+        assert!((small - large).abs() < 60.0, "{side}: {small} and {large}");
+    }
+}
+
+#[test]
+fn people_are_found_in_a_video_and_not_in_a_car_park() {
+    let (Some(square), Some(cars)) = (data("video/vtest/vtest.mp4"), data("video/intel/car-detection.mp4"))
+    else {
+        return;
+    };
+    let output = meerkat(&["detect", "person", "--json", "--frames", "40", text(&square), text(&cars)], &[]);
+    assert_eq!(output.status.code(), Some(0), "{}", err(&output));
+    let mut frames: BTreeMap<String, Vec<usize>> = BTreeMap::new();
+    for line in json_lines(&output) {
+        let seen = frames.entry(line["source"].as_str().unwrap().to_owned()).or_default();
+        assert_eq!(line["frame"].as_u64(), Some(seen.len() as u64), "frames are counted from 0 without gaps");
+        seen.push(line["detections"].as_array().unwrap().len());
+    }
+    let with_people = |video: &Path| {
+        let seen = &frames[text(video)];
+        seen.iter().filter(|&&people| people > 0).count() as f64 / seen.len() as f64
+    };
+    assert_eq!(frames[text(&square)].len(), 40);
+    assert!(with_people(&square) > 0.8, "{}", with_people(&square));
+    assert!(with_people(&cars) < 0.2, "{}", with_people(&cars));
+}
+
+#[test]
+fn people_are_enrolled_recognised_and_removed() {
+    let Some(folder) = data("faces/lfw10x10") else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let variables = [("MEERKAT__DATA_DIR", text(dir.path()))];
+    let picture = |name: &str, number: u32| {
+        folder.join(name).join(format!("{name}_{number:04}.jpg")).display().to_string()
+    };
+    for name in ["Colin_Powell", "Hugo_Chavez"] {
+        let pictures: Vec<String> = (1..=5).map(|number| picture(name, number)).collect();
+        let mut args = vec!["faces", "enrol", name, "--consent-by", "the test"];
+        args.extend(pictures.iter().map(String::as_str));
+        let output = meerkat(&args, &variables);
+        assert_eq!(output.status.code(), Some(0), "{}", err(&output));
+        assert!(err(&output).is_empty(), "{}", err(&output));
+    }
+    let people = json_lines(&meerkat(&["faces", "list", "--json"], &variables));
+    let names: Vec<&str> = people.iter().map(|person| person["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["Colin_Powell", "Hugo_Chavez"]);
+    assert!(people.iter().all(|person| person["pictures"] == 5 && person["consent_by"] == "the test"));
+
+    // The picture somebody was enrolled with is recognised with certainty.
+    let output = meerkat(&["detect", "face", "--json", &picture("Hugo_Chavez", 1)], &variables);
+    let line = &json_lines(&output)[0];
+    assert_eq!(line["detections"][0]["label"], "face", "{line}");
+    assert_eq!(line["detections"][0]["identity"], "Hugo_Chavez", "{line}");
+
+    assert_eq!(meerkat(&["faces", "remove", "Hugo_Chavez"], &variables).status.code(), Some(0));
+    let again = meerkat(&["faces", "remove", "Hugo_Chavez"], &variables);
+    assert_eq!(again.status.code(), Some(1));
+    assert_eq!(json_lines(&meerkat(&["faces", "list", "--json"], &variables)).len(), 1);
+    let output = meerkat(&["detect", "face", "--json", &picture("Hugo_Chavez", 1)], &variables);
+    assert_ne!(json_lines(&output)[0]["detections"][0]["identity"], "Hugo_Chavez");
+}
+
+/// A node that is only a parser: answers everything with 1 and hands back the pictures of one connection.
+fn node() -> (String, JoinHandle<Vec<Vec<u8>>>) {
+    use meerkat_wire::frame::{Item, Limits, Options, Parser};
+    use std::io::{Read, Write};
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let thread = std::thread::spawn(move || {
+        let (mut peer, _) = listener.accept().unwrap();
+        let mut parser = Parser::new(Limits::default(), Options::default());
+        let (mut buffer, mut piece) = (bytes::BytesMut::new(), vec![0; 65_536]);
+        let mut pictures = Vec::new();
+        loop {
+            while let Some(item) = parser.next(&mut buffer).unwrap() {
+                match item {
+                    Item::Frame(picture) => pictures.push(picture.bytes.to_vec()),
+                    Item::Hello { camera, token } => {
+                        assert_eq!(camera.as_str(), "door");
+                        assert!(token.unwrap().matches(b"hunter2"));
+                    }
+                    Item::Mode(mode) => assert_eq!(mode.number(), 3),
+                    Item::Refused(reason) => panic!("{reason:?}"),
+                }
+                peer.write_all(b"1").unwrap();
+            }
+            match peer.read(&mut piece).unwrap() {
+                0 => return pictures,
+                length => buffer.extend_from_slice(&piece[..length]),
+            }
+        }
+    });
+    (address, thread)
+}
+
+#[test]
+fn push_sends_pictures_unchanged_and_reports() {
+    let dir = tempfile::tempdir().unwrap();
+    let pictures: Vec<PathBuf> =
+        (0..5).map(|n| picture_with_square(dir.path(), &format!("{n}.jpg"), n * 30)).collect();
+    let (to, node) = node();
+    let token = [("MEERKAT_PUSH_TOKEN", "hunter2")];
+    let output = meerkat(&["push", "--to", &to, "--mode", "3", "--camera", "door", text(dir.path())], &token);
+    assert_eq!(output.status.code(), Some(0), "{}", err(&output));
+    let sent: Vec<Vec<u8>> = pictures.iter().map(|path| std::fs::read(path).unwrap()).collect();
+    assert_eq!(node.join().unwrap(), sent);
+    let report = out(&output);
+    for part in ["answered   5 frames", "accepted   5", "refused    0", "latency    p50"] {
+        assert!(report.contains(part), "{report}");
+    }
+}
+
+#[test]
+fn push_makes_jpegs_of_the_drawn_scene() {
+    let (to, node) = node();
+    let line =
+        format!("push --to {to} --mode 3 --camera door --token hunter2 --fps 200 --frames 8 synthetic");
+    let output = meerkat(&line.split(' ').collect::<Vec<_>>(), &[]);
+    assert_eq!(output.status.code(), Some(0), "{}", err(&output));
+    let pictures = node.join().unwrap();
+    assert_eq!(pictures.len(), 8);
+    assert!(pictures.iter().all(|picture| meerkat_vision::probe::probe(picture).unwrap().width == 640));
+}
+
+#[test]
+fn push_without_a_node_fails_with_1() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let to = listener.local_addr().unwrap().to_string();
+    drop(listener);
+    let output = meerkat(&["push", "--to", &to, "--mode", "3", "synthetic"], &[]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(err(&output).contains(&format!("cannot connect to {to}: ")), "{}", err(&output));
+}
