@@ -1,0 +1,7 @@
+//! The whole node from outside: the real program, real sockets, real files. One binary, so that it is built once;
+//! each file beside this one asks one question of it.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on stops here")]
+
+mod harness;
+
+mod modes;
