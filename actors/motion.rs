@@ -12,6 +12,9 @@ use crate::events::{EventsLink, Seen};
 use crate::gate::Gates;
 use crate::supervision::{ActorKind, Component, Failure, Step, fault};
 
+/// So many looks without motion are told after one with motion.
+const MISSES_TOLD: u32 = 16;
+
 /// Takes planes from the camera's slot; tells the events actor, and opens the gates.
 pub struct Motion {
     camera: Weak<Camera>,
@@ -20,6 +23,7 @@ pub struct Motion {
     events: EventsLink,
     detector: MotionDetector,
     guard: Option<Guard>,
+    misses_to_tell: u32,
     applied: (settings::MotionSettings, settings::GuardSettings),
 }
 
@@ -40,6 +44,7 @@ impl Motion {
             events,
             detector,
             guard: None,
+            misses_to_tell: 0,
             applied: (own.motion.clone(), own.guard.clone()),
         })
     }
@@ -62,7 +67,14 @@ impl Motion {
         let Planed { frame, plane } = planed;
         if camera.settings().motion.enabled {
             let report = self.detector.observe(plane, frame.mono).map_err(Failure::error)?;
-            if !report.moving.is_empty() {
+            if report.moving.is_empty() {
+                if self.misses_to_tell > 0 {
+                    // Looks that saw nothing count too, while something was seen a moment ago.
+                    self.misses_to_tell -= 1;
+                    self.events.tell(Seen::of(camera, frame, EventKind::Motion, Vec::new()));
+                }
+            } else {
+                self.misses_to_tell = MISSES_TOLD;
                 camera.note_motion(frame.mono);
                 let score = (report.share * 10.0).clamp(0.05, 1.0);
                 let detections =

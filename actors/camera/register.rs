@@ -161,7 +161,7 @@ impl Cameras {
         let mut number = 1;
         let id = loop {
             let id = CameraId::unnamed(peer, number);
-            if live.get(&id).is_none_or(|entry| entry.seat.is_none()) {
+            if live.get(&id).is_none_or(|entry| !entry.seat.as_ref().is_some_and(SeatControl::is_taken)) {
                 break id;
             }
             number += 1;
@@ -181,6 +181,7 @@ impl Cameras {
         if own {
             camera.set_connected(false, false);
             camera.set_mode(None);
+            camera.recorder.connection_ended();
             if camera.counters.is_configured() && self.settings().cameras.contains_key(camera.id()) {
                 if let Some(entry) = live.get_mut(camera.id()) {
                     entry.seat = None;

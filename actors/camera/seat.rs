@@ -53,6 +53,11 @@ impl SeatControl {
         while self.taken.changed().await.is_ok() {}
     }
 
+    /// Whether somebody still sits there. A session that was lost leaves its seat without saying so.
+    pub fn is_taken(&self) -> bool {
+        self.taken.has_changed().is_ok()
+    }
+
     /// Whether it is the same seat.
     pub fn is(&self, seat: &Seat) -> bool {
         self.number == seat.control.number

@@ -261,6 +261,7 @@ impl Component for Recorder {
             if let Some(clip) = self.clip.take() {
                 clip.finish().map_err(Failure::error)?;
             }
+            self.link.shared.closed.store(true, Ordering::Release);
             return Ok(Step::Done);
         };
         if let Some(Envelope { order, reply }) = self.link.shared.inbox.take() {
@@ -277,6 +278,7 @@ impl Component for Recorder {
             return Ok(Step::Sleep(IDLE_LOOK));
         }
         if self.link.shared.is_closing() && self.video.is_none() {
+            self.link.shared.closed.store(true, Ordering::Release);
             return Ok(Step::Done);
         }
         Ok(Step::Idle)

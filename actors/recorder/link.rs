@@ -108,6 +108,8 @@ pub(super) struct Shared {
     pub inbox: Inbox<Envelope>,
     pub legacy: Mutex<Legacy>,
     closing: AtomicBool,
+    /// The station is closed for good: nobody takes orders any more.
+    pub closed: AtomicBool,
     pub refused: AtomicU64,
     station: OnceLock<Station>,
 }
@@ -134,6 +136,7 @@ impl Default for RecorderLink {
             inbox: Inbox::new(ActorKind::Recorder, CAPACITY),
             legacy: Mutex::default(),
             closing: AtomicBool::new(false),
+            closed: AtomicBool::new(false),
             refused: AtomicU64::new(0),
             station: OnceLock::new(),
         };
@@ -148,6 +151,9 @@ impl RecorderLink {
     }
 
     fn send(&self, order: Order) -> Option<oneshot::Receiver<Reply>> {
+        if self.shared.closed.load(Ordering::Acquire) {
+            return None;
+        }
         let (reply, receiver) = oneshot::channel();
         match self.shared.inbox.offer(Envelope { order, reply }) {
             Offer::Taken => {}
@@ -166,7 +172,7 @@ impl RecorderLink {
     /// Gives an order and waits until it is carried out.
     pub async fn order(&self, order: Order, limit: Duration) -> Stored {
         let Some(receiver) = self.send(order) else {
-            return Stored::Refused("the recorder has too much to do".to_owned());
+            return Stored::Refused("the recorder takes no orders now".to_owned());
         };
         match timeout(limit, receiver).await {
             Ok(Ok(reply)) => reply.stored,
@@ -181,7 +187,7 @@ impl RecorderLink {
         loop {
             let left = deadline.saturating_duration_since(tokio::time::Instant::now());
             let Some(receiver) = self.send(Order::BeginClip { event: Box::new(event.clone()) }) else {
-                return Err("the recorder has too much to do".to_owned());
+                return Err("the recorder takes no orders now".to_owned());
             };
             match timeout(left, receiver).await {
                 Ok(Ok(Reply { stored: Stored::Done, snapshot })) => return Ok(snapshot),
@@ -212,6 +218,13 @@ impl RecorderLink {
             {
                 std::thread::sleep(Duration::from_millis(2));
             }
+        }
+    }
+
+    /// The camera's connection is over, and with it its video.
+    pub fn connection_ended(&self) {
+        if let Some(receiver) = self.send(Order::EndVideo) {
+            drop(receiver);
         }
     }
 

@@ -24,6 +24,8 @@ use crate::supervision::{ActorKind, Failure, fault};
 
 /// How long a newcomer waits for the connection it replaces.
 const VACATE_LIMIT: Duration = Duration::from_secs(2);
+/// Bytes that markers and a slightly larger frame need beyond the size of the last frame.
+const READ_AHEAD: usize = 4096;
 /// How often a session looks again for room in the budget of frames in flight.
 const BUDGET_RETRY: Duration = Duration::from_millis(10);
 
@@ -64,9 +66,25 @@ pub struct Session {
     parser: Parser,
     buffer: BytesMut,
     permit: Option<Permit>,
-    seated: Option<(Arc<Camera>, Seat)>,
+    seated: Option<Seated>,
     delivery: Delivery,
     refused_in_row: u32,
+    last_frame_bytes: usize,
+}
+
+/// The camera that this connection is. Dropping it frees the seat, also when the session was lost to a panic.
+struct Seated {
+    cameras: Cameras,
+    camera: Arc<Camera>,
+    seat: Option<Seat>,
+}
+
+impl Drop for Seated {
+    fn drop(&mut self) {
+        if let Some(seat) = self.seat.take() {
+            self.cameras.leave(&self.camera, seat);
+        }
+    }
 }
 
 /// What to do after an item.
@@ -99,6 +117,7 @@ impl Session {
             seated: None,
             delivery,
             refused_in_row: 0,
+            last_frame_bytes: 0,
         }
     }
 
@@ -109,10 +128,9 @@ impl Session {
             Err(end) => end,
         };
         let _ = timeout(Duration::from_secs(1), stream.shutdown()).await;
-        self.delivery.connection_ended(self.seated.as_ref().map(|(camera, _)| camera)).await;
-        if let Some((camera, seat)) = self.seated.take() {
-            info!(camera = %camera.id(), ?end, "camera left");
-            self.tools.cameras.leave(&camera, seat);
+        self.delivery.connection_ended(self.seated.as_ref().map(|seated| &seated.camera)).await;
+        if let Some(seated) = self.seated.take() {
+            info!(camera = %seated.camera.id(), ?end, "camera left");
         } else {
             debug!(peer = %self.peer.address, ?end, "connection ended");
         }
@@ -157,7 +175,7 @@ impl Session {
             };
             let deadline = phase_began + limit;
             let silence = self.parser.awaits_silence().then(|| Instant::now() + self.limits.cut_silence);
-            self.buffer.reserve(self.parser.read_hint());
+            self.buffer.reserve(self.room_wanted());
             match self.read(stream, silence.map_or(deadline, |s| s.min(deadline))).await? {
                 Some(0) => return Err(SessionEnd::Left),
                 // In the middle of a frame only standing still counts, not being slow: each read is progress,
@@ -182,6 +200,16 @@ impl Session {
         }
     }
 
+    /// Room for the next read. A camera's frames are of about one size: with room for one like the last, a frame is
+    /// read in one go and not copied as the buffer grows.
+    fn room_wanted(&self) -> usize {
+        let hint = self.parser.read_hint();
+        if self.parser.phase() == Phase::BeforeMode {
+            return hint;
+        }
+        hint.max((self.last_frame_bytes + READ_AHEAD).saturating_sub(self.buffer.len()))
+    }
+
     /// Reads once. `None`: the deadline passed.
     async fn read<S: AsyncRead + Unpin>(
         &mut self,
@@ -189,7 +217,7 @@ impl Session {
         deadline: Instant,
     ) -> Result<Option<usize>, SessionEnd> {
         let buffer = &mut self.buffer;
-        let seat = self.seated.as_ref().map(|(_, seat)| seat);
+        let seat = self.seated.as_ref().and_then(|seated| seated.seat.as_ref());
         let wanted = async {
             match seat {
                 Some(seat) => seat.wanted().await,
@@ -211,7 +239,7 @@ impl Session {
     /// Takes the bytes that wait in the buffer out of the budget of frames in flight; waits while it is
     /// spent, so that the camera waits too.
     async fn cover_buffer<S: AsyncWrite + Unpin>(&mut self, stream: &mut S) -> Result<(), SessionEnd> {
-        let needed = self.buffer.len() + self.parser.read_hint();
+        let needed = self.buffer.len() + self.room_wanted();
         let held = self.permit.as_ref().map_or(0, Permit::bytes);
         if self.parser.phase() != Phase::InFrame {
             self.permit = None;
@@ -259,7 +287,7 @@ impl Session {
     }
 
     async fn respond<S: AsyncWrite + Unpin>(&mut self, stream: &mut S, item: Item) -> Result<(), SessionEnd> {
-        let camera_id = self.seated.as_ref().map(|(camera, _)| camera.id().clone());
+        let camera_id = self.seated.as_ref().map(|seated| seated.camera.id().clone());
         if let Err(failure) = fault::point(ActorKind::Session, camera_id.as_ref()) {
             return Err(SessionEnd::Failed(failure));
         }
@@ -311,7 +339,10 @@ impl Session {
                         Err(why) => return Ok(self.denied(why.as_str())),
                     }
                 }
-                let Some((camera, _)) = &self.seated else { return Ok(self.denied("no_camera")) };
+                let Some(camera) = self.seated.as_ref().map(|seated| Arc::clone(&seated.camera)) else {
+                    return Ok(self.denied("no_camera"));
+                };
+                let camera = &camera;
                 if !camera.settings().allows(mode) {
                     counter!(metric::PROTOCOL_ERRORS, "reason" => "mode_not_allowed").increment(1);
                     return Ok(Turn::Answer(false));
@@ -320,7 +351,11 @@ impl Session {
                 Ok(Turn::Answer(true))
             }
             Item::Frame(picture) => {
-                let Some((camera, _)) = &self.seated else { return Ok(self.denied("no_camera")) };
+                let Some(camera) = self.seated.as_ref().map(|seated| Arc::clone(&seated.camera)) else {
+                    return Ok(self.denied("no_camera"));
+                };
+                let camera = &camera;
+                self.last_frame_bytes = picture.bytes.len();
                 let accepted = self.delivery.frame(camera, picture).await;
                 // What was in flight is in the ring or on disk now, and counted there.
                 self.permit = None;
@@ -328,7 +363,7 @@ impl Session {
             }
             Item::Refused(refusal) => {
                 counter!(metric::PROTOCOL_ERRORS, "reason" => refusal.as_str()).increment(1);
-                if let Some((camera, _)) = &self.seated {
+                if let Some(Seated { camera, .. }) = &self.seated {
                     camera.counters.frame(Stage::Received, Outcome::Refused);
                 }
                 debug!(peer = %self.peer.address, reason = refusal.as_str(), "refused");
@@ -353,7 +388,8 @@ impl Session {
         }
         attach.camera.set_connected(true, proven);
         info!(camera = %attach.camera.id(), peer = %text::shown(self.peer.address.to_string().as_bytes()), proven, "camera came");
-        self.seated = Some((attach.camera, attach.seat));
+        let cameras = self.tools.cameras.clone();
+        self.seated = Some(Seated { cameras, camera: attach.camera, seat: Some(attach.seat) });
         Ok(())
     }
 }

@@ -203,7 +203,7 @@ impl Crew {
     ) -> Station {
         let card = self.shared.board.card(kind, camera);
         let backoff = Backoff::new(self.shared.settings.backoff);
-        let factory: Factory = Box::new(factory);
+        let factory: Factory = Arc::new(factory);
         Station::new(card, deadline, backoff, factory, Arc::downgrade(&self.shared))
     }
 

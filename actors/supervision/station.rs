@@ -28,7 +28,7 @@ pub trait Component: Send {
 }
 
 /// Builds a component, at first and after each failure.
-pub type Factory = Box<dyn Fn() -> Result<Box<dyn Component>, Failure> + Send + Sync>;
+pub type Factory = Arc<dyn Fn() -> Result<Box<dyn Component>, Failure> + Send + Sync>;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
@@ -49,14 +49,23 @@ enum Phase {
 struct Body {
     phase: Phase,
     component: Option<Box<dyn Component>>,
+    /// `None` once the station is closed: what a factory holds may hold the station.
+    factory: Option<Factory>,
     backoff: Backoff,
     built_at: Option<Instant>,
+}
+
+impl Body {
+    /// Closes for good; what it held is to be dropped without the lock.
+    fn close(&mut self) -> (Option<Box<dyn Component>>, Option<Factory>) {
+        self.phase = Phase::Done;
+        (self.component.take(), self.factory.take())
+    }
 }
 
 pub(super) struct Core {
     pub(super) card: Arc<Card>,
     pub(super) deadline: Duration,
-    factory: Factory,
     body: Mutex<Body>,
     crew: Weak<Shared>,
 }
@@ -118,7 +127,9 @@ impl Core {
     }
 
     pub(super) fn build(&self) -> Result<Box<dyn Component>, Failure> {
-        let component = (self.factory)()?;
+        let factory = self.body().factory.clone();
+        let factory = factory.ok_or_else(|| Failure::error("the station is closed"))?;
+        let component = factory()?;
         self.body().built_at = Some(Instant::now());
         self.card.built();
         Ok(component)
@@ -142,10 +153,9 @@ impl Core {
         match step {
             Step::Sleep(wait) => Some(wait),
             Step::Done => {
-                body.phase = Phase::Done;
-                let component = body.component.take();
+                let left = body.close();
                 drop(body);
-                drop(component);
+                drop(left);
                 None
             }
             Step::Again | Step::Idle => None,
@@ -169,11 +179,8 @@ impl Core {
     }
 
     fn close(&self) {
-        let mut body = self.body();
-        body.phase = Phase::Done;
-        let component = body.component.take();
-        drop(body);
-        drop(component);
+        let left = self.body().close();
+        drop(left);
     }
 }
 
@@ -191,8 +198,9 @@ impl Station {
         factory: Factory,
         crew: Weak<Shared>,
     ) -> Self {
-        let body = Mutex::new(Body { phase: Phase::Idle, component: None, backoff, built_at: None });
-        Self { core: Arc::new(Core { card, deadline, factory, body, crew }) }
+        let body =
+            Body { phase: Phase::Idle, component: None, factory: Some(factory), backoff, built_at: None };
+        Self { core: Arc::new(Core { card, deadline, body: Mutex::new(body), crew }) }
     }
 
     /// Says that there is work. Cheap, never blocks.

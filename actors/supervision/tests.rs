@@ -228,6 +228,26 @@ fn a_closed_station_is_never_built_again() {
 }
 
 #[test]
+fn a_closed_station_is_forgotten_although_its_factory_holds_it() {
+    let rig = rig(1);
+    let own: Arc<std::sync::OnceLock<Station>> = Arc::default();
+    let held = Arc::clone(&own);
+    struct Once(#[allow(dead_code)] Arc<std::sync::OnceLock<Station>>);
+    impl Component for Once {
+        fn step(&mut self) -> Result<Step, Failure> {
+            Ok(Step::Done)
+        }
+    }
+    let station =
+        rig.crew.station(ActorKind::Recorder, None, PATIENCE, move || Ok(Box::new(Once(Arc::clone(&held)))));
+    own.set(station.clone()).ok();
+    drop(own);
+    station.wake();
+    drop(station);
+    eventually("its card leaves the board", || rig.board.reports().is_empty());
+}
+
+#[test]
 fn turns_are_fair() {
     let rig = rig(1);
     let (a, b) = (scene(&rig), scene(&rig));
