@@ -1,4 +1,6 @@
 //! The command line from outside: the real program, its output, its exit codes. What the node does is tested elsewhere.
+// Helpers of tests may unwrap as the tests themselves do.
+#![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeMap;
 use std::net::TcpListener;

@@ -1,6 +1,6 @@
 //! `meerkat faces`: who is enrolled, in a data folder that no node works in at the moment. Talks to no node.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{anyhow, bail};
 use clap::{Args, Subcommand};
@@ -83,20 +83,22 @@ fn enrol(
     images: &[PathBuf],
     consent_by: Option<String>,
 ) -> anyhow::Result<()> {
+    // First, so that nobody waits for the detector only to hear that a node has the folder.
+    let mut store = open(settings)?;
     let mut recogniser = gallery::recogniser()?;
     let pictures = check_pictures(recogniser.as_mut(), images)?;
     let given: Vec<(&[u8], ImageFormat)> =
         pictures.iter().map(|(bytes, format)| (bytes.as_slice(), *format)).collect();
+    let now = SystemClock::new().wall();
+    let consent = Consent { by: consent_by.clone().unwrap_or_else(|| NOT_STATED.to_owned()), at: now };
+    let person = store.enrol(name, &given, &consent, now)?;
+    println!("{} is enrolled with {} pictures ({})", person.name, person.pictures, person.id);
     if consent_by.is_none() {
         eprintln!(
             "meerkat: nobody is named who agreed to this enrolment; in many places the law asks for consent, and for \
              knowing of it later: say --consent-by WHO"
         );
     }
-    let now = SystemClock::new().wall();
-    let consent = Consent { by: consent_by.unwrap_or_else(|| NOT_STATED.to_owned()), at: now };
-    let person = open(settings)?.enrol(name, &given, &consent, now)?;
-    println!("{} is enrolled with {} pictures ({})", person.name, person.pictures, person.id);
     Ok(())
 }
 
@@ -121,7 +123,7 @@ fn check_pictures(
 
 fn check_picture(
     recogniser: &mut dyn FaceRecogniser,
-    image: &PathBuf,
+    image: &Path,
 ) -> anyhow::Result<(Vec<u8>, ImageFormat)> {
     let bytes = picture_file::read(image)?;
     let format = probe(&bytes)?.format;
@@ -188,7 +190,7 @@ fn open(settings: &Settings) -> anyhow::Result<Store> {
 mod tests {
     use super::*;
 
-    fn settings(folder: &std::path::Path) -> Settings {
+    fn settings(folder: &Path) -> Settings {
         let env = [("MEERKAT__DATA_DIR".to_owned(), folder.display().to_string())];
         Settings::load(&[], env.into_iter()).unwrap()
     }
