@@ -145,7 +145,7 @@ fn dependencies_are_named_once_and_lints_hold_everywhere() {
                 wrong.push(format!("{room}: {library} must be `workspace = true`"));
             }
         }
-        if table(manifest.get("lints")).get("workspace").is_none() {
+        if !table(manifest.get("lints")).contains_key("workspace") {
             wrong.push(format!("{room}: [lints] workspace = true is missing"));
         }
     }
