@@ -25,11 +25,16 @@ thread_local! {
 pub fn install_panic_hook() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
-        panic::set_hook(Box::new(|info| {
+        let before = panic::take_hook();
+        panic::set_hook(Box::new(move |info| {
             let message = panic_message(info.payload() as &(dyn Any + Send));
             let place = info.location().map(|l| format!("{}:{}", l.file(), l.line())).unwrap_or_default();
             let thread = thread::current();
-            error!(message, place, thread = thread.name().unwrap_or("unnamed"), "panic");
+            if tracing::dispatcher::has_been_set() {
+                error!(message, place, thread = thread.name().unwrap_or("unnamed"), "panic");
+            } else {
+                before(info);
+            }
             LAST_PANIC.with_borrow_mut(|last| *last = message);
         }));
     });
