@@ -73,9 +73,10 @@ fn lbph_settings(_settings: &Settings) -> LbphSettings {
     LbphSettings::default()
 }
 
-/// Names this run of the node in file names.
+/// Names this run of the node in file names. To the microsecond: a node that dies at once is started anew within the
+/// same second.
 fn boot_id(clock: &dyn Clock) -> BootId {
-    let text = format!("{:08x}", (clock.wall().0 / 1_000_000) & 0xffff_ffff);
+    let text = format!("{:x}", clock.wall().0.max(0));
     BootId::parse(&text).expect("hexadecimal digits make a boot id")
 }
 
@@ -100,7 +101,13 @@ pub(super) fn channels(settings: &Settings, clock: &Arc<dyn Clock>) -> anyhow::R
     if settings.notify.channels.is_empty() {
         return Ok(Vec::new());
     }
-    let client = HttpClient::new(OutboundSettings::default()).context("the HTTP client")?;
+    let proxy = settings.notify.proxy.as_ref().map(|proxy| SecretUrl::parse(proxy.reveal()));
+    let client = HttpClient::new(OutboundSettings {
+        proxy: proxy.transpose().context("notify.proxy")?,
+        allow_link_local: settings.notify.allow_link_local,
+        ..OutboundSettings::default()
+    });
+    let client = client.context("the HTTP client")?;
     let language = match settings.notify.language {
         Language::Chinese => meerkat_notify::Language::Chinese,
         Language::English => meerkat_notify::Language::English,

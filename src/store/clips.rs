@@ -81,15 +81,16 @@ fn seconds<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S
 }
 
 impl Store {
-    /// Writes the row of a clip or video. Another row for the same path replaces the first.
+    /// Writes the row of a clip or video. Another row for the same path and event replaces the first; events that
+    /// share a clip have a row each.
     pub fn add_clip(&mut self, clip: &ClipRow) -> Result<()> {
         check_relative(&clip.path)?;
         self.connection
             .prepare_cached(
                 "INSERT INTO clips (event, camera, path, started, duration, frames, bytes, sha256, state)
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
-                 ON CONFLICT (path) DO UPDATE SET
-                     event = excluded.event, camera = excluded.camera, started = excluded.started,
+                 ON CONFLICT (path, ifnull(event, '')) DO UPDATE SET
+                     camera = excluded.camera, started = excluded.started,
                      duration = excluded.duration, frames = excluded.frames, bytes = excluded.bytes,
                      sha256 = excluded.sha256, state = excluded.state",
             )?
@@ -127,10 +128,11 @@ impl Store {
 }
 
 impl StoreReader {
-    /// The row of the clip or video at a path.
+    /// The row of the clip or video at a path; the first, where several events share it.
     pub fn clip_at(&self, path: &str) -> Result<Option<ClipRow>> {
-        let mut statement =
-            self.connection.prepare_cached(&format!("SELECT {CLIP_COLUMNS} FROM clips WHERE path = ?1"))?;
+        let mut statement = self.connection.prepare_cached(&format!(
+            "SELECT {CLIP_COLUMNS} FROM clips WHERE path = ?1 ORDER BY number LIMIT 1"
+        ))?;
         statement.query_and_then([path], clip_row)?.next().transpose()
     }
 }
@@ -212,6 +214,33 @@ mod tests {
         assert_eq!(row.snapshot.as_deref(), Some("capture/clip/b.jpg"));
         assert_eq!(store.clip_at(&clip.path).unwrap(), Some(clip));
         assert_eq!(store.clip_at("capture/clip/none.mp4").unwrap(), None);
+    }
+
+    #[test]
+    fn events_that_overlap_share_a_clip() {
+        let (_folder, mut store) = store();
+        let (first, second) = (event(1), event(2));
+        let clip = |event: Option<EventId>| ClipRow {
+            event,
+            camera: first.camera.clone(),
+            path: "capture/clip/door/2026-11-20/a.mp4".into(),
+            started: first.started,
+            duration: Duration::from_secs(1),
+            frames: 30,
+            bytes: 12_345,
+            sha256: None,
+            state: ClipState::Ok,
+        };
+        for event in [&first, &second, &first] {
+            store.start_event(event, &[]).unwrap();
+            store.add_clip(&clip(Some(event.id))).unwrap();
+        }
+        for event in [&first, &second] {
+            assert_eq!(store.event(event.id).unwrap().unwrap().clips, [clip(Some(event.id))]);
+        }
+        store.add_clip(&clip(None)).unwrap();
+        store.add_clip(&clip(None)).unwrap();
+        assert_eq!(store.clip_at(&clip(None).path).unwrap(), Some(clip(Some(first.id))));
     }
 
     #[test]

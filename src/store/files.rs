@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
@@ -53,9 +54,11 @@ impl BootId {
         &self.0
     }
 
-    /// The name under which a file is written before it is complete.
+    /// The name under which a file is written before it is complete. It is another one each time: whoever was given
+    /// up in the middle of a file and comes back after all must not publish or remove the file of the next attempt.
     pub(crate) fn part_name(&self, name: &str) -> String {
-        format!("{PART_PREFIX}{}-{name}", self.0)
+        static ATTEMPTS: AtomicU64 = AtomicU64::new(0);
+        format!("{PART_PREFIX}{}-{}-{name}", self.0, ATTEMPTS.fetch_add(1, Ordering::Relaxed))
     }
 
     /// Whether a name is that of an unfinished file of another run.

@@ -36,7 +36,7 @@ CREATE TABLE clips (
     number   INTEGER PRIMARY KEY,
     event    TEXT,                              -- NULL for the videos of mode 2
     camera   TEXT    NOT NULL,
-    path     TEXT    NOT NULL UNIQUE,
+    path     TEXT    NOT NULL,
     started  INTEGER NOT NULL,
     duration INTEGER NOT NULL,                  -- microseconds of monotonic time
     frames   INTEGER NOT NULL,
@@ -45,6 +45,8 @@ CREATE TABLE clips (
     state    TEXT    NOT NULL CHECK (state IN ('ok', 'repaired', 'set_aside'))
 ) STRICT;
 CREATE INDEX clips_by_event ON clips (event) WHERE event IS NOT NULL;
+-- Events that overlap at one camera share a clip: one row for each of them.
+CREATE UNIQUE INDEX clips_by_path ON clips (path, ifnull(event, ''));
 
 CREATE TABLE snapshots (
     number INTEGER PRIMARY KEY,
