@@ -18,9 +18,15 @@
 //! more than [`Limits::max_frame_bytes`] and 64 bytes of one frame. No length that the peer claims is allocated or
 //! waited for beyond that limit.
 
-mod boxed;
-mod jpeg;
+mod between;
+mod in_frame;
 mod parser;
+
+mod container;
+mod jpeg;
+mod png;
+mod sized;
+
 mod restart;
 mod sniff;
 

@@ -6,7 +6,7 @@
 
 use memchr::memchr;
 
-use super::boxed::{Shape, Walk};
+use super::container::{Shape, Walk};
 use super::restart::{self, Restart};
 use super::sniff::be_u16;
 
@@ -66,6 +66,7 @@ impl Jpeg {
                     if let Some(outcome) = restart::leapt_over(view, self.floor, self.at, leads_to) {
                         return outcome;
                     }
+                    self.floor = self.at;
                     code
                 }
                 _ => {
@@ -78,10 +79,7 @@ impl Jpeg {
                 }
             };
             match code {
-                EOI => {
-                    self.floor = self.at;
-                    return Walk::Ends(self.at + 2);
-                }
+                EOI => return Walk::Ends(self.at + 2),
                 SOI => return self.lost(view),
                 _ => {
                     if let Some(outcome) = self.segment(view, code) {
@@ -94,26 +92,14 @@ impl Jpeg {
 
     /// Passes over entropy-coded data to the next real marker; `None` once it stands there.
     fn skip_data(&mut self, view: &[u8]) -> Option<Walk> {
-        loop {
-            let Some(rest) = view.get(self.at..) else { return Some(Walk::More) };
-            let Some(distance) = memchr(0xFF, rest) else {
-                self.at = view.len();
-                return Some(self.doubt(view).unwrap_or(Walk::More));
-            };
-            self.at += distance;
-            match view.get(self.at + 1) {
-                None => return Some(Walk::More),
-                Some(0xFF) => self.at += 1,
-                Some(&code) if is_marker(code) => break,
-                Some(_) => self.at += 2,
-            }
-        }
+        let found = find_marker(view, self.at);
+        self.at = match found {
+            Ok(at) | Err(at) => at,
+        };
         // The data of a picture that was cut off would run on into the next frame.
-        if let Some(outcome) = self.doubt(view) {
-            return Some(outcome);
-        }
-        self.in_data = false;
-        None
+        let outcome = self.doubt(view).or(found.is_err().then_some(Walk::More));
+        self.in_data = outcome.is_some();
+        outcome
     }
 
     /// Reads the segment at `self.at` and steps over it; `None` once that is done.
@@ -159,7 +145,7 @@ impl Jpeg {
                 Some(Walk::More)
             }
             Restart::No => {
-                self.floor = self.at;
+                self.floor = self.at.min(view.len());
                 None
             }
         }
@@ -175,39 +161,45 @@ impl Jpeg {
     }
 }
 
-/// Whether `to` is a place where a marker of the picture at `from` stands: its segments and scans follow each other
-/// without a gap up to there. Of pictures in other containers that is taken for granted, their first bytes say enough.
+/// Whether `to` is a place where a marker of the picture at `from` stands. Of pictures in other containers that is
+/// taken for granted, their first bytes say enough; and nobody puts EOI behind a segment: that one is part of something.
 fn leads_to(view: &[u8], from: usize, to: usize) -> bool {
     let is_jpeg = view.get(from..).is_some_and(|rest| rest.starts_with(&[0xFF, SOI]));
-    if !is_jpeg || view.get(to + 1) == Some(&EOI) {
-        return true; // nobody puts the end of a picture behind a segment: that one is part of something
-    }
-    let mut at = from + 2;
-    while at < to {
-        let (Some(0xFF), Some(&code)) = (view.get(at), view.get(at + 1)) else { return false };
-        at += match (code, be_u16(view, at + 2)) {
-            (0xFF, _) => 1,
-            (SOI | EOI, _) => return false,
-            (_, Some(length)) if is_marker(code) && length >= 2 => 2 + usize::from(length),
-            _ => return false,
-        };
-        if code == SOS {
-            at = end_of_data(view, at).unwrap_or(to + 1);
-        }
-    }
-    at == to
+    !is_jpeg || view.get(to + 1) == Some(&EOI) || passes(view, from, to) == Some(to)
 }
 
-/// The next real marker in entropy-coded data.
-fn end_of_data(view: &[u8], mut at: usize) -> Option<usize> {
-    loop {
-        at += memchr(0xFF, view.get(at..)?)?;
-        match *view.get(at + 1)? {
-            0xFF => at += 1,
-            code if is_marker(code) => return Some(at),
-            _ => at += 2,
+/// The first marker at or behind `to` of the JPEG at `from`, when its segments and scans follow each other without a
+/// gap, and without EOI, up to there.
+pub(super) fn passes(view: &[u8], from: usize, to: usize) -> Option<usize> {
+    let view = view.get(..view.len().min(to + 4))?;
+    let mut at = from + 2;
+    while at < to {
+        let (Some(0xFF), Some(&code)) = (view.get(at), view.get(at + 1)) else { return None };
+        at += match (code, be_u16(view, at + 2)) {
+            (0xFF, _) => 1,
+            (SOI | EOI, _) => return None,
+            (_, Some(length)) if is_marker(code) && length >= 2 => 2 + usize::from(length),
+            _ => return None,
+        };
+        if code == SOS {
+            at = find_marker(view, at).unwrap_or(view.len().max(to));
         }
     }
+    Some(at)
+}
+
+/// The next real marker in entropy-coded data; without one, the place from where to look on.
+fn find_marker(view: &[u8], mut at: usize) -> Result<usize, usize> {
+    while let Some(distance) = view.get(at..).and_then(|rest| memchr(0xFF, rest)) {
+        at += distance;
+        match view.get(at + 1) {
+            None => return Err(at),
+            Some(0xFF) => at += 1,
+            Some(&code) if is_marker(code) => return Ok(at),
+            Some(_) => at += 2,
+        }
+    }
+    Err(at.max(view.len()))
 }
 
 /// Whether FF and this code make a marker that a decoder acts upon. Stuffed zeros, fill bytes, restart markers, TEM

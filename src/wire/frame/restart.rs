@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 
 use memchr::memmem::Finder;
 
-use super::boxed::Walk;
+use super::container::Walk;
 use super::sniff::{Match, Sniff, prefix, sniff};
 use super::{END, MAX_BLANKS, START, is_blank};
 

@@ -76,3 +76,29 @@ pub fn frame(picture: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(picture);
     out.extend_from_slice(END);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hello_says_only_what_can_be_read_back() {
+        let door = CameraId::parse("door").unwrap();
+        assert_eq!(hello(&door, None).unwrap(), b"camera:door\n");
+        assert_eq!(hello(&door, Some(&Secret::new("a:b c"))).unwrap(), b"camera:door:a:b c\n");
+        for token in ["", "a\nmodel1", "a\r", "a\0"] {
+            assert_eq!(hello(&door, Some(&Secret::new(token))), Err(BadHello::Token), "{token:?}");
+        }
+        let unnamed = CameraId::unnamed("10.0.0.7".parse().unwrap(), 1);
+        assert_eq!(hello(&unnamed, None), Err(BadHello::Unnamed));
+    }
+
+    #[test]
+    fn markers_and_answers_are_single_bytes_of_ascii() {
+        assert_eq!(Mode::ALL.map(|m| mode(m)[5]), *b"12345");
+        for answer in [Answer::Accepted, Answer::Refused] {
+            assert_eq!(Answer::from_byte(answer.byte()), Some(answer));
+        }
+        assert_eq!(Answer::from_byte(b'2'), None);
+    }
+}

