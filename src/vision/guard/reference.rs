@@ -138,13 +138,15 @@ impl Reference {
     /// outside of the zone.
     pub(super) fn follow(&mut self, pixels: &[u8], light: Light, levels: u8) {
         let now = self.in_own_light(pixels, light);
-        for (i, (level, &now)) in self.levels.iter_mut().zip(&now).enumerate() {
-            let (x, y) = (i % self.width, i / self.width);
-            let in_zone = (self.zone.left..self.zone.right).contains(&x)
-                && (self.zone.top..self.zone.bottom).contains(&y);
-            let apart = level.abs_diff(now);
-            if apart >= 2 && (!in_zone || apart <= levels) {
-                *level = if now > *level { level.saturating_add(1) } else { level.saturating_sub(1) };
+        let rows = self.levels.chunks_exact_mut(self.width).zip(now.chunks_exact(self.width));
+        for (y, (row, now)) in rows.enumerate() {
+            let in_zone_rows = (self.zone.top..self.zone.bottom).contains(&y);
+            for (x, (level, &now)) in row.iter_mut().zip(now).enumerate() {
+                let in_zone = in_zone_rows && (self.zone.left..self.zone.right).contains(&x);
+                let apart = level.abs_diff(now);
+                if apart >= 2 && (!in_zone || apart <= levels) {
+                    *level = if now > *level { level.saturating_add(1) } else { level.saturating_sub(1) };
+                }
             }
         }
     }
