@@ -208,6 +208,8 @@ impl Node {
             archivist: archivist.clone(),
             notifier: link.clone(),
             rules: Arc::clone(&rules),
+            arbiter: actix::System::current().arbiter().clone(),
+            generation: Arc::new(tokio::sync::watch::Sender::new(0)),
         };
         let events_tools = Arc::new(Mutex::new(settings.events.clone()));
         let (own_settings, own_clock) = (Arc::clone(&events_tools), Arc::clone(&clock));

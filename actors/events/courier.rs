@@ -7,12 +7,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
+use actix::ArbiterHandle;
 use meerkat_base::{Event, EventKind, EventPhase, MonoTime, metric};
 use meerkat_settings::ChannelSettings;
 use meerkat_store::{NewAlert, SnapshotRow, Store, StoreError};
 use metrics::counter;
 use serde::{Deserialize, Serialize};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep};
 use tracing::{error, info, warn};
 
@@ -21,9 +22,14 @@ use crate::archivist::{ArchiveError, Archivist};
 use crate::camera::Camera;
 use crate::faces::UNKNOWN;
 use crate::notifier::NotifierLink;
+use crate::recorder::{NotBegun, SnapshotFile};
 
 /// Longest wait for the recorder to have the pre-roll on disk before the row is written without it.
 const RECORDER_LIMIT: Duration = Duration::from_secs(5);
+/// Longest wait for a recorder that was late: it is given up at its deadline and then built again.
+const LATE_RECORDER_LIMIT: Duration = Duration::from_secs(30);
+/// Longest wait for the recorder to hear that an event is over.
+const END_LIMIT: Duration = Duration::from_secs(60);
 /// Wait between two tries to write a row while the archivist is being restarted.
 const ARCHIVE_RETRY: Duration = Duration::from_millis(100);
 /// After this long a row that cannot be written is given up, and that is said.
@@ -42,6 +48,18 @@ pub struct CourierTools {
     pub running: Arc<AtomicUsize>,
     /// What may change while the node runs.
     pub rules: Arc<RwLock<CourierRules>>,
+    /// Where couriers run: not with the events actor, whose loss must not be theirs.
+    pub arbiter: ArbiterHandle,
+    /// Number of the events actor's generation at work: a courier of an earlier one hears nothing more.
+    pub generation: Arc<watch::Sender<u64>>,
+}
+
+impl CourierTools {
+    /// A new generation of the events actor is at work; returns its number.
+    pub(super) fn next_generation(&self) -> u64 {
+        self.generation.send_modify(|number| *number += 1);
+        *self.generation.borrow()
+    }
 }
 
 /// Which event is recorded, told and counted how.
@@ -68,14 +86,20 @@ pub struct AlertDraft {
     pub started_micros: i64,
 }
 
-/// Starts a courier on the present arbiter; dropping the sender ends its event.
-pub(super) fn dispatch(tools: CourierTools, camera: Arc<Camera>) -> mpsc::Sender<Change> {
+/// Sends a courier on its way; dropping the sender ends its event, and so does the loss of the generation of the
+/// events actor that sent it.
+pub(super) fn dispatch(tools: CourierTools, camera: Arc<Camera>, generation: u64) -> mpsc::Sender<Change> {
     let (sender, receiver) = mpsc::channel(CAPACITY);
     let on_the_way = OnTheWay::new(&tools.running);
-    actix::spawn(async move {
+    let generations = tools.generation.subscribe();
+    let arbiter = tools.arbiter.clone();
+    let sent = arbiter.spawn(async move {
         let _on_the_way = on_the_way;
-        Courier { tools, camera, receiver }.run().await;
+        Courier { tools, camera, receiver, generation, generations }.run().await;
     });
+    if !sent {
+        error!("the node goes down: an event is not recorded");
+    }
     sender
 }
 
@@ -98,12 +122,14 @@ struct Courier {
     tools: CourierTools,
     camera: Arc<Camera>,
     receiver: mpsc::Receiver<Change>,
+    generation: u64,
+    generations: watch::Receiver<u64>,
 }
 
 impl Courier {
     async fn run(mut self) {
         let mut last: Option<Change> = None;
-        while let Some(change) = self.receiver.recv().await {
+        while let Some(change) = self.next().await {
             match change.event.phase {
                 EventPhase::Started => self.started(&change).await,
                 EventPhase::Updated => self.updated(&change.event).await,
@@ -123,6 +149,18 @@ impl Courier {
         }
     }
 
+    /// The next change; none when the events actor is lost, also when its thread still hangs with the sender.
+    async fn next(&mut self) -> Option<Change> {
+        let own = self.generation;
+        tokio::select! {
+            biased;
+            change = self.receiver.recv() => return change,
+            _ = self.generations.wait_for(|&number| number != own) => {}
+        }
+        self.receiver.close();
+        self.receiver.recv().await
+    }
+
     fn rules(&self) -> CourierRules {
         self.tools.rules.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -131,22 +169,20 @@ impl Courier {
         let event = &change.event;
         let rules = self.rules();
         // First the pre-roll, then the row: what the row promises is on disk by then.
-        let mut snapshot = None;
+        let (mut snapshot, mut late) = (None, false);
         if rules.recorded.contains(&event.kind) {
             match self.camera.recorder.begin_clip(event, RECORDER_LIMIT).await {
                 Ok(file) => snapshot = file,
-                Err(reason) => warn!(camera = %event.camera, event = %event.id, reason, "recording refused"),
+                Err(reason) => {
+                    warn!(camera = %event.camera, event = %event.id, %reason, "not recorded");
+                    late = reason == NotBegun::Late;
+                }
             }
         }
         let alerts = self.alerts(event, &rules, snapshot.as_ref().map(|file| file.path.clone()));
         let told = !alerts.is_empty();
         let row = event.clone();
-        let picture = snapshot.map(|file| SnapshotRow {
-            event: event.id,
-            path: file.path,
-            taken: file.taken,
-            bytes: file.bytes,
-        });
+        let picture = snapshot.map(|file| snapshot_row(event, file));
         let start = move |store: &mut Store| {
             store.start_event(&row, &alerts)?;
             picture.as_ref().map_or(Ok(()), |picture| store.add_snapshot(picture))
@@ -162,6 +198,21 @@ impl Courier {
             self.tools.notifier.kick();
         }
         self.check_in(event, &rules).await;
+        if late {
+            self.begin_late(event).await;
+        }
+    }
+
+    /// The row and the alert did not wait for the recorder; the recording is made up for as far as the ring reaches.
+    async fn begin_late(&self, event: &Event) {
+        match self.camera.recorder.begin_clip(event, LATE_RECORDER_LIMIT).await {
+            Ok(None) => {}
+            Ok(Some(file)) => {
+                let picture = snapshot_row(event, file);
+                self.write(event, move |store| store.add_snapshot(&picture)).await;
+            }
+            Err(reason) => error!(camera = %event.camera, event = %event.id, %reason, "not recorded"),
+        }
     }
 
     async fn updated(&self, event: &Event) {
@@ -170,9 +221,14 @@ impl Courier {
     }
 
     async fn ended(&self, event: &Event, at: MonoTime) {
-        self.camera.recorder.end_clip(event.id, at);
         let row = event.clone();
-        self.write(event, move |store| store.end_event(&row, &[])).await;
+        let (heard, _) = tokio::join!(
+            self.camera.recorder.end_clip(event.id, at, END_LIMIT),
+            self.write(event, move |store| store.end_event(&row, &[])),
+        );
+        if !heard {
+            error!(camera = %event.camera, event = %event.id, "the recorder does not hear that an event is over");
+        }
         info!(camera = %event.camera, kind = %event.kind, event = %event.id, "event ended");
     }
 
@@ -205,7 +261,8 @@ impl Courier {
         if event.kind != EventKind::Face || !self.camera.settings().attendance || !self.camera.is_proven() {
             return;
         }
-        for name in event.identities.iter().filter(|name| *name != UNKNOWN).cloned() {
+        for name in event.identities.iter().filter(|name| *name != UNKNOWN) {
+            let name = name.clone();
             let (camera, at, id, repeat) =
                 (event.camera.clone(), event.started, event.id, rules.check_in_repeat);
             self.write(event, move |store| {
@@ -240,4 +297,8 @@ impl Courier {
             sleep(ARCHIVE_RETRY).await;
         }
     }
+}
+
+fn snapshot_row(event: &Event, file: SnapshotFile) -> SnapshotRow {
+    SnapshotRow { event: event.id, path: file.path, taken: file.taken, bytes: file.bytes }
 }

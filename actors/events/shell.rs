@@ -39,6 +39,7 @@ pub struct Events {
     visits: Visits,
     couriers: HashMap<EventId, Sender<Change>>,
     cameras: HashMap<meerkat_base::CameraId, Arc<Camera>>,
+    generation: u64,
 }
 
 impl Events {
@@ -56,6 +57,7 @@ impl Events {
             visits: Visits::new(tools.settings.clone(), entropy),
             couriers: HashMap::new(),
             cameras: HashMap::new(),
+            generation: tools.courier.next_generation(),
         }
     }
 
@@ -64,7 +66,7 @@ impl Events {
             let id = change.event.id;
             let over = change.event.phase == EventPhase::Ended;
             if change.event.phase == EventPhase::Started {
-                self.couriers.insert(id, dispatch(self.courier.clone(), Arc::clone(camera)));
+                self.couriers.insert(id, dispatch(self.courier.clone(), Arc::clone(camera), self.generation));
             }
             let Some(courier) = self.couriers.get(&id) else { continue };
             match courier.try_send(change) {

@@ -48,8 +48,11 @@ impl OpenClip {
             tools.encoders.follow(&path, &meta).end();
             return Err(error);
         }
-        let last_seq = frames.last().map_or_else(|| link.shared.legacy().last_seq, |frame| frame.seq);
-        link.shared.legacy().last_seq = last_seq;
+        let last_seq = {
+            let mut legacy = link.shared.legacy();
+            legacy.last_seq = frames.last().map_or(legacy.last_seq, |frame| frame.seq.max(legacy.last_seq));
+            legacy.last_seq
+        };
         let following = tools.encoders.follow(&path, &meta);
         Ok(Self {
             writer,
@@ -74,7 +77,9 @@ impl OpenClip {
         self.writer.append(frame)?;
         self.first.get_or_insert(frame.mono);
         self.last_seq = frame.seq;
-        self.link.shared.legacy().last_seq = frame.seq;
+        let mut legacy = self.link.shared.legacy();
+        legacy.last_seq = legacy.last_seq.max(frame.seq);
+        drop(legacy);
         self.following.more();
         Ok(())
     }

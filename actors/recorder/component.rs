@@ -12,7 +12,7 @@ use tracing::{info, warn};
 
 use super::clip::OpenClip;
 use super::encoder::Encoders;
-use super::link::{Active, Envelope, Order, RecorderLink, Reply, SnapshotFile, Stored};
+use super::link::{Order, RecorderLink, Reply, SnapshotFile, Stored};
 use super::room::Room;
 use super::video::OpenVideo;
 use crate::camera::Camera;
@@ -44,24 +44,31 @@ pub struct Recorder {
     snapshots: CaptureFiles,
     clip: Option<OpenClip>,
     video: Option<OpenVideo>,
+    generation: u64,
 }
 
 impl Recorder {
     /// Takes over from the generation before: its spools go to the encoder as they are, and events that are
     /// still being recorded go on in a new spool, without a frame lost between as long as the ring reaches back.
     pub fn new(camera: Weak<Camera>, link: RecorderLink, tools: Arc<RecorderTools>) -> Result<Self, Failure> {
+        link.shared.lose_what_was_in_hand();
+        let (left, generation) = {
+            let mut legacy = link.shared.legacy();
+            legacy.generation += 1;
+            (std::mem::take(&mut legacy.open), legacy.generation)
+        };
+        for path in left {
+            warn!(spool = %path.display(), "a recorder was lost; its spool is finished as it is");
+            tools.encoders.writer_is_gone(&path);
+        }
         let places = &tools.places;
         let pictures = PictureStore::new(&places.data_dir, places.boot.clone(), places.durability)
             .map_err(Failure::error)?;
         let snapshots =
             CaptureFiles::new(&places.data_dir, CaptureKind::Clip, places.boot.clone(), places.durability)
                 .map_err(Failure::error)?;
-        let left = std::mem::take(&mut link.shared.legacy().open);
-        for path in left {
-            warn!(spool = %path.display(), "a recorder was lost; its spool is finished as it is");
-            tools.encoders.writer_is_gone(&path);
-        }
-        let mut recorder = Self { camera, link, tools, pictures, snapshots, clip: None, video: None };
+        let mut recorder =
+            Self { camera, link, tools, pictures, snapshots, clip: None, video: None, generation };
         recorder.resume().map_err(Failure::error)?;
         Ok(recorder)
     }
@@ -73,7 +80,11 @@ impl Recorder {
             (active.event, legacy.last_seq)
         };
         let Some(camera) = self.camera.upgrade() else { return Ok(()) };
-        let frames: Vec<Frame> = camera.ring().ring.iter().filter(|f| f.seq > last_seq).cloned().collect();
+        let frames: Vec<Frame> = {
+            let mut state = camera.ring();
+            state.recording = true;
+            state.ring.iter().filter(|f| f.seq > last_seq).cloned().collect()
+        };
         self.clip = Some(OpenClip::begin(&self.tools, &self.link, &camera, event, &frames)?);
         Ok(())
     }
@@ -119,7 +130,13 @@ impl Recorder {
 
     fn picture(&mut self, frame: &Frame) -> Result<(), StoreError> {
         self.check_room()?;
-        self.pictures.store(frame).map(drop)
+        match self.pictures.store(frame) {
+            // The order was given twice: the recorder was lost between doing it and saying so.
+            Err(StoreError::Exists { path }) if std::fs::read(&path).is_ok_and(|b| b == frame.bytes) => {
+                Ok(())
+            }
+            stored => stored.map(drop),
+        }
     }
 
     fn video_frame(&mut self, camera: &Arc<Camera>, frame: &Frame) -> Result<(), StoreError> {
@@ -172,16 +189,19 @@ impl Recorder {
             return self.answer(Err(error), None);
         }
         let snapshot = self.snapshot(camera, event);
-        {
-            let mut legacy = self.link.shared.legacy();
-            if !legacy.active.iter().any(|active| active.event == event.id) {
-                legacy.active.push(Active { event: event.id, until: None });
-            }
-        }
         if self.clip.is_some() {
+            self.link.shared.legacy().activate(event.id);
             return self.answer(Ok(()), snapshot);
         }
         let pre_roll = self.pre_roll(camera, event);
+        {
+            let mut legacy = self.link.shared.legacy();
+            if let Some(first) = pre_roll.first() {
+                // Should this generation be lost now, the next one begins with the same frame.
+                legacy.last_seq = first.seq.saturating_sub(1);
+            }
+            legacy.activate(event.id);
+        }
         match OpenClip::begin(&self.tools, &self.link, camera, event.id, &pre_roll) {
             Ok(clip) => {
                 info!(camera = %camera.id(), event = %event.id, frames = pre_roll.len(), "recording began");
@@ -264,16 +284,20 @@ impl Component for Recorder {
             self.link.shared.closed.store(true, Ordering::Release);
             return Ok(Step::Done);
         };
-        if let Some(Envelope { order, reply }) = self.link.shared.inbox.take() {
+        if let Some((number, order)) = self.link.shared.take() {
             fault::point(ActorKind::Recorder, Some(camera.id()))?;
             let answer = self.carry_out(&camera, order)?;
-            // A frame answered is a frame stored; whether anybody still waits for it does not matter.
-            let _ = reply.send(answer);
+            self.link.shared.answer(number, answer);
         }
-        self.end_clip_when_due(&camera)?;
-        if !self.link.shared.inbox.is_empty() {
+        if self.link.shared.legacy().generation != self.generation {
+            // It hung, was given up and came back: everything is its successor's by now.
+            return Ok(Step::Done);
+        }
+        if self.link.shared.has_orders() {
+            // Also frames of the clip: it is not ended before they are in it.
             return Ok(Step::Again);
         }
+        self.end_clip_when_due(&camera)?;
         if self.clip.is_some() {
             return Ok(Step::Sleep(IDLE_LOOK));
         }

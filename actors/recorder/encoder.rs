@@ -25,6 +25,10 @@ use crate::supervision::{ActorKind, Component, Crew, Failure, Station, Step, fau
 const TURN: usize = 4;
 /// How long an encoder that has nothing to read sleeps at most.
 const NAP: Duration = Duration::from_millis(500);
+/// How long a row is tried to be written while the archivist is being restarted; well below the deadline.
+const ARCHIVE_LIMIT: Duration = Duration::from_secs(10);
+/// Wait between two such tries.
+const ARCHIVE_RETRY: Duration = Duration::from_millis(100);
 /// Events that a clip can belong to; more at one camera in one clip's time do not happen.
 const MAX_EVENTS: usize = 256;
 
@@ -99,6 +103,13 @@ impl Following {
     }
 
     pub fn end(self) {
+        drop(self);
+    }
+}
+
+impl Drop for Following {
+    /// However the writer went, its encoder must not wait for it.
+    fn drop(&mut self) {
         self.writer_gone.store(true, Ordering::Release);
         self.station.wake();
     }
@@ -185,7 +196,7 @@ enum Stage {
     /// Waits until it is its turn to be among the open ones.
     Waiting,
     Writing {
-        writer: ClipWriter,
+        writer: Box<ClipWriter>,
         pending: PendingFile,
         _permit: Permit,
     },
@@ -277,7 +288,7 @@ impl Job {
         // The writer insists on making its file itself.
         std::fs::remove_file(pending.path()).map_err(Failure::error)?;
         let writer = ClipWriter::create(pending.path(), settings).map_err(Failure::error)?;
-        self.stage = Stage::Writing { writer, pending, _permit: permit };
+        self.stage = Stage::Writing { writer: Box::new(writer), pending, _permit: permit };
         Ok(true)
     }
 
@@ -411,9 +422,19 @@ impl Job {
 
     fn ask<R: Send + 'static>(
         &self,
-        work: impl FnOnce(&mut meerkat_store::Store) -> Result<R, StoreError> + Send + 'static,
+        work: impl FnOnce(&mut meerkat_store::Store) -> Result<R, StoreError> + Clone + Send + 'static,
     ) -> Result<R, Failure> {
-        self.pool.shared.archivist.ask_blocking(work).map_err(|error: ArchiveError| Failure::error(error))
+        let give_up = Instant::now() + ARCHIVE_LIMIT;
+        loop {
+            match self.pool.shared.archivist.ask_blocking(work.clone()) {
+                Ok(result) => return Ok(result),
+                // The archivist is being restarted: no fault of this spool, and no attempt of its three.
+                Err(ArchiveError::Busy | ArchiveError::Lost) if Instant::now() < give_up => {
+                    std::thread::sleep(ARCHIVE_RETRY);
+                }
+                Err(error) => return Err(Failure::error(error)),
+            }
+        }
     }
 }
 

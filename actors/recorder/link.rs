@@ -62,6 +62,17 @@ pub enum Stored {
     Lost,
 }
 
+/// Why an event is not being recorded.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NotBegun {
+    /// The recorder cannot.
+    #[error("{0}")]
+    Refused(String),
+    /// The recorder did not answer in time; it may be on its way back.
+    #[error("the recorder did not answer in time")]
+    Late,
+}
+
 /// A snapshot that was stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SnapshotFile {
@@ -80,9 +91,9 @@ pub(super) struct Reply {
     pub snapshot: Option<SnapshotFile>,
 }
 
-pub(super) struct Envelope {
-    pub order: Order,
-    pub reply: oneshot::Sender<Reply>,
+struct Envelope {
+    order: Order,
+    reply: oneshot::Sender<Reply>,
 }
 
 /// An event that is being recorded.
@@ -102,10 +113,24 @@ pub(super) struct Legacy {
     pub open: Vec<PathBuf>,
     /// Number of the last frame in the clip's spool.
     pub last_seq: u64,
+    /// Number of the generation at work. One that was given up finds another number here when it comes back.
+    pub generation: u64,
+}
+
+impl Legacy {
+    /// This event is being recorded from now on.
+    pub fn activate(&mut self, event: EventId) {
+        if !self.active.iter().any(|active| active.event == event) {
+            self.active.push(Active { event, until: None });
+        }
+    }
 }
 
 pub(super) struct Shared {
-    pub inbox: Inbox<Envelope>,
+    inbox: Inbox<Envelope>,
+    /// Who waits for the order in hand, by its number: the thread at it may hang and never say anything again.
+    in_hand: Mutex<Option<(u64, oneshot::Sender<Reply>)>>,
+    numbers: AtomicU64,
     pub legacy: Mutex<Legacy>,
     closing: AtomicBool,
     /// The station is closed for good: nobody takes orders any more.
@@ -122,6 +147,36 @@ impl Shared {
     pub fn is_closing(&self) -> bool {
         self.closing.load(Ordering::Acquire)
     }
+
+    fn in_hand(&self) -> MutexGuard<'_, Option<(u64, oneshot::Sender<Reply>)>> {
+        self.in_hand.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The next order and its number.
+    pub fn take(&self) -> Option<(u64, Order)> {
+        let Envelope { order, reply } = self.inbox.take()?;
+        let number = self.numbers.fetch_add(1, Ordering::Relaxed);
+        *self.in_hand() = Some((number, reply));
+        Some((number, order))
+    }
+
+    /// Answers the order with this number, unless it counts as lost by now.
+    pub fn answer(&self, number: u64, answer: Reply) {
+        let waiting = self.in_hand().take_if(|(own, _)| *own == number);
+        if let Some((_, reply)) = waiting {
+            // A frame answered is a frame stored; whether anybody still waits for it does not matter.
+            let _ = reply.send(answer);
+        }
+    }
+
+    /// Whoever waits for the order in hand learns that it was lost.
+    pub fn lose_what_was_in_hand(&self) {
+        self.in_hand().take();
+    }
+
+    pub fn has_orders(&self) -> bool {
+        !self.inbox.is_empty()
+    }
 }
 
 /// The way to one camera's recorder. Clones lead to the same one.
@@ -134,6 +189,8 @@ impl Default for RecorderLink {
     fn default() -> Self {
         let shared = Shared {
             inbox: Inbox::new(ActorKind::Recorder, CAPACITY),
+            in_hand: Mutex::default(),
+            numbers: AtomicU64::new(0),
             legacy: Mutex::default(),
             closing: AtomicBool::new(false),
             closed: AtomicBool::new(false),
@@ -182,30 +239,42 @@ impl RecorderLink {
     }
 
     /// Begins to record an event; returns when the pre-roll is on disk, with the snapshot.
-    pub async fn begin_clip(&self, event: &Event, limit: Duration) -> Result<Option<SnapshotFile>, String> {
+    pub async fn begin_clip(&self, event: &Event, limit: Duration) -> Result<Option<SnapshotFile>, NotBegun> {
         let deadline = tokio::time::Instant::now() + limit;
         loop {
             let left = deadline.saturating_duration_since(tokio::time::Instant::now());
             let Some(receiver) = self.send(Order::BeginClip { event: Box::new(event.clone()) }) else {
-                return Err("the recorder takes no orders now".to_owned());
+                return Err(NotBegun::Refused("the recorder takes no orders now".to_owned()));
             };
             match timeout(left, receiver).await {
                 Ok(Ok(Reply { stored: Stored::Done, snapshot })) => return Ok(snapshot),
-                Ok(Ok(Reply { stored: Stored::Refused(reason), .. })) => return Err(reason),
+                Ok(Ok(Reply { stored: Stored::Refused(reason), .. })) => {
+                    return Err(NotBegun::Refused(reason));
+                }
                 // The recorder was lost over it: the next generation can be asked again.
                 Ok(Ok(Reply { stored: Stored::Lost, .. }) | Err(_)) if !left.is_zero() => {
                     tokio::time::sleep(Duration::from_millis(20)).await;
                 }
-                Ok(_) | Err(_) => return Err("the recorder did not answer in time".to_owned()),
+                Ok(_) | Err(_) => return Err(NotBegun::Late),
             }
         }
     }
 
-    /// Says that an event is over. Needs no answer: the recorder looks at `until` by itself.
-    pub fn end_clip(&self, event: EventId, at: MonoTime) {
-        if let Some(receiver) = self.send(Order::EndClip { event, at }) {
-            drop(receiver);
+    /// Says that an event is over, again until the recorder has heard it: else it would record for ever.
+    pub async fn end_clip(&self, event: EventId, at: MonoTime, limit: Duration) -> bool {
+        let deadline = tokio::time::Instant::now() + limit;
+        while !self.shared.closed.load(Ordering::Acquire) {
+            let left = deadline.saturating_duration_since(tokio::time::Instant::now());
+            if self.order(Order::EndClip { event, at }, left).await == Stored::Done {
+                return true;
+            }
+            if left.is_zero() {
+                return false;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
+        // Nobody records any more.
+        true
     }
 
     /// Ends everything that is open, from a thread that may block: the node goes down.

@@ -11,5 +11,5 @@ mod video;
 
 pub use component::{Recorder, RecorderTools};
 pub use encoder::{EncoderSettings, Encoders, Places};
-pub use link::{Order, RecorderLink, SnapshotFile, Stored};
+pub use link::{NotBegun, Order, RecorderLink, SnapshotFile, Stored};
 pub use room::Room;

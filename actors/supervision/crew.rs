@@ -50,6 +50,9 @@ struct Job {
     abandoned: bool,
 }
 
+/// What a turn leaves: the component and what it wants, or nothing when there was nothing to do.
+type Worked = Option<(Box<dyn Component>, Step)>;
+
 struct Timer {
     due: Instant,
     core: std::sync::Weak<Core>,
@@ -122,16 +125,15 @@ impl Shared {
         while let Some(core) = self.next() {
             lock(job).current = Some((Arc::clone(&core), Instant::now()));
             IN_TURN_OF.set(Arc::as_ptr(self) as usize);
-            let outcome =
-                catch_unwind(AssertUnwindSafe(|| -> Result<Option<(Box<dyn Component>, Step)>, Failure> {
-                    let mut component = match core.begin() {
-                        Turn::Nothing => return Ok(None),
-                        Turn::Work(component) => component,
-                        Turn::Build => core.build()?,
-                    };
-                    let step = component.step()?;
-                    Ok(Some((component, step)))
-                }));
+            let outcome = catch_unwind(AssertUnwindSafe(|| -> Result<Worked, Failure> {
+                let mut component = match core.begin() {
+                    Turn::Nothing => return Ok(None),
+                    Turn::Work(component) => component,
+                    Turn::Build => core.build()?,
+                };
+                let step = component.step()?;
+                Ok(Some((component, step)))
+            }));
             IN_TURN_OF.set(0);
             let mut job = lock(job);
             job.current = None;

@@ -164,7 +164,7 @@ impl Core {
 
     /// The component is lost. Returns how long to wait before the next is built.
     pub(super) fn fail(&self, failure: &Failure, random: f64) -> Option<Duration> {
-        let Some(crew) = self.crew.upgrade() else { return None };
+        let crew = self.crew.upgrade()?;
         let mut body = self.body();
         if body.phase == Phase::Done {
             return None;
