@@ -19,7 +19,7 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tracing::{debug, info, warn};
 
 use super::component::SessionTools;
-use super::limits::Connections;
+use super::limits::{Connections, announce};
 use super::shell::{Caller, IoGroup};
 
 /// A dead peer is found within about this time.
@@ -64,6 +64,7 @@ impl Door {
         io: &IoGroup,
         tools: &Arc<SessionTools>,
     ) -> Result<Vec<Door>, DoorError> {
+        announce();
         let connections =
             Connections::new("frame", settings.max_connections, settings.max_connections_per_address);
         let door = |listener, tls| Door {

@@ -44,6 +44,9 @@ pub(super) enum Denied {
 }
 
 impl Denied {
+    pub(super) const ALL: [Denied; 4] =
+        [Denied::BadToken, Denied::TokenInClear, Denied::Unconfigured, Denied::WrongAddress];
+
     pub(super) fn as_str(self) -> &'static str {
         match self {
             Denied::BadToken => "bad_token",

@@ -5,7 +5,49 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use meerkat_base::metric;
+use meerkat_wire::frame::{Fatal, Refusal};
 use metrics::{counter, gauge};
+
+use super::identity::Denied;
+
+/// Every limit that a connection can reach.
+const LIMITS: [&str; 8] = [
+    "accept",
+    "connections",
+    "connections_per_address",
+    "handshake_timeout",
+    "stall_timeout",
+    "idle_timeout",
+    "in_flight_bytes",
+    "refused_in_row",
+];
+
+/// Every reason for which a connection is refused or ended, besides those of the parser and of the hello.
+const REASONS: [&str; 12] = [
+    "address_not_allowed",
+    "answer_timeout",
+    "handshake_timeout",
+    "hello_twice",
+    "idle_timeout",
+    "in_flight_bytes",
+    "left_in_frame",
+    "mode_not_allowed",
+    "no_camera",
+    "refused_in_row",
+    "stall_timeout",
+    "tls",
+];
+
+/// Makes every series of refusals there from the start, as 0.
+pub(super) fn announce() {
+    for limit in LIMITS {
+        counter!(metric::LIMIT_HITS, "limit" => limit).increment(0);
+    }
+    let parser = Refusal::ALL.into_iter().map(Refusal::as_str).chain(Fatal::ALL.into_iter().map(Fatal::as_str));
+    for reason in parser.chain(Denied::ALL.into_iter().map(Denied::as_str)).chain(REASONS) {
+        counter!(metric::PROTOCOL_ERRORS, "reason" => reason).increment(0);
+    }
+}
 
 /// Counts connections. Clones share the count.
 #[derive(Debug, Clone)]
@@ -49,9 +91,6 @@ impl Connections {
     /// Limits for the connections of one dialect.
     pub fn new(dialect: &'static str, max: usize, max_per_address: usize) -> Self {
         gauge!(metric::SESSIONS, "dialect" => dialect).set(0.0);
-        for limit in ["connections", "connections_per_address"] {
-            counter!(metric::LIMIT_HITS, "limit" => limit).increment(0);
-        }
         Self { shared: Arc::new(Shared { max, max_per_address, dialect, counts: Mutex::default() }) }
     }
 

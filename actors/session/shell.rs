@@ -6,7 +6,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use actix::prelude::*;
+use meerkat_base::metric;
 use meerkat_settings::Admission;
+use metrics::counter;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tracing::{error, warn};
@@ -80,8 +82,15 @@ async fn talk(tools: Arc<SessionTools>, caller: Caller) -> SessionEnd {
         None => session.run(stream).await,
         Some(acceptor) => match tokio::time::timeout(handshake_limit, acceptor.accept(stream)).await {
             Ok(Ok(stream)) => session.run(stream).await,
-            Ok(Err(error)) => SessionEnd::Broken(error.to_string()),
-            Err(_) => SessionEnd::Refused("handshake_timeout"),
+            Ok(Err(error)) => {
+                counter!(metric::PROTOCOL_ERRORS, "reason" => "tls").increment(1);
+                SessionEnd::Broken(error.to_string())
+            }
+            Err(_) => {
+                counter!(metric::LIMIT_HITS, "limit" => "handshake_timeout").increment(1);
+                counter!(metric::PROTOCOL_ERRORS, "reason" => "handshake_timeout").increment(1);
+                SessionEnd::Refused("handshake_timeout")
+            }
         },
     }
 }
