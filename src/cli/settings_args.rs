@@ -10,7 +10,7 @@ use crate::settings::{Settings, SettingsErrors};
 #[derive(Debug, Clone, Default, Args)]
 pub struct SettingsArgs {
     /// Configuration file (TOML); later ones go before earlier ones, and MEERKAT__SECTION__KEY before all
-    #[arg(long = "config", value_name = "FILE")]
+    #[arg(long = "config", value_name = "FILE", global = true)]
     pub files: Vec<PathBuf>,
 }
 
