@@ -4,6 +4,7 @@ mod build;
 mod demo;
 mod exporter;
 mod housekeeping;
+mod people;
 mod service;
 mod view;
 
@@ -23,6 +24,7 @@ use tracing::{error, info, warn};
 use crate::settings::{Settings, SettingsErrors};
 
 pub use demo::{DemoOptions, demo};
+pub(crate) use people::enrolment_format;
 
 /// The commit this was built from, where the build said so.
 const COMMIT: &str = match option_env!("MEERKAT_COMMIT") {
@@ -86,7 +88,8 @@ impl App {
         };
         let housekeeping =
             housekeeping::Housekeeping::start(&settings.data_dir, node.view(), Arc::clone(&clock))?;
-        let web = match WebServer::start(web_settings, view, events) {
+        let people = Arc::new(people::Desk::new(node.view(), Arc::clone(&clock)));
+        let web = match WebServer::start(web_settings, view, events, people) {
             Ok(web) => web,
             Err(error) => {
                 node.stop(STOP_PATIENCE);

@@ -1,21 +1,24 @@
-//! `meerkat faces`: who is enrolled, in a data folder that no node works in at the moment. Talks to no node.
+//! `meerkat faces`: who is enrolled. Beside a running node that node is asked; otherwise the data folder is worked in,
+//! under its lock.
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{anyhow, bail};
+use anyhow::{Context, anyhow, bail};
 use clap::{Args, Subcommand};
-use meerkat_base::{Clock, FaceRecogniser, ImageFormat, SystemClock};
-use meerkat_store::{Consent, Durability, Person, Store, StoreError, StoreOptions, StoreReader};
+use meerkat_base::{Clock, ImageFormat, SystemClock};
+use meerkat_store::{Consent, DataLock, Durability, Store, StoreError, StoreOptions, StoreReader};
 use meerkat_vision::probe::probe;
 
+use super::running_node::{Listed, NotEnrolled, RunningNode};
 use super::settings_args::SettingsArgs;
 use super::{CliError, gallery, logging, picture_file};
+use crate::app::enrolment_format;
 use crate::settings::{self, Settings};
 
 /// Enrol people whose faces are to be recognised, list them, or remove them
 ///
-/// Works in the data folder of the configuration. Enrolling and removing need the folder for themselves: a node that
-/// works in it must be stopped for that moment. Listing works beside a running node.
+/// Works in the data folder of the configuration. Where a node runs in it, that node is asked, at http.listen and with
+/// http.token of the configuration; it knows new faces within seconds.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   meerkat faces enrol 'Li Lei' a.jpg b.jpg c.jpg --consent-by 'Li Lei, in writing'
@@ -77,21 +80,67 @@ pub fn run(args: FacesArgs) -> Result<(), CliError> {
     Ok(done?)
 }
 
+/// Where the people are kept at this moment.
+enum Desk {
+    /// No node runs: the folder is ours.
+    Folder(Store),
+    /// A node has the folder.
+    Node(RunningNode),
+}
+
+impl Desk {
+    fn open(settings: &Settings) -> anyhow::Result<Self> {
+        let durability = match settings.durability {
+            settings::Durability::Process => Durability::Process,
+            settings::Durability::Power => Durability::Power,
+        };
+        match Store::open(&settings.data_dir, StoreOptions { durability }) {
+            Ok(store) => Ok(Self::Folder(store)),
+            Err(error) => Ok(Self::Node(reach(settings, error)?)),
+        }
+    }
+}
+
+/// The node that has the folder, if that is why it could not be opened.
+fn reach(settings: &Settings, error: StoreError) -> anyhow::Result<RunningNode> {
+    let StoreError::Locked { holder, .. } = &error else {
+        return Err(anyhow!(error).context("the data folder cannot be opened"));
+    };
+    RunningNode::find(settings, holder)
+        .with_context(|| format!("{error}, and cannot be asked at http.listen = {}", settings.http.listen))
+}
+
 fn enrol(
     settings: &Settings,
     name: &str,
     images: &[PathBuf],
     consent_by: Option<String>,
 ) -> anyhow::Result<()> {
-    // First, so that nobody waits for the detector only to hear that a node has the folder.
-    let mut store = open(settings)?;
-    let mut recogniser = gallery::recogniser()?;
-    let pictures = check_pictures(recogniser.as_mut(), images)?;
-    let given: Vec<(&[u8], ImageFormat)> =
-        pictures.iter().map(|(bytes, format)| (bytes.as_slice(), *format)).collect();
-    let now = SystemClock::new().wall();
-    let consent = Consent { by: consent_by.clone().unwrap_or_else(|| NOT_STATED.to_owned()), at: now };
-    let person = store.enrol(name, &given, &consent, now)?;
+    let by = consent_by.clone().unwrap_or_else(|| NOT_STATED.to_owned());
+    // First, so that nobody waits for the detector only to hear that the folder cannot be used.
+    let person = match Desk::open(settings)? {
+        Desk::Folder(mut store) => {
+            let mut recogniser = gallery::recogniser()?;
+            let pictures = pictures(images, |bytes| enrolment_format(recogniser.as_mut(), bytes))?;
+            let given: Vec<(&[u8], ImageFormat)> =
+                pictures.iter().map(|(bytes, format)| (bytes.as_slice(), *format)).collect();
+            let now = SystemClock::new().wall();
+            Listed::from(store.enrol(name, &given, &Consent { by, at: now }, now)?)
+        }
+        Desk::Node(node) => {
+            let pictures = pictures(images, |bytes| Ok(probe(bytes)?.format))?;
+            node.enrol(name, &by, &pictures).map_err(|error| match error {
+                NotEnrolled::Pictures(problems) => {
+                    let name_of = |number: usize| images.get(number.wrapping_sub(1));
+                    nobody(problems.into_iter().map(|(number, problem)| match name_of(number) {
+                        Some(image) => format!("{}: {problem}", image.display()),
+                        None => problem,
+                    }))
+                }
+                NotEnrolled::Failed(error) => error,
+            })?
+        }
+    };
     println!("{} is enrolled with {} pictures ({})", person.name, person.pictures, person.id);
     if consent_by.is_none() {
         eprintln!(
@@ -102,50 +151,34 @@ fn enrol(
     Ok(())
 }
 
-/// Reads all pictures and makes sure that each shows exactly one face that can be used. Names every one that does not.
-fn check_pictures(
-    recogniser: &mut dyn FaceRecogniser,
+/// Reads and judges all pictures. Names every one that cannot be used.
+fn pictures(
     images: &[PathBuf],
+    mut judge: impl FnMut(&[u8]) -> anyhow::Result<ImageFormat>,
 ) -> anyhow::Result<Vec<(Vec<u8>, ImageFormat)>> {
+    let mut look = |image: &Path| {
+        let bytes = picture_file::read(image)?;
+        let format = judge(&bytes)?;
+        anyhow::Ok((bytes, format))
+    };
     let mut pictures = Vec::new();
     let mut unusable = Vec::new();
     for image in images {
-        match check_picture(recogniser, image) {
+        match look(image) {
             Ok(picture) => pictures.push(picture),
             Err(error) => unusable.push(format!("{}: {error:#}", image.display())),
         }
     }
-    if !unusable.is_empty() {
-        bail!("nobody was enrolled\n  {}", unusable.join("\n  "));
-    }
-    Ok(pictures)
+    if unusable.is_empty() { Ok(pictures) } else { Err(nobody(unusable)) }
 }
 
-fn check_picture(
-    recogniser: &mut dyn FaceRecogniser,
-    image: &Path,
-) -> anyhow::Result<(Vec<u8>, ImageFormat)> {
-    let bytes = picture_file::read(image)?;
-    let format = probe(&bytes)?.format;
-    let (decoded, _) = meerkat_vision::decode_image(&bytes, recogniser.wish())?;
-    let faces = recogniser.recognise(&decoded).map_err(|error| anyhow!(error))?.len();
-    if faces != 1 {
-        bail!("{faces} faces were found in it; exactly one, seen from the front, is needed");
-    }
-    let usable =
-        recogniser.enrol(&[("somebody".to_owned(), vec![decoded])]).map_err(|error| anyhow!(error))?;
-    if usable != 1 {
-        bail!("the face in it is too small or too blurred");
-    }
-    Ok((bytes, format))
+fn nobody(unusable: impl IntoIterator<Item = String>) -> anyhow::Error {
+    let lines: Vec<String> = unusable.into_iter().collect();
+    anyhow!("nobody was enrolled\n  {}", lines.join("\n  "))
 }
 
 fn list(settings: &Settings, json: bool) -> anyhow::Result<()> {
-    let people: Vec<Person> = match StoreReader::open(&settings.data_dir) {
-        Ok(store) => store.people()?,
-        Err(StoreError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => Vec::new(),
-        Err(error) => return Err(error.into()),
-    };
+    let people = people(settings)?;
     if json {
         for person in &people {
             println!("{}", serde_json::to_string(person)?);
@@ -164,26 +197,32 @@ fn list(settings: &Settings, json: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
+fn people(settings: &Settings) -> anyhow::Result<Vec<Listed>> {
+    // Looking must not make a folder.
+    if !settings.data_dir.exists() {
+        return Ok(Vec::new());
+    }
+    let _lock = match DataLock::take(&settings.data_dir) {
+        Ok(lock) => lock,
+        Err(error) => return reach(settings, error)?.people(),
+    };
+    match StoreReader::open(&settings.data_dir) {
+        Ok(store) => Ok(store.people()?.into_iter().map(Listed::from).collect()),
+        Err(StoreError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(error.into()),
+    }
+}
+
 fn remove(settings: &Settings, name: &str) -> anyhow::Result<()> {
-    if !open(settings)?.remove_person(name)? {
+    let removed = match Desk::open(settings)? {
+        Desk::Folder(mut store) => store.remove_person(name)?,
+        Desk::Node(node) => node.remove(name)?,
+    };
+    if !removed {
         bail!("nobody named {name} is enrolled");
     }
     println!("{name} was removed");
     Ok(())
-}
-
-/// Opens the data folder for writing, which only works while no node has it.
-fn open(settings: &Settings) -> anyhow::Result<Store> {
-    let durability = match settings.durability {
-        settings::Durability::Process => Durability::Process,
-        settings::Durability::Power => Durability::Power,
-    };
-    Store::open(&settings.data_dir, StoreOptions { durability }).map_err(|error| match error {
-        StoreError::Locked { .. } => anyhow!(error).context(
-            "a node works in this data folder; stop it for a moment, or give another folder with --config",
-        ),
-        error => anyhow!(error).context("the data folder cannot be opened"),
-    })
 }
 
 #[cfg(test)]
@@ -191,18 +230,28 @@ mod tests {
     use super::*;
 
     fn settings(folder: &Path) -> Settings {
-        let env = [("MEERKAT__DATA_DIR".to_owned(), folder.display().to_string())];
+        // A port that was free a moment ago: nobody answers there.
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let env = [
+            ("MEERKAT__DATA_DIR".to_owned(), folder.display().to_string()),
+            ("MEERKAT__HTTP__LISTEN".to_owned(), free.to_string()),
+        ];
         Settings::load(&[], env.into_iter()).unwrap()
     }
 
     #[test]
-    fn a_folder_in_use_is_said_clearly() {
+    fn a_folder_in_use_by_something_that_does_not_answer_is_said_clearly() {
         let dir = tempfile::tempdir().unwrap();
         let settings = settings(dir.path());
-        let node = open(&settings).unwrap();
-        let error = format!("{:#}", remove(&settings, "Li Lei").unwrap_err());
-        assert!(error.contains("a node works in this data folder"), "{error}");
-        drop(node);
+        let lock = DataLock::take(dir.path()).unwrap();
+        let listen = settings.http.listen.to_string();
+        for error in [remove(&settings, "Li Lei").unwrap_err(), list(&settings, true).unwrap_err()] {
+            let error = format!("{error:#}");
+            for part in ["in use by process", "http.listen", &listen, "could not connect"] {
+                assert!(error.contains(part), "{part}: {error}");
+            }
+        }
+        drop(lock);
         let error = format!("{:#}", remove(&settings, "Li Lei").unwrap_err());
         assert!(error.contains("nobody named Li Lei"), "{error}");
     }

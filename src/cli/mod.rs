@@ -12,6 +12,7 @@ mod push;
 mod gallery;
 mod logging;
 mod picture_file;
+mod running_node;
 mod settings_args;
 
 pub(crate) use settings_args::environment;

@@ -1,4 +1,4 @@
-//! The client: one POST, one bounded reply. Retrying, signing and reading meaning into replies is the caller's.
+//! The client: one request, one bounded reply. Retrying, signing and reading meaning into replies is the caller's.
 
 use std::fmt;
 use std::sync::Arc;
@@ -95,7 +95,7 @@ impl Reply {
     }
 }
 
-/// Sends posts. Clones share connections and settings.
+/// Sends requests. Clones share connections and settings.
 #[derive(Clone)]
 pub struct HttpClient {
     client: reqwest::Client,
@@ -170,15 +170,43 @@ impl HttpClient {
         headers: &[(&'static str, &str)],
         body: Bytes,
     ) -> Result<Reply, OutboundError> {
-        check_address(url, self.settings.allow_link_local)?;
-        let mut request = self
+        let request = self
             .client
             .post(url.reveal().clone())
             .header(CONTENT_TYPE, HeaderValue::from_static(content_type))
             .body(body);
+        self.send(request, url, headers).await
+    }
+
+    /// Asks for what is at an address. Otherwise as [`HttpClient::post_bytes`].
+    pub async fn get(
+        &self,
+        url: &SecretUrl,
+        headers: &[(&'static str, &str)],
+    ) -> Result<Reply, OutboundError> {
+        self.send(self.client.get(url.reveal().clone()), url, headers).await
+    }
+
+    /// Has something deleted. Otherwise as [`HttpClient::post_bytes`].
+    pub async fn delete(
+        &self,
+        url: &SecretUrl,
+        headers: &[(&'static str, &str)],
+    ) -> Result<Reply, OutboundError> {
+        self.send(self.client.delete(url.reveal().clone()), url, headers).await
+    }
+
+    async fn send(
+        &self,
+        mut request: reqwest::RequestBuilder,
+        url: &SecretUrl,
+        headers: &[(&'static str, &str)],
+    ) -> Result<Reply, OutboundError> {
+        check_address(url, self.settings.allow_link_local)?;
         for (name, value) in headers {
-            let value = HeaderValue::from_str(value)
+            let mut value = HeaderValue::from_str(value)
                 .map_err(|_| OutboundError::Setup(format!("value of header {name} is not printable")))?;
+            value.set_sensitive(*name == "authorization");
             request = request.header(HeaderName::from_static(name), value);
         }
         let response = request.send().await.map_err(|e| OutboundError::from_library(e, url))?;

@@ -1,5 +1,5 @@
 //! Looks at every request before any route does (Host, Origin, token, size) and puts the security headers on
-//! every answer. Knows nothing of the routes.
+//! every answer. Knows nothing of the routes but the one that takes a large body.
 
 use std::net::IpAddr;
 use std::pin::Pin;
@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use actix_web::body::{BodySize, BoxBody, MessageBody};
-use actix_web::dev::{Payload, ServiceRequest, ServiceResponse};
+use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use actix_web::http::{Method, StatusCode};
 use actix_web::middleware::Next;
@@ -17,13 +17,14 @@ use meerkat_base::metric;
 use meerkat_base::text::shown;
 use serde_json::json;
 
+use crate::people;
 use crate::server::AppState;
 use crate::settings::{CheckedSettings, normal_host};
 use crate::token;
 
 /// Longest request target, in bytes.
 const MAX_TARGET_BYTES: usize = 2048;
-/// Largest request body, in bytes: no route takes one, browsers may send an empty form.
+/// Largest request body where no route takes one, in bytes: browsers may send an empty form.
 const MAX_BODY_BYTES: u64 = 1024;
 /// How long a wrong token waits for its refusal.
 const WRONG_TOKEN_DELAY: Duration = Duration::from_millis(500);
@@ -129,9 +130,7 @@ pub(crate) async fn guard<B: MessageBody + 'static>(
                 tokio::time::sleep(WRONG_TOKEN_DELAY).await;
             }
             let payload = request.take_payload();
-            request
-                .into_response(refuse(refusal))
-                .map_body(|_, body| Held { body, _payload: payload }.boxed())
+            request.into_response(hold(refuse(refusal), payload))
         }
     };
     let headers = response.headers_mut();
@@ -144,14 +143,18 @@ pub(crate) async fn guard<B: MessageBody + 'static>(
     Ok(response)
 }
 
-/// The body of a refusal, which holds on to what the client still wants to send: only then does actix-http
-/// close the connection. It would wait without limit for the end of a chunked body that nobody holds.
-struct Held {
-    body: BoxBody,
-    _payload: Payload,
+/// An answer that holds on to what the client still wants to send: only then does actix-http close the connection.
+/// It would wait without limit for the end of a body that nobody holds.
+pub(crate) fn hold<U: Unpin + 'static>(response: HttpResponse, unread: U) -> HttpResponse {
+    response.map_body(|_, body| Held { body, _unread: unread }.boxed())
 }
 
-impl MessageBody for Held {
+struct Held<U> {
+    body: BoxBody,
+    _unread: U,
+}
+
+impl<U: Unpin> MessageBody for Held<U> {
     type Error = Box<dyn std::error::Error>;
 
     fn size(&self) -> BodySize {
@@ -176,7 +179,8 @@ fn look_at(request: &ServiceRequest, settings: &CheckedSettings) -> Result<(), R
     if request.uri().path_and_query().map_or(0, |target| target.as_str().len()) > MAX_TARGET_BYTES {
         return Err(Refusal::TargetTooLong);
     }
-    check_body(headers)?;
+    let is_enrolment = *request.method() == Method::POST && request.path() == people::ADDRESS;
+    check_body(headers, if is_enrolment { people::MAX_ENROLMENT_BYTES } else { MAX_BODY_BYTES })?;
     let authority = single(headers, header::HOST).ok_or(Refusal::BadHost)?;
     let own_address = request.conn_data::<ArrivedAt>().map(|arrived| arrived.0);
     check_host(authority, own_address, settings)?;
@@ -237,9 +241,9 @@ fn check_token(headers: &HeaderMap, settings: &CheckedSettings) -> Result<(), Re
     }
 }
 
-fn check_body(headers: &HeaderMap) -> Result<(), Refusal> {
+fn check_body(headers: &HeaderMap, max_bytes: u64) -> Result<(), Refusal> {
     let length = headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
-    if headers.contains_key(header::TRANSFER_ENCODING) || length.is_some_and(|len| len > MAX_BODY_BYTES) {
+    if headers.contains_key(header::TRANSFER_ENCODING) || length.is_some_and(|len| len > max_bytes) {
         return Err(Refusal::BodyTooLarge);
     }
     Ok(())

@@ -1,7 +1,7 @@
-//! The HTTP side of the node: metrics, health, status, events with their clips, and one page.
+//! The HTTP side of the node: metrics, health, status, events with their clips, enrolled people, and one page.
 //!
-//! It runs on its own thread and runtime and learns what it shows through two traits, [`NodeView`] and
-//! [`EventSource`]. It never touches the frame path, and it answers when that path is stuck.
+//! It runs on its own thread and runtime and learns what it shows through three traits, [`NodeView`],
+//! [`EventSource`] and [`PeopleDesk`]. It never touches the frame path, and it answers when that path is stuck.
 #![forbid(unsafe_code)]
 
 mod settings;
@@ -15,6 +15,7 @@ mod token;
 mod events;
 mod lane;
 mod page;
+mod people;
 mod pictures;
 mod routes;
 
@@ -22,6 +23,7 @@ mod confine;
 mod file_body;
 mod range;
 
+pub use people::MAX_ENROLMENT_BYTES;
 pub use server::{WebHandle, WebServer};
 pub use settings::{WebError, WebSettings};
 pub use status::{
@@ -29,6 +31,7 @@ pub use status::{
     QueueStatus, SlotStatus, Status,
 };
 pub use view::{
-    BadEventPlace, EventPlace, EventQuery, EventSource, EventSourceError, EventSummary, MAX_EVENTS, NodeView,
+    BadEventPlace, Enrolment, EventPlace, EventQuery, EventSource, EventSourceError, EventSummary,
+    MAX_ENROLMENT_PICTURES, MAX_EVENTS, NodeView, PeopleDesk, PeopleError, PersonSummary, PictureProblem,
     Readiness,
 };

@@ -13,7 +13,7 @@ use crate::lane::LaneError;
 use crate::server::AppState;
 use crate::status::Status;
 use crate::view::Readiness;
-use crate::{events, page, pictures};
+use crate::{events, page, people, pictures};
 
 /// Content type of the Prometheus text format.
 const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -30,6 +30,13 @@ pub(crate) fn configure(config: &mut web::ServiceConfig) {
         .service(reading("/api/v1/events/{id}/snapshot", events::snapshot))
         .service(reading("/api/v1/cameras/{id}/picture", pictures::latest))
         .service(only("/api/v1/cameras/{id}/reference", web::post().to(pictures::new_reference)))
+        .service(
+            web::resource(people::ADDRESS)
+                .route(web::route().guard(Any(Get()).or(Head())).to(people::list))
+                .route(web::post().to(people::enrol))
+                .default_service(web::to(wrong_method)),
+        )
+        .service(only("/api/v1/people/{who}", web::delete().to(people::remove)))
         .default_service(web::to(|| async {
             problem(StatusCode::NOT_FOUND, "there is nothing at this address")
         }));
@@ -48,9 +55,11 @@ where
 
 /// An address with one route; other methods are told so.
 fn only(address: &str, route: Route) -> Resource {
-    let wrong_method =
-        || async { problem(StatusCode::METHOD_NOT_ALLOWED, "this address takes other methods") };
     web::resource(address).route(route).default_service(web::to(wrong_method))
+}
+
+async fn wrong_method() -> HttpResponse {
+    problem(StatusCode::METHOD_NOT_ALLOWED, "this address takes other methods")
 }
 
 /// An error in plain words.

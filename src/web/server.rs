@@ -14,12 +14,13 @@ use actix_web::rt::System;
 use actix_web::rt::net::TcpStream;
 use actix_web::{App, HttpServer, web};
 use meerkat_base::{Clock, SystemClock};
+use tokio::sync::Semaphore;
 
 use crate::door::{self, ArrivedAt};
 use crate::lane::Lane;
 use crate::routes::{self, LastStatus};
 use crate::settings::{CheckedSettings, WebError, WebSettings};
-use crate::view::{EventSource, NodeView};
+use crate::view::{EventSource, NodeView, PeopleDesk};
 
 /// Threads that serve requests.
 const WORKERS: usize = 2;
@@ -37,15 +38,22 @@ const UNREAD_TIMEOUT: Duration = Duration::from_secs(60);
 const GRACE_SECS: u64 = 3;
 /// How long a call into the node may take.
 const VIEW_DEADLINE: Duration = Duration::from_secs(2);
+/// How long enrolling may take: every picture is searched for faces.
+const ENROL_DEADLINE: Duration = Duration::from_secs(60);
+/// How long listing or removing people may take: they wait for the one writer of the database.
+const PEOPLE_DEADLINE: Duration = Duration::from_secs(10);
 
 /// What the routes share.
 pub(crate) struct AppState {
     pub(crate) settings: CheckedSettings,
     pub(crate) view: Arc<dyn NodeView>,
     pub(crate) events: Arc<dyn EventSource>,
+    pub(crate) people: Arc<dyn PeopleDesk>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) lanes: Lanes,
     pub(crate) last_status: LastStatus,
+    /// One enrolment is in memory at a time.
+    pub(crate) upload: Semaphore,
 }
 
 /// One lane per kind of call, so that none that hangs stands in the way of another.
@@ -57,6 +65,9 @@ pub(crate) struct Lanes {
     pub(crate) reference: Lane,
     pub(crate) events: Lane,
     pub(crate) files: Lane,
+    pub(crate) people: Lane,
+    pub(crate) enrol: Lane,
+    pub(crate) remove: Lane,
 }
 
 impl Lanes {
@@ -70,6 +81,9 @@ impl Lanes {
             reference: lane("reference", 1),
             events: lane("events", 2),
             files: lane("files", 4),
+            people: Lane::new("people", 1, PEOPLE_DEADLINE),
+            enrol: Lane::new("enrol", 1, ENROL_DEADLINE),
+            remove: Lane::new("remove", 1, PEOPLE_DEADLINE),
         }
     }
 }
@@ -85,6 +99,7 @@ impl WebServer {
         settings: WebSettings,
         view: Arc<dyn NodeView>,
         events: Arc<dyn EventSource>,
+        people: Arc<dyn PeopleDesk>,
     ) -> Result<WebHandle, WebError> {
         let settings = settings.check()?;
         let listen = settings.listen;
@@ -96,9 +111,11 @@ impl WebServer {
             settings,
             view,
             events,
+            people,
             clock: Arc::new(SystemClock::new()),
             lanes: Lanes::new(),
             last_status: LastStatus::default(),
+            upload: Semaphore::new(1),
         });
 
         let (started_sender, started) = mpsc::channel();

@@ -116,6 +116,27 @@ async fn headers_are_sent_and_bad_ones_refused() {
 }
 
 #[tokio::test]
+async fn things_are_asked_for_and_deleted_under_the_same_rules() {
+    for method in ["GET", "DELETE"] {
+        let (address, server) =
+            serve(say("HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\n{}"));
+        let headers = [("authorization", "Bearer hunter22")];
+        let (client, url) = (client(), url(address));
+        let reply = if method == "GET" {
+            client.get(&url, &headers).await
+        } else {
+            client.delete(&url, &headers).await
+        };
+        assert_eq!(reply.unwrap().body.unwrap(), "{}");
+        let request = join(server).await;
+        assert!(request.starts_with(&format!("{method} /hook/send?key={KEY} HTTP/1.1\r\n")), "{request}");
+        assert!(request.contains("authorization: Bearer hunter22\r\n"), "{request}");
+    }
+    let refused = client().get(&url("169.254.169.254"), &[]).await;
+    assert!(matches!(refused, Err(OutboundError::AddressRefused { .. })), "{refused:?}");
+}
+
+#[tokio::test]
 async fn a_redirect_is_an_error_and_nobody_follows_it() {
     let elsewhere = TcpListener::bind("127.0.0.1:0").unwrap();
     elsewhere.set_nonblocking(true).unwrap();

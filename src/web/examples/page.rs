@@ -157,6 +157,23 @@ impl EventSource for InventedEvents {
     }
 }
 
+/// The page does not show people.
+struct Nobody;
+
+impl PeopleDesk for Nobody {
+    fn people(&self) -> Result<Vec<PersonSummary>, PeopleError> {
+        Ok(Vec::new())
+    }
+
+    fn enrol(&self, _enrolment: Enrolment) -> Result<PersonSummary, PeopleError> {
+        Err(PeopleError::Refused("this is only an example".to_owned()))
+    }
+
+    fn remove(&self, _name_or_id: &str) -> Result<bool, PeopleError> {
+        Ok(false)
+    }
+}
+
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut args = std::env::args().skip(1);
     let first = args.next().unwrap_or_default();
@@ -199,7 +216,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let settings =
         WebSettings { listen: ([127, 0, 0, 1], port).into(), hosts: vec![], token: None, data_dir };
     let view = Arc::new(Invented { clock, started, cameras });
-    let handle = WebServer::start(settings, view, Arc::new(InventedEvents(events)))?;
+    let handle = WebServer::start(settings, view, Arc::new(InventedEvents(events)), Arc::new(Nobody))?;
     println!("http://{}/", handle.addr());
     loop {
         std::thread::park();

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use meerkat_web::{WebError, WebServer};
-use support::{FakeEvents, FakeView, Node, settings};
+use support::{FakeEvents, FakePeople, FakeView, Node, settings};
 
 const TOKEN: &str = "correct horse";
 
@@ -88,7 +88,8 @@ fn other_machines_need_the_token() {
     let data = tempfile::tempdir().unwrap();
     let start = |listen, token| {
         let (view, events) = (Arc::new(FakeView::default()), Arc::new(FakeEvents::default()));
-        WebServer::start(settings(listen, token, data.path()), view, events)
+        let people = Arc::new(FakePeople::default());
+        WebServer::start(settings(listen, token, data.path()), view, events, people)
     };
     for listen in ["0.0.0.0:0", "[::]:0", "192.0.2.1:0"] {
         let error = start(listen, None).unwrap_err();
@@ -99,9 +100,17 @@ fn other_machines_need_the_token() {
     assert!(matches!(start("192.0.2.1:0", Some(TOKEN)).unwrap_err(), WebError::Listen { .. }));
 
     let node = Node::start(settings("0.0.0.0:0", Some(TOKEN), data.path()));
-    for target in
-        ["/", "/page.js", "/metrics", "/healthz", "/readyz", "/api/v1/status", "/api/v1/events", "/none"]
-    {
+    for target in [
+        "/",
+        "/page.js",
+        "/metrics",
+        "/healthz",
+        "/readyz",
+        "/api/v1/status",
+        "/api/v1/events",
+        "/api/v1/people",
+        "/none",
+    ] {
         let reply = node.get(target);
         assert_eq!(reply.status, 401, "{target}");
         assert!(reply.header("www-authenticate").starts_with("Basic "));

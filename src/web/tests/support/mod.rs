@@ -160,6 +160,60 @@ impl EventSource for FakeEvents {
     }
 }
 
+/// The fake desk: takes whoever is not called `nobody`, and finds fault with empty pictures.
+#[derive(Default)]
+pub struct FakePeople {
+    pub enrolled: Mutex<Vec<Enrolment>>,
+    pub removed: Mutex<Vec<String>>,
+    pub broken: AtomicBool,
+    pub enrol_gate: Gate,
+}
+
+fn person(enrolment: &Enrolment) -> PersonSummary {
+    PersonSummary {
+        id: format!("id of {}", enrolment.name),
+        name: enrolment.name.clone(),
+        consent_by: enrolment.consent_by.clone(),
+        consent_at: NOW,
+        created: NOW,
+        pictures: enrolment.pictures.len() as u64,
+    }
+}
+
+impl PeopleDesk for FakePeople {
+    fn people(&self) -> Result<Vec<PersonSummary>, PeopleError> {
+        if self.broken.load(Ordering::SeqCst) {
+            return Err(PeopleError::Failed("secret detail".to_owned()));
+        }
+        Ok(self.enrolled.lock().unwrap().iter().map(person).collect())
+    }
+
+    fn enrol(&self, enrolment: Enrolment) -> Result<PersonSummary, PeopleError> {
+        self.enrol_gate.pass();
+        if enrolment.name == "nobody" {
+            return Err(PeopleError::Refused("nobody is no name".to_owned()));
+        }
+        let empty = enrolment.pictures.iter().enumerate().filter(|(_, (_, bytes))| bytes.is_empty());
+        let problems: Vec<PictureProblem> = empty
+            .map(|(index, _)| PictureProblem { number: index + 1, problem: "it is empty".to_owned() })
+            .collect();
+        if !problems.is_empty() {
+            return Err(PeopleError::Pictures(problems));
+        }
+        let summary = person(&enrolment);
+        self.enrolled.lock().unwrap().push(enrolment);
+        Ok(summary)
+    }
+
+    fn remove(&self, name_or_id: &str) -> Result<bool, PeopleError> {
+        self.removed.lock().unwrap().push(name_or_id.to_owned());
+        let mut enrolled = self.enrolled.lock().unwrap();
+        let before = enrolled.len();
+        enrolled.retain(|one| one.name != name_or_id);
+        Ok(enrolled.len() < before)
+    }
+}
+
 /// An event `n` seconds after [`NOW`].
 pub fn event(n: u8, name: &str, kind: EventKind, clip: Option<&str>, snapshot: Option<&str>) -> EventSummary {
     let started = NOW.offset_micros(i64::from(n) * 1_000_000);
@@ -180,6 +234,7 @@ pub fn event(n: u8, name: &str, kind: EventKind, clip: Option<&str>, snapshot: O
 pub struct Node {
     pub view: Arc<FakeView>,
     pub events: Arc<FakeEvents>,
+    pub people: Arc<FakePeople>,
     pub addr: SocketAddr,
     handle: Option<WebHandle>,
 }
@@ -188,9 +243,10 @@ impl Node {
     pub fn start(settings: WebSettings) -> Self {
         let view = Arc::new(FakeView::default());
         let events = Arc::new(FakeEvents::default());
-        let handle = WebServer::start(settings, view.clone(), events.clone()).unwrap();
+        let people = Arc::new(FakePeople::default());
+        let handle = WebServer::start(settings, view.clone(), events.clone(), people.clone()).unwrap();
         let addr = SocketAddr::from(([127, 0, 0, 1], handle.addr().port()));
-        Self { view, events, addr, handle: Some(handle) }
+        Self { view, events, people, addr, handle: Some(handle) }
     }
 
     pub fn plain(data_dir: &Path) -> Self {
@@ -217,6 +273,19 @@ impl Node {
         self.send(request.as_bytes())
     }
 
+    /// Posts a body as JSON.
+    pub fn post(&self, target: &str, body: &str) -> Reply {
+        self.post_with(target, &["Content-Type: application/json"], body)
+    }
+
+    /// Posts a body with these header lines.
+    pub fn post_with(&self, target: &str, headers: &[&str], body: &str) -> Reply {
+        let length = format!("Content-Length: {}", body.len());
+        let lines: Vec<&str> = headers.iter().copied().chain([length.as_str()]).collect();
+        let head = format!("POST {target} HTTP/1.1\r\nHost: {}\r\n{}\r\n\r\n", self.addr, lines.join("\r\n"));
+        self.send(&[head.as_bytes(), body.as_bytes()].concat())
+    }
+
     /// Sends bytes as they are and reads until the server closes.
     pub fn send(&self, request: &[u8]) -> Reply {
         let mut stream = TcpStream::connect(self.addr).unwrap();
@@ -232,6 +301,7 @@ impl Drop for Node {
     fn drop(&mut self) {
         self.view.status_gate.open();
         self.view.picture_gate.open();
+        self.people.enrol_gate.open();
     }
 }
 

@@ -1,0 +1,235 @@
+//! The way to a node that runs in the data folder: its people, by its HTTP interface. Touches no database.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use anyhow::{Context, anyhow, bail, ensure};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use meerkat_base::{ImageFormat, Secret};
+use meerkat_outbound::{HttpClient, OutboundSettings, Reply, SecretUrl};
+use meerkat_store::Person;
+use meerkat_web::{MAX_ENROLMENT_BYTES, MAX_ENROLMENT_PICTURES};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use tokio::runtime::Runtime;
+
+use crate::settings::Settings;
+
+/// Longer than the node lets an enrolment take: what it says comes before what we would guess.
+const PATIENCE: Duration = Duration::from_secs(150);
+/// Longest answer that is read: some ten thousand people.
+const MAX_ANSWER_BYTES: usize = 8 << 20;
+
+/// Somebody who is enrolled, as the list shows them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Listed {
+    pub id: String,
+    pub name: String,
+    pub consent_by: String,
+    pub consent_at: String,
+    pub created: String,
+    pub pictures: u64,
+}
+
+impl From<Person> for Listed {
+    fn from(person: Person) -> Self {
+        Self {
+            id: person.id.to_string(),
+            name: person.name,
+            consent_by: person.consent_by,
+            consent_at: person.consent_at.to_string(),
+            created: person.created.to_string(),
+            pictures: person.pictures,
+        }
+    }
+}
+
+/// Why a node did not enrol somebody.
+#[derive(Debug)]
+pub(super) enum NotEnrolled {
+    /// These pictures, counted from 1, cannot be used, and why.
+    Pictures(Vec<(usize, String)>),
+    /// Anything else.
+    Failed(anyhow::Error),
+}
+
+impl<E: Into<anyhow::Error>> From<E> for NotEnrolled {
+    fn from(error: E) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+/// A running node that answers.
+pub(super) struct RunningNode {
+    client: HttpClient,
+    runtime: Runtime,
+    address: SocketAddr,
+    authorization: Option<Secret>,
+}
+
+impl RunningNode {
+    /// Looks for the node that holds the data folder (`holder`, as the lock says it) where the settings say that it
+    /// listens. A node that answers there but is another one is refused: it would learn the wrong faces.
+    pub fn find(settings: &Settings, holder: &str) -> anyhow::Result<Self> {
+        let address = callable(settings.http.listen)?;
+        let client = HttpClient::new(OutboundSettings {
+            total_timeout: PATIENCE,
+            max_reply_bytes: MAX_ANSWER_BYTES,
+            // The address is the operator's own setting.
+            allow_link_local: true,
+            ..OutboundSettings::default()
+        })?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let token = settings.http.token.as_ref();
+        let authorization = token.map(|token| Secret::new(format!("Bearer {}", token.reveal())));
+        let node = Self { client, runtime, address, authorization };
+        let process = &node.list()?["process"];
+        let is_holder = holder.starts_with(&format!("process {process} "));
+        // A full disk may have kept the name of the holder out of the lock.
+        if !is_holder && holder.starts_with("process ") {
+            bail!("the node at {address} is process {process}: another one");
+        }
+        Ok(node)
+    }
+
+    /// Everybody, by name.
+    pub fn people(&self) -> anyhow::Result<Vec<Listed>> {
+        let people = self.list()?["people"].take();
+        serde_json::from_value(people).context("the node answers with something that is no list of people")
+    }
+
+    /// Enrols somebody, or adds pictures to them.
+    pub fn enrol(
+        &self,
+        name: &str,
+        consent_by: &str,
+        pictures: &[(Vec<u8>, ImageFormat)],
+    ) -> Result<Listed, NotEnrolled> {
+        let encoded: u64 = pictures.iter().map(|(bytes, _)| bytes.len().div_ceil(3) as u64 * 4 + 64).sum();
+        if pictures.len() > MAX_ENROLMENT_PICTURES || encoded + 8192 > MAX_ENROLMENT_BYTES {
+            return Err(NotEnrolled::Failed(anyhow!(
+                "a running node takes at most {MAX_ENROLMENT_PICTURES} pictures at once, and {} MiB in all; enrol \
+                 the others after these, under the same name",
+                (MAX_ENROLMENT_BYTES >> 20) / 4 * 3
+            )));
+        }
+        let pictures: Vec<Value> = pictures
+            .iter()
+            .map(|(bytes, format)| json!({ "format": word(*format), "data": STANDARD.encode(bytes) }))
+            .collect();
+        let order = json!({ "name": name, "consent_by": consent_by, "pictures": pictures });
+        let url = self.url("")?;
+        let reply = self.runtime.block_on(self.client.post_bytes(
+            &url,
+            "application/json",
+            &self.headers(),
+            order.to_string().into(),
+        ))?;
+        let answer = read(&reply)?;
+        if reply.is_success() {
+            return Ok(serde_json::from_value(answer)?);
+        }
+        let problems: Vec<(usize, String)> = answer["pictures"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(|one| {
+                Some((usize::try_from(one["number"].as_u64()?).ok()?, one["problem"].as_str()?.to_owned()))
+            })
+            .collect();
+        if problems.is_empty() {
+            return Err(NotEnrolled::Failed(refusal(&reply, &answer)));
+        }
+        Err(NotEnrolled::Pictures(problems))
+    }
+
+    /// Removes somebody, by name or id; whether there was such a person.
+    pub fn remove(&self, name_or_id: &str) -> anyhow::Result<bool> {
+        let wanted = name_or_id.trim();
+        // By id: not every name can stand in an address.
+        let people = self.people()?;
+        let found = people.iter().find(|one| one.name == wanted);
+        let Some(person) = found.or_else(|| people.iter().find(|one| one.id == wanted)) else {
+            return Ok(false);
+        };
+        let url = self.url(&format!("/{}", person.id))?;
+        let reply = self.runtime.block_on(self.client.delete(&url, &self.headers()))?;
+        if reply.status == 404 {
+            return Ok(false);
+        }
+        let answer = read(&reply)?;
+        if reply.is_success() { Ok(true) } else { Err(refusal(&reply, &answer)) }
+    }
+
+    fn list(&self) -> anyhow::Result<Value> {
+        let url = self.url("")?;
+        let reply = self.runtime.block_on(self.client.get(&url, &self.headers()))?;
+        let answer = read(&reply)?;
+        ensure!(reply.is_success(), refusal(&reply, &answer));
+        Ok(answer)
+    }
+
+    fn url(&self, below: &str) -> anyhow::Result<SecretUrl> {
+        Ok(SecretUrl::parse(&format!("http://{}/api/v1/people{below}", self.address))?)
+    }
+
+    fn headers(&self) -> Vec<(&'static str, &str)> {
+        self.authorization.iter().map(|value| ("authorization", value.reveal())).collect()
+    }
+}
+
+/// Where a listening address can be called from this machine.
+fn callable(listen: SocketAddr) -> anyhow::Result<SocketAddr> {
+    ensure!(
+        listen.port() != 0,
+        "http.listen = {listen} leaves the port open, so it cannot be known here; set it"
+    );
+    let ip = match listen.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    Ok(SocketAddr::new(ip, listen.port()))
+}
+
+fn read(reply: &Reply) -> anyhow::Result<Value> {
+    let body = reply.body.as_ref().map_err(|error| anyhow!(error.clone()))?;
+    serde_json::from_slice(body)
+        .map_err(|_| anyhow!("what answers there is no node of this version (status {})", reply.status))
+}
+
+fn refusal(reply: &Reply, answer: &Value) -> anyhow::Error {
+    match (reply.status, answer["error"].as_str()) {
+        (401, _) => anyhow!("the node wants its http.token, which this configuration does not have"),
+        (_, Some(words)) => anyhow!("the node refuses: {words}"),
+        (status, None) => anyhow!("the node answers with status {status}"),
+    }
+}
+
+fn word(format: ImageFormat) -> &'static str {
+    match format {
+        ImageFormat::Jpeg => "jpeg",
+        ImageFormat::Png => "png",
+        ImageFormat::Webp => "webp",
+        ImageFormat::Bmp => "bmp",
+        ImageFormat::Unknown => "unknown",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_listening_address_becomes_one_to_call() {
+        let check = |listen: &str, expected: &str| {
+            assert_eq!(callable(listen.parse().unwrap()).unwrap().to_string(), expected, "{listen}");
+        };
+        check("127.0.0.1:8080", "127.0.0.1:8080");
+        check("0.0.0.0:8080", "127.0.0.1:8080");
+        check("[::]:8080", "[::1]:8080");
+        check("192.0.2.7:80", "192.0.2.7:80");
+        assert!(callable("127.0.0.1:0".parse().unwrap()).unwrap_err().to_string().contains("http.listen"));
+    }
+}
