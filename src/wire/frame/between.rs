@@ -69,7 +69,7 @@ impl Parser {
     }
 
     pub(super) fn line(&mut self, buf: &mut BytesMut) -> Result<Turn, Fatal> {
-        let length = buf.iter().take(self.limits.max_line_bytes + 1).position(|&b| is_blank(b));
+        let length = buf.iter().take(self.limits.max_line_bytes.saturating_add(1)).position(|&b| is_blank(b));
         let Some(length) = length else {
             let too_long = buf.len() > self.limits.max_line_bytes;
             return if too_long { Err(Fatal::LineTooLong) } else { Ok(Turn::More) };

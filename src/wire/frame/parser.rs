@@ -77,7 +77,7 @@ impl Parser {
     /// A parser for a connection on which nothing has arrived.
     pub fn new(limits: Limits, options: Options) -> Self {
         Self {
-            credit: 2 * limits.max_frame_bytes as u64,
+            credit: (limits.max_frame_bytes as u64).saturating_mul(2),
             limits,
             options,
             mode: None,
