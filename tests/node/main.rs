@@ -4,4 +4,7 @@
 
 mod harness;
 
+mod health;
 mod modes;
+mod people_api;
+mod torture;
