@@ -138,6 +138,7 @@ fn motion_settings(own: &settings::MotionSettings) -> MotionSettings {
     MotionSettings {
         min_difference: f32::from(own.threshold),
         min_area: own.min_area_share,
+        absorb_after: own.learning,
         ..MotionSettings::default()
     }
 }

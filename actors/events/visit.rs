@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use meerkat_base::{
-    CameraId, Detection, Event, EventId, EventKind, EventPhase, MonoTime, Sighting, WallTime,
+    CameraId, Detection, Event, EventId, EventKind, EventPhase, MonoTime, Rect, Sighting, WallTime,
 };
 use meerkat_settings::{EventSettings, EventsSettings};
 
@@ -41,6 +41,8 @@ struct Visit {
     /// Whether each of the last looks was a hit, newest last.
     looks: VecDeque<bool>,
     last_look_seq: u64,
+    /// Where the last hit was.
+    boxes: Vec<Rect>,
     running: Option<Running>,
     /// No new event before this time.
     quiet_until: Option<MonoTime>,
@@ -121,6 +123,7 @@ impl Visits {
         let visit = self.visits.entry(key.clone()).or_insert_with(|| Visit {
             looks: VecDeque::new(),
             last_look_seq: 0,
+            boxes: Vec::new(),
             running: None,
             quiet_until: None,
             last_seen: seen.mono,
@@ -129,6 +132,12 @@ impl Visits {
         if visit.running.is_none() && seen.mono.since(visit.last_seen) > rules.end {
             visit.looks.clear();
         }
+        // A phantom jumps about, a person does not: hits that start an event overlap each other.
+        let boxes: Vec<Rect> = detections.iter().map(|detection| detection.bbox).collect();
+        if visit.running.is_none() && key.kind == EventKind::Person && !visit.follows(&boxes) {
+            visit.looks.clear();
+        }
+        visit.boxes = boxes;
         visit.note(true, seen.seq, rules.window);
         visit.last_seen = seen.mono;
         let score = detections.iter().map(|d| d.score).fold(0.0, f32::max);
@@ -217,6 +226,12 @@ impl Visits {
 }
 
 impl Visit {
+    /// Whether one of these boxes overlaps one of the hit before.
+    fn follows(&self, boxes: &[Rect]) -> bool {
+        self.boxes.is_empty()
+            || boxes.iter().any(|new| self.boxes.iter().any(|old| new.intersection(old) > 0.0))
+    }
+
     fn note(&mut self, hit: bool, seq: u64, window: u32) {
         // Two groups of one frame are one look.
         if seq == self.last_look_seq && !self.looks.is_empty() {

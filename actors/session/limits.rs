@@ -43,7 +43,8 @@ pub(super) fn announce() {
     for limit in LIMITS {
         counter!(metric::LIMIT_HITS, "limit" => limit).increment(0);
     }
-    let parser = Refusal::ALL.into_iter().map(Refusal::as_str).chain(Fatal::ALL.into_iter().map(Fatal::as_str));
+    let parser =
+        Refusal::ALL.into_iter().map(Refusal::as_str).chain(Fatal::ALL.into_iter().map(Fatal::as_str));
     for reason in parser.chain(Denied::ALL.into_iter().map(Denied::as_str)).chain(REASONS) {
         counter!(metric::PROTOCOL_ERRORS, "reason" => reason).increment(0);
     }

@@ -6,11 +6,11 @@ use meerkat_base::ImageFormat;
 use crate::VisionError;
 
 /// Pictures with more pixels than this are refused before they are decoded (an 8K frame has 33 million).
-pub const MAX_PIXELS: u64 = 40_000_000;
+pub const MAX_PIXELS: u64 = 64_000_000;
 
 /// A progressive JPEG may revisit all its blocks in each scan, at a cost of a few bytes of input each.
 /// Encoders make about ten scans; more than this is an attack on the processor.
-const MAX_SCANS: usize = 64;
+const MAX_SCANS: usize = 100;
 
 /// What the header of a picture says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,41 +1,41 @@
 //! Puts the actors together, and takes them down in the order of the flow. What they are made with (detectors,
 //! channels, gallery) comes from the composition root.
 
+mod handle;
+mod wiring;
+
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use meerkat_base::{
-    Budget, CameraId, Clock, DetectorError, DetectorInfo, FaceRecogniser, PersonDetector, Shutdown, metric,
+    Budget, Clock, DetectorError, DetectorInfo, FaceRecogniser, PersonDetector, Shutdown, metric,
 };
-use meerkat_media as media;
 use meerkat_notify::{Channel, RetryPolicy};
-use meerkat_settings::{Settings, VideoSize};
+use meerkat_settings::Settings;
 use meerkat_store::{BootId, Durability, Store, StoreError};
 use metrics::gauge;
 use tracing::{info, warn};
 
+pub use handle::NodeHandle;
+use wiring::{Wiring, courier_rules, encoder_settings};
+
 use crate::archivist::Archivist;
-use crate::camera::{Camera, CameraReport, CameraStations, Cameras, Outfitter};
-use crate::decoder::Decoder;
+use crate::camera::Cameras;
 use crate::events::{CourierRules, CourierTools, Events, EventsLink, EventsTools};
 use crate::faces::{Faces, Gallery};
 use crate::gate::Gates;
-use crate::motion::Motion;
 use crate::notifier::{Notifier, NotifierLink, NotifierTools};
 use crate::people::People;
-use crate::recorder::{EncoderSettings, Encoders, Places, Recorder, RecorderLink, RecorderTools, Room};
+use crate::recorder::{Encoders, Places, RecorderTools, Room};
 use crate::session::{Door, DoorError, IoGroup, SessionTools};
 use crate::supervision::{
-    ActorKind, ActorReport, BackoffSettings, Board, Component, Crew, CrewSettings, Failure, Solo, Station,
-    Watch,
+    ActorKind, BackoffSettings, Board, Component, Crew, CrewSettings, Failure, Solo, Station, Watch,
 };
 
 /// A message box that is not emptied for this long means a standstill of events or notifier.
 const SOLO_DEADLINE: Duration = Duration::from_secs(3);
-/// A piece of an encoder's work that takes longer is a hang.
-const ENCODER_DEADLINE: Duration = Duration::from_secs(30);
 /// Threads for disks: one may be stuck with a slow write while the other goes on.
 const DISK_THREADS: usize = 2;
 /// Niceness of what may wait behind the frame path.
@@ -114,48 +114,6 @@ pub struct Node {
     shutdown: Shutdown,
     _shared_stations: Vec<Station>,
     watch: Watch,
-}
-
-struct Wiring {
-    vision: Crew,
-    disk: Crew,
-    clock: Arc<dyn Clock>,
-    gates: Arc<Gates>,
-    events: EventsLink,
-    recorder_tools: Arc<RecorderTools>,
-    settings: Arc<Settings>,
-}
-
-impl Outfitter for Wiring {
-    fn recorder(&self, _id: &CameraId) -> RecorderLink {
-        RecorderLink::default()
-    }
-
-    fn outfit(&self, camera: &Arc<Camera>) {
-        let supervision = &self.settings.supervision;
-        let id = || Some(camera.id().clone());
-        let (weak, clock, gates) = (Arc::downgrade(camera), Arc::clone(&self.clock), Arc::clone(&self.gates));
-        let decoder = self.vision.station(ActorKind::Decoder, id(), supervision.decode_deadline, move || {
-            Ok(Box::new(Decoder::new(weak.clone(), Arc::clone(&clock), Arc::clone(&gates))))
-        });
-        let (weak, clock, gates, events) =
-            (Arc::downgrade(camera), Arc::clone(&self.clock), Arc::clone(&self.gates), self.events.clone());
-        let motion = self.vision.station(ActorKind::Motion, id(), supervision.motion_deadline, move || {
-            let camera = alive(&weak)?;
-            Ok(Box::new(Motion::new(&camera, Arc::clone(&clock), Arc::clone(&gates), events.clone())?))
-        });
-        camera.set_stations(CameraStations { decoder, motion });
-        let (weak, link, tools) =
-            (Arc::downgrade(camera), camera.recorder.clone(), Arc::clone(&self.recorder_tools));
-        let recorder = self.disk.station(ActorKind::Recorder, id(), supervision.disk_deadline, move || {
-            Ok(Box::new(Recorder::new(weak.clone(), link.clone(), Arc::clone(&tools))?))
-        });
-        camera.recorder.set_station(recorder);
-    }
-}
-
-fn alive(camera: &Weak<Camera>) -> Result<Arc<Camera>, Failure> {
-    camera.upgrade().ok_or_else(|| Failure::error("the camera is gone"))
 }
 
 impl Node {
@@ -433,81 +391,6 @@ impl Node {
     }
 }
 
-/// What status, pages and metrics may ask of a running node. Never blocks on the frame path.
-#[derive(Clone)]
-pub struct NodeHandle {
-    cameras: Cameras,
-    board: Board,
-    in_flight: Budget,
-    archivist: Archivist,
-    encoders: Encoders,
-    detectors: Arc<Mutex<Vec<(&'static str, DetectorInfo)>>>,
-    gates: Arc<Gates>,
-    notifier: NotifierLink,
-}
-
-impl NodeHandle {
-    /// Every camera that is here.
-    pub fn cameras(&self) -> Vec<CameraReport> {
-        self.cameras.reports()
-    }
-
-    /// One camera.
-    pub fn camera(&self, id: &CameraId) -> Option<Arc<Camera>> {
-        self.cameras.get(id)
-    }
-
-    /// Every actor.
-    pub fn actors(&self) -> Vec<ActorReport> {
-        self.board.reports()
-    }
-
-    /// Kinds of which an actor waits for its restart.
-    pub fn down(&self) -> Vec<ActorKind> {
-        self.board.down()
-    }
-
-    /// Threads given up and still hanging.
-    pub fn abandoned_threads(&self) -> usize {
-        self.board.abandoned_threads()
-    }
-
-    /// Bytes of frames being received.
-    pub fn in_flight_bytes(&self) -> usize {
-        self.in_flight.used()
-    }
-
-    /// Alerts that are not delivered yet, as of about a second ago.
-    pub fn outbox_waiting(&self) -> u64 {
-        self.notifier.waiting()
-    }
-
-    /// Bytes in all rings.
-    pub fn ring_bytes(&self) -> usize {
-        self.cameras.ring_bytes()
-    }
-
-    /// Detectors at work, with what they are for.
-    pub fn detectors(&self) -> Vec<(&'static str, DetectorInfo)> {
-        self.detectors.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// Queues with their lengths.
-    pub fn queues(&self) -> Vec<(&'static str, usize)> {
-        vec![
-            ("archivist", self.archivist.waiting()),
-            ("encoder", self.encoders.waiting()),
-            ("person", self.gates.people.len()),
-            ("face", self.gates.faces.len()),
-        ]
-    }
-
-    /// The archivist, for what the HTTP side is asked to change.
-    pub fn archivist(&self) -> &Archivist {
-        &self.archivist
-    }
-}
-
 fn stations(crew: &Crew, make: impl Fn(usize) -> Station) -> Vec<Station> {
     (0..crew.threads()).map(make).collect()
 }
@@ -525,27 +408,4 @@ fn note_detector(
     let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
     known.retain(|(other, _)| *other != role);
     known.push((role, info));
-}
-
-fn courier_rules(settings: &Settings) -> CourierRules {
-    CourierRules {
-        recorded: settings.clip.kinds.clone(),
-        channels: settings.notify.channels.clone(),
-        check_in_repeat: settings.attendance.repeat,
-    }
-}
-
-fn encoder_settings(settings: &Settings) -> Result<EncoderSettings, NodeError> {
-    let preset =
-        settings.clip.preset.parse().map_err(|e: media::MediaError| NodeError::Setting(e.to_string()))?;
-    let size = match settings.clip.size {
-        VideoSize::AsReceived => media::ClipSize::AsReceived,
-        VideoSize::Pixels { width, height } => media::ClipSize::Fixed { width, height },
-    };
-    Ok(EncoderSettings {
-        clip: media::ClipSettings { size, preset, crf: settings.clip.crf, threads: 1 },
-        recorded: settings.clip.kinds.clone(),
-        max_open: settings.clip.max_open,
-        deadline: ENCODER_DEADLINE,
-    })
 }
