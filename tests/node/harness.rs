@@ -6,7 +6,12 @@ mod camera;
 mod http;
 mod material;
 
-pub use camera::Camera;
+/// Pictures in every container, right in structure only.
+#[path = "../../src/wire/fixtures/pictures.rs"]
+pub mod made;
+
+#[allow(unused_imports, reason = "not every set of tests asks how a connection ended")]
+pub use camera::{Camera, Ended};
 pub use http::{Metrics, Page};
 pub use material::*;
 
