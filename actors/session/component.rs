@@ -241,7 +241,8 @@ impl Session {
     async fn cover_buffer<S: AsyncWrite + Unpin>(&mut self, stream: &mut S) -> Result<(), SessionEnd> {
         let needed = self.buffer.len() + self.room_wanted();
         let held = self.permit.as_ref().map_or(0, Permit::bytes);
-        if self.parser.phase() != Phase::InFrame {
+        // A frame before the first mode is refused at its end, but held until then.
+        if self.parser.phase() != Phase::InFrame && self.parser.frame_bytes() == 0 {
             self.permit = None;
             return Ok(());
         }
@@ -345,6 +346,7 @@ impl Session {
                 let camera = &camera;
                 if !camera.settings().allows(mode) {
                     counter!(metric::PROTOCOL_ERRORS, "reason" => "mode_not_allowed").increment(1);
+                    self.parser.set_mode(self.delivery.mode());
                     return Ok(Turn::Answer(false));
                 }
                 self.delivery.change_mode(camera, mode).await;

@@ -29,6 +29,11 @@ impl Delivery {
         Self { clock, answer_wait, mode: None }
     }
 
+    /// The mode in force.
+    pub(super) fn mode(&self) -> Option<Mode> {
+        self.mode
+    }
+
     /// The client asked for a mode. The same one again changes nothing; another closes a running video.
     pub(super) async fn change_mode(&mut self, camera: &Arc<Camera>, mode: Mode) {
         if self.mode == Some(mode) {
