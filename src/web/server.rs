@@ -41,7 +41,7 @@ const VIEW_DEADLINE: Duration = Duration::from_secs(2);
 /// How long enrolling may take: every picture is searched for faces.
 const ENROL_DEADLINE: Duration = Duration::from_secs(60);
 /// How long listing or removing people may take: they wait for the one writer of the database.
-const PEOPLE_DEADLINE: Duration = Duration::from_secs(10);
+const PEOPLE_DEADLINE: Duration = Duration::from_secs(5);
 
 /// What the routes share.
 pub(crate) struct AppState {
