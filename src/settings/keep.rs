@@ -38,7 +38,7 @@ impl VideoSize {
         }
         let (width, height) = text.split_once('x')?;
         let side = |text: &str| {
-            text.parse().ok().filter(|&side: &u32| (16..=8_192).contains(&side) && side.is_multiple_of(2))
+            text.parse().ok().filter(|&side: &u32| (16..=4_096).contains(&side) && side.is_multiple_of(2))
         };
         Some(Self::Pixels { width: side(width)?, height: side(height)? })
     }
@@ -48,7 +48,7 @@ impl VideoSize {
 pub(super) fn video_size() -> Rule<VideoSize> {
     let text = text(1..=20);
     Rule::new(
-        "\"as-received\" or \"WIDTHxHEIGHT\" with even numbers of pixels from 16 to 8192",
+        "\"as-received\" or \"WIDTHxHEIGHT\" with even numbers of pixels from 16 to 4096",
         move |value| VideoSize::parse(&text.parse(value)?),
     )
 }
@@ -74,7 +74,7 @@ pub struct ClipSettings {
     pub max_open: usize,
 }
 
-/// The presets of x264, fastest first.
+/// The presets of x264 that the room media offers, fastest first.
 const PRESETS: &[(&str, &str)] = &[
     ("ultrafast", "ultrafast"),
     ("superfast", "superfast"),
@@ -82,7 +82,6 @@ const PRESETS: &[(&str, &str)] = &[
     ("faster", "faster"),
     ("fast", "fast"),
     ("medium", "medium"),
-    ("slow", "slow"),
 ];
 
 impl ClipSettings {
