@@ -1,6 +1,6 @@
 //! What is looked after now and then: free and used bytes, whether the disk can be written, old outbox rows.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -52,7 +52,7 @@ impl Housekeeping {
     }
 }
 
-fn keep_house(data_dir: &PathBuf, node: &NodeHandle, clock: &dyn Clock, stopping: &AtomicBool) {
+fn keep_house(data_dir: &Path, node: &NodeHandle, clock: &dyn Clock, stopping: &AtomicBool) {
     for (kind, _) in meerkat_store::disk::Usage::default().by_kind() {
         gauge!(metric::STORAGE_USED, "kind" => kind).set(0.0);
     }

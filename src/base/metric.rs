@@ -115,9 +115,8 @@ pub fn describe_all() {
 }
 
 /// Buckets in seconds for every duration histogram, from half a millisecond to a minute.
-pub const DURATION_BUCKETS: &[f64] = &[
-    0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0,
-];
+pub const DURATION_BUCKETS: &[f64] =
+    &[0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0];
 
 #[cfg(test)]
 mod tests {
