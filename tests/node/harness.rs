@@ -5,6 +5,7 @@
 mod camera;
 mod http;
 mod material;
+mod stir;
 
 /// Pictures in every container, right in structure only.
 #[path = "../../src/wire/fixtures/pictures.rs"]
@@ -14,6 +15,7 @@ pub mod made;
 pub use camera::{Camera, Ended};
 pub use http::{Metrics, Page};
 pub use material::*;
+pub use stir::stir;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -79,6 +81,11 @@ impl Plan {
     pub fn file(mut self, toml: &str) -> Self {
         self.file = Some(toml.to_owned());
         self
+    }
+
+    /// Every stirring in front of a camera is an event of its own, over soon.
+    pub fn with_quick_motion(self) -> Self {
+        self.set("events.motion.end_secs", 0.4).set("events.motion.cooldown_secs", 0)
     }
 
     /// Lets the node take orders for faults, see [`Node::order`].

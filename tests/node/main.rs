@@ -4,7 +4,11 @@
 
 mod harness;
 
+mod alerts;
+mod faults;
+mod fleet;
 mod health;
 mod modes;
 mod people_api;
+mod reload;
 mod torture;

@@ -1,0 +1,213 @@
+//! People are told of every event: late when they cannot be reached, once even when the node dies, and never faster
+//! than the service allows.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use meerkat_notify::testing::{Fault, MockServer, Received};
+use meerkat_store::{EventRow, OutboxRow, OutboxState};
+
+use crate::harness::{Node, PATIENCE, Plan, eventually};
+
+const SECRET: &str = "a-secret-of-the-tests";
+const KEY: &str = "693a91f6-7xxx-4bc4-97a0-0ec2sifa5aaa";
+
+/// A node that tells a webhook of every motion.
+fn with_hook(hook: &MockServer) -> Plan {
+    Plan::new()
+        .with_quick_motion()
+        .set("notify.channels.hook.type", "webhook")
+        .set("notify.channels.hook.url", hook.base())
+        .set("notify.channels.hook.secret", SECRET)
+        .set("notify.channels.hook.kinds", "motion")
+        .set("cameras.yard.name", "The yard")
+}
+
+/// Id, event, and whether it came before, of everything the webhook accepted.
+fn hooks(received: &[Received]) -> Vec<(String, String, bool)> {
+    received
+        .iter()
+        .map(|message| match message {
+            Received::Hook { id, repeated, body } => {
+                assert_eq!(body["type"], "alert", "{body}");
+                assert_eq!(
+                    (&body["camera"], &body["camera_name"]),
+                    (&"yard".into(), &"The yard".into()),
+                    "{body}"
+                );
+                assert_eq!((&body["kind"], &body["phase"]), (&"motion".into(), &"started".into()), "{body}");
+                (id.clone(), body["event"].as_str().unwrap().to_owned(), *repeated)
+            }
+            other => panic!("not for a webhook: {other:?}"),
+        })
+        .collect()
+}
+
+/// The one alert of an event.
+#[track_caller]
+fn alert_of(node: &Node, event: &EventRow) -> OutboxRow {
+    let mut rows = node.store().alerts_of(event.id).unwrap();
+    assert_eq!(rows.len(), 1, "{rows:?}");
+    rows.remove(0)
+}
+
+#[track_caller]
+fn wait_for_state(node: &Node, event: &EventRow, state: OutboxState) -> OutboxRow {
+    eventually(&format!("the alert is {state:?}"), PATIENCE, || {
+        Some(alert_of(node, event)).filter(|row| row.state == state)
+    })
+}
+
+fn deliveries(node: &Node, channel: &str, result: &str) -> f64 {
+    node.metric("meerkat_notifications_total", &[("channel", channel), ("result", result)])
+}
+
+#[track_caller]
+fn wait_for_failed_attempt(node: &Node) {
+    eventually("an attempt has failed", PATIENCE, || {
+        (deliveries(node, "hook", "retry") >= 1.0).then_some(())
+    });
+}
+
+#[test]
+fn an_outage_and_a_death_delay_alerts_but_lose_and_double_none() {
+    let hook = MockServer::webhook(SECRET).unwrap();
+    let mut node = with_hook(&hook).start();
+    hook.set_outage(true);
+    let mut camera = node.camera("yard", 3);
+    let first = node.stir(&mut camera, "yard");
+    wait_for_failed_attempt(&node);
+    eventually("the alert is seen to wait", PATIENCE, || {
+        let metric = node.metric("meerkat_outbox_waiting", &[]);
+        (metric == 1.0 && node.status()["queues"]["outbox_waiting"] == 1).then_some(())
+    });
+    let waiting = alert_of(&node, &first);
+    assert_eq!(waiting.state, OutboxState::Waiting);
+    assert!(waiting.last_error.is_some(), "it is not said why it waits");
+    assert_eq!(hook.received(), []);
+    hook.set_outage(false);
+    hook.wait_for(1, PATIENCE).unwrap();
+    wait_for_state(&node, &first, OutboxState::Delivered);
+
+    hook.set_outage(true);
+    let second = node.stir(&mut camera, "yard");
+    let third = node.stir(&mut camera, "yard");
+    eventually("both wait", PATIENCE, || (node.store().outbox_counts().unwrap().waiting == 2).then_some(()));
+    node.kill();
+    node.restart();
+    wait_for_failed_attempt(&node);
+    hook.set_outage(false);
+    hook.wait_for(3, PATIENCE).unwrap();
+
+    // One more, so that whatever would come twice has had its chance.
+    let fourth = node.stir(&mut node.camera("yard", 3), "yard");
+    hook.wait_for(4, PATIENCE).unwrap();
+    for event in [&second, &third, &fourth] {
+        wait_for_state(&node, event, OutboxState::Delivered);
+    }
+    let received = hooks(&hook.received());
+    let told: BTreeSet<(String, String)> =
+        received.iter().map(|(id, event, _)| (id.clone(), event.clone())).collect();
+    let stored: BTreeSet<(String, String)> = [&first, &second, &third, &fourth]
+        .iter()
+        .map(|event| (alert_of(&node, event).id.to_string(), event.id.to_string()))
+        .collect();
+    assert_eq!(told, stored, "each event is told under the key that its row has");
+    assert_eq!(received.len(), 4, "{received:?}");
+    assert_eq!(hook.refused(), Vec::<String>::new());
+    let counts = node.store().outbox_counts().unwrap();
+    assert_eq!((counts.waiting, counts.delivered, counts.dead), (0, 4, 0));
+    assert_eq!(deliveries(&node, "hook", "ok"), 3.0, "since the restart");
+    eventually("nothing is said to wait", PATIENCE, || {
+        (node.metric("meerkat_outbox_waiting", &[]) == 0.0).then_some(())
+    });
+    assert!(node.stop().success(), "{}", node.log());
+}
+
+#[test]
+fn an_answer_that_is_lost_leads_to_the_same_alert_again_under_the_same_key() {
+    let hook = MockServer::webhook(SECRET).unwrap();
+    hook.script([Fault::CutBeforeAnswer, Fault::Status(503, "Retry-After: 1\r\n", "later")]);
+    let node = with_hook(&hook).start();
+    let event = node.stir(&mut node.camera("yard", 3), "yard");
+    hook.wait_for(2, PATIENCE).unwrap();
+    let row = wait_for_state(&node, &event, OutboxState::Delivered);
+    let id = row.id.to_string();
+    let event = event.id.to_string();
+    assert_eq!(hooks(&hook.received()), [(id.clone(), event.clone(), false), (id, event, true)]);
+    assert_eq!(hook.requests(), 3);
+    let metrics = node.metrics();
+    let results = ["ok", "retry", "refused"]
+        .map(|result| metrics.sum("meerkat_notifications_total", &[("channel", "hook"), ("result", result)]));
+    assert_eq!(results, [1.0, 2.0, 0.0]);
+}
+
+#[test]
+fn an_alert_that_is_refused_for_good_is_kept_as_a_dead_letter_and_not_sent_again() {
+    let hook = MockServer::webhook(SECRET).unwrap();
+    hook.script([Fault::Status(410, "", "nobody lives here")]);
+    let mut node = with_hook(&hook).start();
+    let mut camera = node.camera("yard", 3);
+    let refused = node.stir(&mut camera, "yard");
+    let letter = wait_for_state(&node, &refused, OutboxState::Dead);
+    assert!(letter.last_error.as_ref().unwrap().contains("410"), "{letter:?}");
+    assert_eq!(deliveries(&node, "hook", "refused"), 1.0);
+    let delivered = node.stir(&mut camera, "yard");
+    wait_for_state(&node, &delivered, OutboxState::Delivered);
+    node.kill();
+    node.restart();
+    // A dead letter stays dead, even in a new life.
+    let last = node.stir(&mut node.camera("yard", 3), "yard");
+    wait_for_state(&node, &last, OutboxState::Delivered);
+    assert_eq!(hook.requests(), 3);
+    let counts = node.store().outbox_counts().unwrap();
+    assert_eq!((counts.waiting, counts.delivered, counts.dead), (0, 2, 1));
+    assert_eq!(alert_of(&node, &refused).state, OutboxState::Dead);
+}
+
+#[test]
+fn a_robot_is_never_told_faster_than_it_allows() {
+    let robot = MockServer::wecom(KEY).unwrap();
+    let node = Plan::new()
+        .with_quick_motion()
+        .set("notify.language", "en")
+        .set("notify.channels.robot.type", "wecom")
+        .set("notify.channels.robot.url", format!("{}/cgi-bin/webhook/send?key={KEY}", robot.base()))
+        .set("notify.channels.robot.kinds", "motion")
+        .set("clip.kinds", "motion")
+        .set("clip.pre_roll_secs", 0)
+        .set("clip.post_roll_secs", 0)
+        .set("clip.preset", "ultrafast")
+        .start();
+    // Ten events, a text and a picture each, are all that it takes in a minute.
+    let mut camera = node.camera("yard", 3);
+    let events: Vec<EventRow> = (0..11).map(|_| node.stir(&mut camera, "yard")).collect();
+    robot.wait_for(20, PATIENCE).unwrap();
+    let held_back = eventually("one alert is held back", PATIENCE, || {
+        let waits = |event: &&EventRow| alert_of(&node, event).state == OutboxState::Waiting;
+        let waiting: Vec<&EventRow> = events.iter().filter(waits).collect();
+        (waiting.len() == 1).then(|| waiting[0])
+    });
+    assert_eq!(robot.requests(), 20, "holding back is the node's business, not the robot's");
+    robot.wait_for(22, Duration::from_secs(61) + PATIENCE).unwrap();
+    wait_for_state(&node, held_back, OutboxState::Delivered);
+    assert_eq!(robot.refused(), Vec::<String>::new());
+    let received = robot.received();
+    let texts: Vec<&String> = received
+        .iter()
+        .filter_map(|m| if let Received::Text(text) = m { Some(text) } else { None })
+        .collect();
+    assert_eq!((received.len(), texts.len()), (22, 11));
+    assert!(texts.iter().all(|text| text.contains("yard")), "{texts:?}");
+    // The pictures are the snapshots, unchanged.
+    let sent: BTreeSet<Vec<u8>> = received
+        .iter()
+        .filter_map(|m| if let Received::Picture(picture) = m { Some(picture.clone()) } else { None })
+        .collect();
+    let snapshots: BTreeSet<Vec<u8>> = node
+        .events("yard")
+        .iter()
+        .map(|row| std::fs::read(node.data().join(row.snapshot.as_ref().unwrap())).unwrap())
+        .collect();
+    assert!(sent == snapshots, "{} pictures, {} snapshots", sent.len(), snapshots.len());
+}
