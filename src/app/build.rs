@@ -1,7 +1,7 @@
 //! Makes the parts of a node from checked settings: database, detectors, gallery, channels.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use anyhow::Context;
 use meerkat_actors::NodeParts;
@@ -15,6 +15,7 @@ use meerkat_store::{
 use meerkat_vision::{HogPersonDetector, HogSettings, LbphFaceRecogniser, LbphSettings};
 use tracing::{info, warn};
 
+use super::reading::Reading;
 use crate::settings::{ChannelTarget, Durability as Wanted, Language, Settings};
 
 /// Everything that [`meerkat_actors::Node::start`] takes.
@@ -50,7 +51,7 @@ pub(super) fn parts(
             let recogniser = LbphFaceRecogniser::new(face_settings.clone()).map_err(|e| unmade("lbph", e))?;
             Ok(Box::new(recogniser))
         }),
-        gallery: Arc::new(StoredGallery::new(&settings.data_dir)),
+        gallery: Arc::new(StoredGallery(Reading::new(&settings.data_dir))),
         channels: channels(settings, clock)?,
         on_lost,
     })
@@ -142,35 +143,14 @@ pub(super) fn channels(settings: &Settings, clock: &Arc<dyn Clock>) -> anyhow::R
 }
 
 /// The enrolled people as the database has them.
-struct StoredGallery {
-    data_dir: PathBuf,
-    reader: Mutex<Option<StoreReader>>,
-}
-
-impl StoredGallery {
-    fn new(data_dir: &Path) -> Self {
-        Self { data_dir: data_dir.to_owned(), reader: Mutex::new(None) }
-    }
-
-    fn ask<R>(&self, question: impl FnOnce(&StoreReader) -> Result<R, StoreError>) -> Result<R, String> {
-        let mut reader = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
-        let open = match reader.take() {
-            Some(open) => open,
-            None => StoreReader::open(&self.data_dir).map_err(|e| e.to_string())?,
-        };
-        // A connection that failed is not kept: the next question opens another.
-        let answer = question(&open).map_err(|e| e.to_string())?;
-        *reader = Some(open);
-        Ok(answer)
-    }
-}
+struct StoredGallery(Reading);
 
 impl Gallery for StoredGallery {
     fn generation(&self) -> Result<u64, String> {
-        self.ask(StoreReader::gallery_generation)
+        self.0.ask(StoreReader::gallery_generation).map_err(|error| error.to_string())
     }
 
     fn people(&self) -> Result<Vec<(String, Vec<PathBuf>)>, String> {
-        self.ask(StoreReader::gallery)
+        self.0.ask(StoreReader::gallery).map_err(|error| error.to_string())
     }
 }

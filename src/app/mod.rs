@@ -4,6 +4,7 @@ mod build;
 mod demo;
 mod exporter;
 mod housekeeping;
+mod reading;
 mod people;
 mod service;
 mod view;

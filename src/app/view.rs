@@ -2,18 +2,19 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use meerkat_actors::camera::CameraReport;
 use meerkat_actors::node::NodeHandle;
 use meerkat_actors::supervision;
 use meerkat_base::{CameraId, Clock, EventId, ImageFormat, Mode, MonoTime, WallTime};
-use meerkat_store::{EventCursor, EventRow, StoreError, StoreReader};
+use meerkat_store::{ClipState, EventCursor, EventRow, StoreError, StoreReader};
 use meerkat_web as web;
 use metrics_exporter_prometheus::PrometheusHandle;
 
 use super::housekeeping::disk_problem;
+use super::reading::Reading;
 use crate::settings::{Backend, Settings};
 
 /// The node for the HTTP side.
@@ -178,29 +179,18 @@ fn actor_status(report: supervision::ActorReport) -> web::ActorStatus {
 }
 
 /// The stored events for the HTTP side.
-pub(super) struct Events {
-    data_dir: PathBuf,
-    reader: Mutex<Option<StoreReader>>,
-}
+pub(super) struct Events(Reading);
 
 impl Events {
     pub fn new(data_dir: &Path) -> Self {
-        Self { data_dir: data_dir.to_owned(), reader: Mutex::new(None) }
+        Self(Reading::new(data_dir))
     }
 
     fn ask<R>(
         &self,
         question: impl FnOnce(&StoreReader) -> Result<R, StoreError>,
     ) -> Result<R, web::EventSourceError> {
-        let failed = |error: StoreError| web::EventSourceError(error.to_string());
-        let mut reader = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
-        let open = match reader.take() {
-            Some(open) => open,
-            None => StoreReader::open(&self.data_dir).map_err(failed)?,
-        };
-        let answer = question(&open).map_err(failed)?;
-        *reader = Some(open);
-        Ok(answer)
+        self.0.ask(question).map_err(|error| web::EventSourceError(error.to_string()))
     }
 }
 
@@ -229,7 +219,12 @@ fn summary(row: EventRow) -> web::EventSummary {
         ended: row.ended,
         score: row.score,
         identities: row.identities,
-        clip: row.clips.first().map(|clip| PathBuf::from(&clip.path)),
+        // One that was set aside is a spool, not a file to play.
+        clip: row
+            .clips
+            .iter()
+            .find(|clip| clip.state != ClipState::SetAside)
+            .map(|clip| PathBuf::from(&clip.path)),
         snapshot: row.snapshot.map(PathBuf::from),
     }
 }
