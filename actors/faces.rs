@@ -52,6 +52,9 @@ impl Faces {
         for result in ["known", "unknown"] {
             counter!(metric::FACES, "result" => result).increment(0);
         }
+        // Made without a value: exported with zeros from the start.
+        let info = recogniser.info();
+        let _ = histogram!(metric::INFERENCE_DURATION, "model" => info.name, "device" => info.device);
         Self { line, clock, events, gallery, recogniser, enrolled: None, looked: None }
     }
 

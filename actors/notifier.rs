@@ -79,6 +79,8 @@ impl Notifier {
                 counter!(metric::NOTIFICATIONS, "channel" => channel.name().to_owned(), "result" => result)
                     .increment(0);
             }
+            // Made without a value: exported with zeros from the start.
+            let _ = histogram!(metric::NOTIFICATION_DURATION, "channel" => channel.name().to_owned());
         }
         Self { tools, sentinel: Arc::new(sentinel) }
     }

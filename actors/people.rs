@@ -29,6 +29,9 @@ impl People {
         events: EventsLink,
         detector: Box<dyn PersonDetector>,
     ) -> Self {
+        // Made without a value: exported with zeros from the start.
+        let info = detector.info();
+        let _ = histogram!(metric::INFERENCE_DURATION, "model" => info.name, "device" => info.device);
         Self { line, clock, events, detector }
     }
 }

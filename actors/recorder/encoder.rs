@@ -121,6 +121,8 @@ impl Encoders {
         for result in ["ok", "repaired", "set_aside", "error"] {
             counter!(metric::CLIPS, "result" => result).increment(0);
         }
+        // Made without a value: exported with zeros from the start.
+        let _ = histogram!(metric::CLIP_WRITE_DURATION);
         let open = Budget::new(settings.max_open.max(1));
         let shared = Shared { crew, places, settings, archivist, open, jobs: Mutex::default() };
         Self { shared: Arc::new(shared) }
@@ -454,6 +456,8 @@ impl Component for Job {
             None => Ok(Step::Sleep(NAP)),
             Some(false) => Ok(Step::Again),
             Some(true) => {
+                // The end of the spool may be read before its writer lets go.
+                self.ended.get_or_insert_with(Instant::now);
                 self.finish()?;
                 self.pool.done(&self.path);
                 Ok(Step::Done)
