@@ -15,6 +15,8 @@ const KINDS = {
   motion: "Motion", object_moved: "Object moved", object_removed: "Object removed",
   person: "Person", face: "Face",
 };
+const SCORED = ["person", "face"]; // kinds whose score says how sure the detector is
+const CLIP_MS = 10 * 60 * 1000; // a clip that is not there so long after its event will not come
 const ACTOR_STATES = {
   running: ["running", "good"], backing_off: ["restarting", "warn"],
   failed: ["failed", "bad"], abandoned: ["hangs, given up", "bad"],
@@ -188,10 +190,11 @@ function updateCard(card, camera) {
   if (camera.up && camera.frames_per_second !== undefined) doing.push(`${camera.frames_per_second.toFixed(1)} frames/s`);
   doing.push(camera.last_frame ? `last frame ${ago(camera.last_frame)}` : "no frame yet");
   setText(card.doing, doing.join(" · "));
-  const replaced = (camera.slots || []).reduce((sum, slot) => sum + slot.replaced, 0);
   const counts = [plural(camera.frames, "frame")];
   if (camera.refused) counts.push(`${camera.refused.toLocaleString("en")} refused`);
-  if (replaced) counts.push(`${replaced.toLocaleString("en")} not looked at`);
+  for (const slot of camera.slots || []) {
+    if (slot.replaced) counts.push(`${slot.replaced.toLocaleString("en")} skipped by ${slot.detector}`);
+  }
   setText(card.counts, counts.join(" · "));
   card.reference.hidden = !(camera.connected && camera.mode === "guard");
   refreshPicture(card, camera.last_frame);
@@ -275,10 +278,10 @@ function updateRow(row, event) {
   const who = [...people, ...(unknown ? [people.length ? "somebody unknown" : "unknown"] : [])].join(", ");
   setText(row.title, (KINDS[event.kind] || event.kind) + (who ? `: ${who}` : ""));
   const detail = [event.camera, moment(event.started)];
-  detail.push(event.ended
-    ? `lasted ${span((Date.parse(event.ended) - Date.parse(event.started)) / 1000)}`
-    : `going on for ${span((nodeNow() - Date.parse(event.started)) / 1000)}`);
-  if (event.score > 0) detail.push(`${Math.round(event.score * 100)} % sure`);
+  const lasted = (event.ended ? Date.parse(event.ended) : nodeNow()) - Date.parse(event.started);
+  if (!event.ended) detail.push(`going on for ${span(lasted / 1000)}`);
+  else if (lasted >= 500) detail.push(`lasted ${span(lasted / 1000)}`);
+  if (event.score > 0 && SCORED.includes(event.kind)) detail.push(`${Math.round(event.score * 100)} % sure`);
   setText(row.detail, detail.join(" · "));
   if (event.snapshot && !row.thumb.firstChild) {
     const image = new Image();
@@ -291,9 +294,16 @@ function updateRow(row, event) {
   row.clipAddress = event.clip && event.clip.slice(1);
   row.clip.hidden = !event.clip;
   if (!row.video) {
-    setText(row.note, event.clip ? "" : event.ended ? "no clip yet" : "recording …");
-    row.note.hidden = Boolean(event.clip);
+    setText(row.note, clipNote(event));
+    row.note.hidden = row.note.textContent === "";
   }
+}
+
+/** What stands where the clip is not. Kinds of events without clips have no snapshots either. */
+function clipNote(event) {
+  if (event.clip || !event.snapshot) return "";
+  if (!event.ended) return "recording …";
+  return nodeNow() - Date.parse(event.ended) < CLIP_MS ? "clip in the making" : "no clip";
 }
 
 function eventsAddress(before) {
@@ -425,16 +435,18 @@ function showInside(status) {
 // === What is wrong, in plain words ===
 
 const problems = { node: "", events: "" };
-let statusNotices = [];
+let troubles = []; // what the status says is wrong
+let remarks = []; // what it says is good to know
 let lostSince = null;
 
 function setProblem(from, words) {
   problems[from] = words;
-  setItems(byId("notices"), "li", [...Object.values(problems).filter(Boolean), ...statusNotices]);
+  setItems(byId("notices"), "li", [...Object.values(problems).filter(Boolean), ...troubles]);
+  setItems(byId("remarks"), "li", remarks);
 }
 
-function notices(status) {
-  const lines = [...status.node.notices];
+function troublesOf(status) {
+  const lines = status.node.degraded ? [...status.node.notices] : [];
   if (status.age_seconds > 0) lines.unshift(`The node is busy: what you see is ${span(status.age_seconds)} old.`);
   for (const actor of status.actors) {
     const why = actor.last_error ? `: ${actor.last_error}` : "";
@@ -460,11 +472,12 @@ function showNode(status) {
   clockOffsetMs = Date.parse(node.started) + (node.uptime_seconds + status.age_seconds) * 1000 - Date.now();
   const commit = node.commit ? ` (${node.commit.slice(0, 10)})` : "";
   setText(byId("node"), `version ${node.version}${commit} · up for ${span(node.uptime_seconds)}`);
-  statusNotices = notices(status);
+  troubles = troublesOf(status);
+  remarks = node.degraded ? [] : node.notices;
   setProblem("node", "");
   if (status.age_seconds > 0) setState("not answering in time", "warn", true);
   else if (node.degraded) setState("degraded", "warn", true);
-  else if (statusNotices.length) setState("running, look below", "warn", true);
+  else if (troubles.length) setState("running, look below", "warn", true);
   else setState("running", "good", false);
 }
 
