@@ -9,9 +9,7 @@ use meerkat_actors::faces::Gallery;
 use meerkat_base::{Clock, DetectorError, Shutdown};
 use meerkat_notify::{Channel, PicturePolicy, Style, Webhook, WebhookSettings, Wecom, WecomSettings, Zone};
 use meerkat_outbound::{HttpClient, OutboundSettings, SecretUrl};
-use meerkat_store::{
-    BootId, DataLock, Durability, Store, StoreError, StoreOptions, StoreReader, clean_temporaries,
-};
+use meerkat_store::{BootId, DataLock, Durability, Store, StoreOptions, StoreReader, clean_temporaries};
 use meerkat_vision::{HogPersonDetector, HogSettings, LbphFaceRecogniser, LbphSettings};
 use tracing::{info, warn};
 
