@@ -25,7 +25,9 @@ use crate::supervision::{ActorKind, Failure, fault};
 /// How long a newcomer waits for the connection it replaces.
 const VACATE_LIMIT: Duration = Duration::from_secs(2);
 /// Bytes that markers and a slightly larger frame need beyond the size of the last frame.
-const READ_AHEAD: usize = 4096;
+const READ_AHEAD: usize = 1024;
+/// Buffers are of few different sizes, so that memory that one frame leaves fits the next.
+const BUFFER_STEP: usize = 4096;
 /// How often a session looks again for room in the budget of frames in flight.
 const BUDGET_RETRY: Duration = Duration::from_millis(10);
 
@@ -207,7 +209,8 @@ impl Session {
         if self.parser.phase() == Phase::BeforeMode {
             return hint;
         }
-        hint.max((self.last_frame_bytes + READ_AHEAD).saturating_sub(self.buffer.len()))
+        let wanted = (self.last_frame_bytes + READ_AHEAD).next_multiple_of(BUFFER_STEP);
+        hint.max(wanted.saturating_sub(self.buffer.len()))
     }
 
     /// Reads once. `None`: the deadline passed.
