@@ -334,16 +334,15 @@ impl Node {
     pub fn reload(&self, settings: Arc<Settings>, channels: Vec<Arc<dyn Channel>>) {
         self.gates.reload(settings.detectors.clone());
         self.events.reload(settings.events.clone());
-        let old = std::mem::replace(
-            &mut *self.rules.write().unwrap_or_else(PoisonError::into_inner),
-            courier_rules(&settings),
-        );
+        *self.rules.write().unwrap_or_else(PoisonError::into_inner) = courier_rules(&settings);
+        // Not only the channels: language, time zone, proxy and patience are theirs too.
+        let told_otherwise = self.cameras.settings().notify != settings.notify;
         {
             let mut tools = self.notifier_tools.lock().unwrap_or_else(PoisonError::into_inner);
             tools.channels = channels;
             tools.policy.give_up_after = settings.notify.give_up;
         }
-        if old.channels != settings.notify.channels {
+        if told_otherwise {
             self.notifier.renew();
         }
         self.cameras.reload(settings);
