@@ -39,13 +39,14 @@ pub struct ActorReport {
     pub last_failure: Option<WallTime>,
 }
 
-/// The card of one actor; it leaves the board when its last holder drops it.
+/// The card of one actor; it leaves the board when the actor is done, or when its last holder drops it.
 #[derive(Debug)]
 pub struct Card {
     kind: ActorKind,
     camera: Option<CameraId>,
     generation: AtomicU32,
     up: AtomicBool,
+    done: AtomicBool,
     restarts: AtomicU32,
     last: Mutex<Option<(String, WallTime)>>,
 }
@@ -69,6 +70,15 @@ impl Card {
     /// Whether it runs.
     pub fn is_up(&self) -> bool {
         self.up.load(Ordering::Acquire)
+    }
+
+    /// Says that it will never work again, because its work is over. A thread that hangs may hold the card still.
+    pub fn done(&self) {
+        self.done.store(true, Ordering::Release);
+    }
+
+    fn is_shown(&self) -> bool {
+        !self.done.load(Ordering::Acquire)
     }
 
     /// Says that it was built (again); returns the new generation.
@@ -127,6 +137,10 @@ impl Board {
         self.cards.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn shown(&self) -> Vec<Arc<Card>> {
+        self.cards().iter().filter_map(Weak::upgrade).filter(|card| card.is_shown()).collect()
+    }
+
     /// Puts up a card for an actor that is about to be built for the first time.
     pub fn card(&self, kind: ActorKind, camera: Option<CameraId>) -> Arc<Card> {
         let card = Arc::new(Card {
@@ -134,6 +148,7 @@ impl Board {
             camera,
             generation: AtomicU32::new(0),
             up: AtomicBool::new(true),
+            done: AtomicBool::new(false),
             restarts: AtomicU32::new(0),
             last: Mutex::new(None),
         });
@@ -150,8 +165,7 @@ impl Board {
 
     /// What every card says, by kind and camera.
     pub fn reports(&self) -> Vec<ActorReport> {
-        let mut reports: Vec<ActorReport> =
-            self.cards().iter().filter_map(Weak::upgrade).map(|card| card.report()).collect();
+        let mut reports: Vec<ActorReport> = self.shown().iter().map(|card| card.report()).collect();
         reports.sort_by(|a, b| (a.kind, &a.camera).cmp(&(b.kind, &b.camera)));
         reports
     }
@@ -159,7 +173,7 @@ impl Board {
     /// Kinds of which an actor waits for its restart.
     pub fn down(&self) -> Vec<ActorKind> {
         let mut kinds: Vec<ActorKind> =
-            self.cards().iter().filter_map(Weak::upgrade).filter(|c| !c.is_up()).map(|c| c.kind).collect();
+            self.shown().iter().filter(|card| !card.is_up()).map(|card| card.kind).collect();
         kinds.sort();
         kinds.dedup();
         kinds

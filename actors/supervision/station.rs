@@ -154,6 +154,7 @@ impl Core {
             Step::Sleep(wait) => Some(wait),
             Step::Done => {
                 let left = body.close();
+                self.card.done();
                 drop(body);
                 drop(left);
                 None
@@ -180,6 +181,7 @@ impl Core {
 
     fn close(&self) {
         let left = self.body().close();
+        self.card.done();
         drop(left);
     }
 }
