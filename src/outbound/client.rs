@@ -130,8 +130,9 @@ impl HttpClient {
             .timeout(settings.total_timeout)
             .pool_max_idle_per_host(2)
             // Long enough for a text and its picture; a connection kept longer may be closed by the other side just
-            // as the next request leaves, and then nobody knows whether it arrived.
-            .pool_idle_timeout(Duration::from_secs(5))
+            // as the next request leaves, and then nobody knows whether it arrived. Also shorter than it takes to tell
+            // that the thread hangs which drives the connection: whoever replaces it must not use it.
+            .pool_idle_timeout(Duration::from_secs(2))
             .user_agent(settings.user_agent.clone())
             .no_proxy();
         if let Some(proxy) = &settings.proxy {

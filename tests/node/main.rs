@@ -2,6 +2,7 @@
 //! each file beside this one asks one question of it.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on stops here")]
 
+mod drawn;
 mod harness;
 
 mod alerts;
@@ -9,6 +10,9 @@ mod faults;
 mod fleet;
 mod health;
 mod modes;
+mod page;
+mod people;
 mod people_api;
+mod prometheus;
 mod reload;
 mod torture;
