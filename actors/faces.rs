@@ -1,6 +1,7 @@
 //! The face actor: takes frames of all cameras in turn, finds faces and says whose they are. Shared; one per thread.
 
-use std::path::PathBuf;
+use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -29,6 +30,15 @@ pub trait Gallery: Send + Sync {
     fn people(&self) -> Result<Vec<(String, Vec<PathBuf>)>, String>;
 }
 
+/// A gallery that is being made, picture by picture: a large one takes longer than any piece of work may, and the
+/// cameras do not wait for it.
+struct Making {
+    generation: u64,
+    people: usize,
+    left: VecDeque<(String, PathBuf)>,
+    usable: usize,
+}
+
 /// Finds and names faces in whichever camera's frame is next.
 pub struct Faces {
     line: Arc<Lineup>,
@@ -37,6 +47,7 @@ pub struct Faces {
     gallery: Arc<dyn Gallery>,
     recogniser: Box<dyn FaceRecogniser>,
     enrolled: Option<u64>,
+    making: Option<Making>,
     looked: Option<Instant>,
 }
 
@@ -52,63 +63,69 @@ impl Faces {
         for result in ["known", "unknown"] {
             counter!(metric::FACES, "result" => result).increment(0);
         }
-        // Made without a value: exported with zeros from the start.
-        let info = recogniser.info();
-        let _ = histogram!(metric::INFERENCE_DURATION, "model" => info.name, "device" => info.device);
-        Self { line, clock, events, gallery, recogniser, enrolled: None, looked: None }
+        Self { line, clock, events, gallery, recogniser, enrolled: None, making: None, looked: None }
     }
 
-    /// Brings the recogniser up to date with the gallery. A gallery that cannot be read is tried again later.
-    fn follow_gallery(&mut self) -> Result<(), Failure> {
+    /// Begins anew when somebody was enrolled or removed. A gallery that cannot be read is tried again later.
+    fn follow_gallery(&mut self) {
         if self.looked.is_some_and(|at| at.elapsed() < GALLERY_INTERVAL) {
-            return Ok(());
+            return;
         }
         self.looked = Some(Instant::now());
-        let generation = match self.gallery.generation() {
-            Ok(generation) => generation,
-            Err(error) => {
-                warn!(error, "the gallery cannot be read");
-                return Ok(());
+        let known = self.making.as_ref().map(|making| making.generation).or(self.enrolled);
+        let read = self.gallery.generation().and_then(|generation| {
+            if known == Some(generation) { Ok(None) } else { Ok(Some((generation, self.gallery.people()?))) }
+        });
+        match read {
+            Ok(None) => {}
+            Ok(Some((generation, people))) => {
+                let count = people.len();
+                let left = people
+                    .into_iter()
+                    .flat_map(|(name, files)| files.into_iter().map(move |file| (name.clone(), file)))
+                    .collect();
+                self.recogniser.begin_gallery();
+                self.making = Some(Making { generation, people: count, left, usable: 0 });
             }
-        };
-        if self.enrolled == Some(generation) {
-            return Ok(());
+            Err(error) => warn!(error, "the gallery cannot be read"),
         }
-        let people = match self.gallery.people() {
-            Ok(people) => people,
-            Err(error) => {
-                warn!(error, "the gallery cannot be read");
-                return Ok(());
+    }
+
+    /// Takes the next picture into the gallery that is being made. True: there is more to do.
+    fn make_gallery(&mut self) -> bool {
+        let Some(making) = &mut self.making else { return false };
+        if let Some((name, file)) = making.left.pop_front() {
+            let taken = picture(&file).and_then(|image| {
+                self.recogniser.add_to_gallery(&name, &image).map_err(|error| error.to_string())
+            });
+            match taken {
+                Ok(usable) => making.usable += usize::from(usable),
+                // The other pictures are as good as before.
+                Err(error) => warn!(error, "an enrolled picture cannot be used"),
             }
-        };
-        let count = people.len();
-        let decoded: Vec<(String, Vec<Image>)> = people
-            .into_iter()
-            .map(|(name, files)| (name, files.iter().filter_map(picture).collect()))
-            .collect();
-        let usable = self.recogniser.enrol(&decoded).map_err(Failure::error)?;
-        info!(people = count, pictures = usable, "gallery taken over");
-        self.enrolled = Some(generation);
-        Ok(())
+            return true;
+        }
+        self.recogniser.use_gallery();
+        info!(people = making.people, pictures = making.usable, "gallery taken over");
+        self.enrolled = Some(making.generation);
+        self.making = None;
+        false
     }
 }
 
-fn picture(path: &PathBuf) -> Option<Image> {
+fn picture(path: &Path) -> Result<Image, String> {
     let wish = ImageWish { format: PixelFormat::Bgr8, enough_width: ENROLLED_WIDTH };
-    let read = std::fs::read(path).map_err(|error| error.to_string());
-    match read.and_then(|bytes| decode_image(&bytes, wish).map_err(|error| error.to_string())) {
-        Ok((image, _)) => Some(image),
-        Err(error) => {
-            warn!(error, "an enrolled picture cannot be used");
-            None
-        }
-    }
+    let bytes = std::fs::read(path).map_err(|error| error.to_string())?;
+    decode_image(&bytes, wish).map(|(image, _)| image).map_err(|error| error.to_string())
 }
 
 impl Component for Faces {
     fn step(&mut self) -> Result<Step, Failure> {
-        self.follow_gallery()?;
-        let Some((camera, frame)) = self.line.take() else { return Ok(Step::Idle) };
+        self.follow_gallery();
+        let more = self.make_gallery();
+        let Some((camera, frame)) = self.line.take() else {
+            return Ok(if more { Step::Again } else { Step::Idle });
+        };
         fault::point(ActorKind::Face, Some(camera.id()))?;
         let (image, scale) = match decode_image(&frame.bytes, self.recogniser.wish()) {
             Ok(decoded) => decoded,

@@ -79,9 +79,27 @@ pub trait FaceRecogniser: Send {
     fn info(&self) -> DetectorInfo;
     /// The picture it wants.
     fn wish(&self) -> ImageWish;
-    /// Replaces the gallery: one entry per person with the pictures enrolled for that person.
-    /// Returns how many pictures had a face that could be used.
-    fn enrol(&mut self, people: &[(String, Vec<Image>)]) -> Result<usize, DetectorError>;
+    /// Begins a new gallery with nobody in it, and forgets one that was begun and not put in force. The one in force
+    /// stays so: a large gallery takes long to make, and faces are recognised meanwhile.
+    fn begin_gallery(&mut self);
+    /// Adds a picture of a person to the gallery that was begun. Returns whether it has a face that can be used.
+    fn add_to_gallery(&mut self, name: &str, picture: &Image) -> Result<bool, DetectorError>;
+    /// Puts the gallery that was begun in force.
+    fn use_gallery(&mut self);
     /// Looks at one picture; boxes are in pixels of *that* picture, largest face first.
     fn recognise(&mut self, image: &Image) -> Result<Vec<FoundFace>, DetectorError>;
+
+    /// Replaces the gallery at once: one entry per person with the pictures enrolled for that person.
+    /// Returns how many pictures had a face that could be used. Takes as long as all pictures take.
+    fn enrol(&mut self, people: &[(String, Vec<Image>)]) -> Result<usize, DetectorError> {
+        self.begin_gallery();
+        let mut used = 0;
+        for (name, pictures) in people {
+            for picture in pictures {
+                used += usize::from(self.add_to_gallery(name, picture)?);
+            }
+        }
+        self.use_gallery();
+        Ok(used)
+    }
 }

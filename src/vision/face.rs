@@ -65,12 +65,15 @@ pub struct LbphFaceRecogniser {
     settings: LbphSettings,
     cascade: CascadeClassifier,
     gallery: Vec<Enrolled>,
+    /// The gallery that is being made.
+    coming: Vec<Enrolled>,
 }
 
 /// One person with a model of all pictures of that person.
 struct Enrolled {
     name: String,
     model: Ptr<LBPHFaceRecognizer>,
+    pictures: usize,
 }
 
 /// A face in pixels of the picture, and how many hits of the cascade it had.
@@ -91,7 +94,7 @@ impl LbphFaceRecogniser {
         if cascade.empty()? {
             return Err(unusable());
         }
-        Ok(Self { settings, cascade, gallery: Vec::new() })
+        Ok(Self { settings, cascade, gallery: Vec::new(), coming: Vec::new() })
     }
 
     /// All faces of a grey picture, largest first.
@@ -119,29 +122,29 @@ impl LbphFaceRecogniser {
         Ok(faces)
     }
 
-    fn train(&mut self, people: &[(String, Vec<Image>)]) -> Result<usize, VisionError> {
-        let mut gallery = Vec::new();
-        let mut used = 0;
-        for (name, pictures) in people {
-            let (mut faces, mut labels) = (Vector::<Mat>::new(), Vector::<i32>::new());
-            for picture in pictures.iter().take(MOST_PICTURES) {
-                let gray = gray_of(picture)?;
-                if let Some(face) = self.faces(&gray)?.first() {
-                    faces.push(normalised(&gray, face.area)?);
-                    labels.push(0);
-                }
-            }
-            if faces.is_empty() {
-                continue;
-            }
-            used += faces.len();
-            // Radius 1, 8 neighbours, 8 x 8 cells: the method's usual values.
-            let mut model = LBPHFaceRecognizer::create(1, 8, 8, 8, f64::MAX)?;
-            model.train(&faces, &labels)?;
-            gallery.push(Enrolled { name: name.clone(), model });
+    fn add(&mut self, name: &str, picture: &Image) -> Result<bool, VisionError> {
+        let is_full = |person: &Enrolled| person.name == name && person.pictures >= MOST_PICTURES;
+        if self.coming.iter().any(is_full) {
+            return Ok(false);
         }
-        self.gallery = gallery;
-        Ok(used)
+        let gray = gray_of(picture)?;
+        let Some(face) = self.faces(&gray)?.first().copied() else { return Ok(false) };
+        let (mut faces, mut labels) = (Vector::<Mat>::new(), Vector::<i32>::new());
+        faces.push(normalised(&gray, face.area)?);
+        labels.push(0);
+        match self.coming.iter_mut().find(|person| person.name == name) {
+            Some(person) => {
+                person.model.update(&faces, &labels)?;
+                person.pictures += 1;
+            }
+            None => {
+                // Radius 1, 8 neighbours, 8 x 8 cells: the method's usual values.
+                let mut model = LBPHFaceRecognizer::create(1, 8, 8, 8, f64::MAX)?;
+                model.train(&faces, &labels)?;
+                self.coming.push(Enrolled { name: name.to_owned(), model, pictures: 1 });
+            }
+        }
+        Ok(true)
     }
 
     fn identify(&self, face: &Mat) -> Result<FaceIdentity, VisionError> {
@@ -182,8 +185,16 @@ impl FaceRecogniser for LbphFaceRecogniser {
         ImageWish { format: PixelFormat::Gray8, enough_width: self.settings.enough_width }
     }
 
-    fn enrol(&mut self, people: &[(String, Vec<Image>)]) -> Result<usize, DetectorError> {
-        self.train(people).map_err(failed)
+    fn begin_gallery(&mut self) {
+        self.coming.clear();
+    }
+
+    fn add_to_gallery(&mut self, name: &str, picture: &Image) -> Result<bool, DetectorError> {
+        self.add(name, picture).map_err(failed)
+    }
+
+    fn use_gallery(&mut self) {
+        self.gallery = std::mem::take(&mut self.coming);
     }
 
     fn recognise(&mut self, image: &Image) -> Result<Vec<FoundFace>, DetectorError> {
@@ -295,6 +306,30 @@ mod tests {
         }
         assert_eq!(faces.enrol(&[("nobody".into(), pictures), ("empty".into(), vec![])]).unwrap(), 0);
         assert_eq!(faces.enrol(&[]).unwrap(), 0);
+    }
+
+    #[test]
+    fn the_old_gallery_stays_in_force_while_a_new_one_is_made() {
+        let Some(folder) = data("faces/lfw10x10/George_W_Bush") else { return };
+        let picture = &pictures_in(&folder, PixelFormat::Gray8)[0];
+        let mut faces = recogniser();
+        let named =
+            |faces: &mut LbphFaceRecogniser| match faces.recognise(picture).unwrap().remove(0).identity {
+                FaceIdentity::Known { name, .. } => name,
+                FaceIdentity::Unknown => "nobody".to_owned(),
+            };
+        assert_eq!(faces.enrol(&[("old".into(), vec![picture.clone()])]).unwrap(), 1);
+        faces.begin_gallery();
+        assert!(faces.add_to_gallery("given up", picture).unwrap());
+        faces.begin_gallery();
+        assert!(faces.add_to_gallery("new", picture).unwrap());
+        assert!(!faces.add_to_gallery("new", &gray(200, 200, 120)).unwrap());
+        assert_eq!(named(&mut faces), "old");
+        faces.use_gallery();
+        assert_eq!(named(&mut faces), "new");
+        faces.begin_gallery();
+        faces.use_gallery();
+        assert_eq!(named(&mut faces), "nobody");
     }
 
     /// Five pictures of each person are enrolled, the others are shown: hardly a wrong name, and strangers
