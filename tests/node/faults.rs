@@ -418,3 +418,200 @@ fn events_come_back_and_what_ran_is_ended_recorded_and_told() {
     let lives = stage.finish(&[]);
     untouched(&lives, &[]);
 }
+
+#[test]
+fn a_session_closes_its_connection_and_its_camera_comes_back() {
+    let mut stage = Stage::set();
+    for fault in [Fault::Panic, Fault::Error] {
+        let (before, answers) = (stage.restarts("session", fault), stage.answers());
+        for id in ["pictures", "video", "guard"] {
+            stage.node.order(&format!("session {id} {} 1", fault.word()));
+        }
+        eventually("three sessions were lost", Duration::from_secs(2) + SLACK, || {
+            (stage.restarts("session", fault) == before + 3.0).then_some(())
+        });
+        eventually("their cameras are back", PATIENCE, || {
+            let back = stage.answers().iter().zip(&answers).all(|(now, before)| *now >= before + 5);
+            back.then_some(())
+        });
+        let status = stage.node.status();
+        let cameras = status["cameras"].as_array().unwrap();
+        assert_eq!(cameras.len(), MODES.len(), "a lost session leaves no camera behind: {cameras:?}");
+        assert!(cameras.iter().all(|camera| camera["connected"] == true), "{cameras:?}");
+    }
+    // A camera without a name finds its place free again, not one behind a connection that is gone.
+    let nameless = Runner::start(stage.node.frame_address(), "", 3, INTERVAL);
+    eventually("the nameless camera is there", PATIENCE, || (nameless.answers() > 3).then_some(()));
+    stage.node.order("session 127.0.0.1 panic 1");
+    let before = nameless.answers();
+    eventually("the nameless camera is back", PATIENCE, || (nameless.answers() > before + 5).then_some(()));
+    let status = stage.node.status();
+    let ids: BTreeSet<&str> =
+        status["cameras"].as_array().unwrap().iter().map(|camera| camera["id"].as_str().unwrap()).collect();
+    assert_eq!(ids.len(), MODES.len() + 1, "{ids:?}");
+    assert!(ids.contains("127.0.0.1"), "{ids:?}");
+    assert_eq!(nameless.stop().reconnects, 1);
+    stage.walk(|_| {});
+    let lives = stage.finish(&["pictures", "video", "guard"]);
+    untouched(&lives, &[]);
+    for (id, life) in &lives {
+        assert!(
+            life.reconnects == 0 || life.reconnects == 2,
+            "{id} connected {} times anew",
+            life.reconnects
+        );
+    }
+}
+
+#[test]
+fn a_thread_of_sessions_that_hangs_is_replaced_and_the_other_goes_on() {
+    let mut stage = Stage::set();
+    let answers = stage.answers();
+    stage.node.order("session video hang 1");
+    let began = Instant::now();
+    let limit = Fault::Hang.promise(SOLO_DEADLINE) + SLACK;
+    eventually("the thread is given up", limit, || {
+        (stage.restarts("session", Fault::Hang) == 1.0).then_some(())
+    });
+    println!("session hang: noticed in {:?}", began.elapsed());
+    stage.hangs += 1;
+    assert_eq!(stage.node.metric("meerkat_abandoned_threads", &[]), 1.0);
+    eventually("all cameras are back", PATIENCE, || {
+        let back = stage.answers().iter().zip(&answers).all(|(now, before)| *now >= before + 5);
+        back.then_some(())
+    });
+    stage.all_are_looked_at("again");
+    stage.walk(|_| {});
+    let all: Vec<&str> = MODES.iter().map(|(id, _)| *id).collect();
+    let lives = stage.finish(&all);
+    let (lost, kept): (Vec<_>, Vec<_>) = lives.iter().partition(|(_, life)| life.reconnects > 0);
+    assert!(lost.iter().any(|(id, _)| id == "video"));
+    assert!(!lost.is_empty() && !kept.is_empty(), "half of the cameras are on the other thread");
+    for (id, life) in kept {
+        assert!(life.longest < Duration::from_secs(2), "{id} waited {:?}", life.longest);
+    }
+}
+
+#[test]
+fn failures_in_a_row_wait_longer_and_longer() {
+    const TIMES: usize = 5;
+    let mut node = Plan::new()
+        .set("supervision.backoff_min_ms", 100)
+        .set("supervision.backoff_max_secs", 30)
+        .with_faults()
+        .start();
+    let camera = Runner::start(node.frame_address(), "door", 3, INTERVAL);
+    let other = Runner::start(node.frame_address(), "yard", 3, INTERVAL);
+    eventually("both work", PATIENCE, || (camera.answers() > 5 && other.answers() > 5).then_some(()));
+    node.order(&format!("motion door panic {TIMES}"));
+    let report = |node: &Node, camera: &str| {
+        let status = node.status();
+        let actors = status["actors"].as_array().unwrap();
+        actors.iter().find(|a| a["kind"] == "motion" && a["camera"] == camera).cloned().unwrap()
+    };
+    eventually("a failure too many is a degraded node", PATIENCE, || {
+        (node.status()["node"]["degraded"] == true).then_some(())
+    });
+    let after = eventually("it is back after all", PATIENCE, || {
+        let report = report(&node, "door");
+        (report["restarts"] == TIMES && report["state"] == "running").then_some(report)
+    });
+    assert_eq!(after["generation"], TIMES + 1);
+    assert_eq!(after["last_error"], "panic: injected panic in motion");
+    assert_eq!(report(&node, "yard")["generation"], 1, "the other camera's never failed");
+    let waits: Vec<u64> = node
+        .wait_for_logs("actor failed", TIMES)
+        .iter()
+        .map(|entry| entry["restart_in_ms"].as_u64().unwrap())
+        .collect();
+    for (n, wait) in waits.iter().enumerate() {
+        let nominal = 100 << n;
+        assert!((nominal * 3 / 4 - 1..=nominal).contains(wait), "wait {n} of {waits:?}");
+    }
+    // The detectors were never shut out, and the answers never waited for motion.
+    let life = camera.stop();
+    assert_eq!((life.refused, life.reconnects), (0, 0));
+    assert!(life.longest < UNTOUCHED, "{:?}", life.longest);
+    drop(other);
+    eventually("the node is whole again", PATIENCE, || {
+        (node.status()["node"]["degraded"] == false).then_some(())
+    });
+}
+
+#[test]
+fn a_node_with_four_hanging_threads_ends_so_that_its_service_manager_starts_it_anew() {
+    let mut node = Plan::new()
+        .set("supervision.decode_deadline_ms", 300)
+        .set("supervision.backoff_min_ms", 50)
+        .set("supervision.backoff_max_secs", 0.1)
+        .with_faults()
+        .start();
+    let camera = Runner::start(node.frame_address(), "door", 3, INTERVAL);
+    let pictures = Runner::start(node.frame_address(), "shed", 1, INTERVAL);
+    eventually("both work", PATIENCE, || (camera.answers() > 5 && pictures.answers() > 5).then_some(()));
+    let began = Instant::now();
+    node.order("decoder door hang 4");
+    let status = node.wait_for_end(Duration::from_secs(25));
+    println!("given up after {:?}", began.elapsed());
+    assert_eq!(status.code(), Some(3), "{}", node.log());
+    let (life, _) = (pictures.stop(), camera.stop());
+    let stored: Vec<u16> = files_below(&node.data().join("capture/image/shed"))
+        .iter()
+        .map(|f| crate::fleet::number_of(&std::fs::read(f).unwrap()))
+        .collect();
+    is_kept("mode 1", &stored, &life);
+    // What was started anew works.
+    node.restart();
+    let camera = Runner::start(node.frame_address(), "door", 3, INTERVAL);
+    eventually("it works again", PATIENCE, || (camera.answers() > 5).then_some(()));
+    assert!(node.stop().success());
+}
+
+#[test]
+fn killed_in_the_middle_of_an_event_it_keeps_pre_roll_and_every_answered_frame() {
+    let mut stage = Stage::set();
+    std::thread::sleep(Duration::from_millis(1_500));
+    stage.camera("walk").set_moving(true);
+    let row = stage.events(0, 1).remove(0);
+    let at = stage.camera("walk").answers();
+    eventually("the event goes on", PATIENCE, || (stage.camera("walk").answers() > at + 20).then_some(()));
+    stage.node.kill();
+    let lives: Vec<(String, Life)> =
+        std::mem::take(&mut stage.cameras).into_iter().map(|r| (r.id.clone(), r.stop())).collect();
+    let life = |wanted: &str| lives.iter().find(|(id, _)| id == wanted).map(|(_, life)| life).unwrap();
+
+    stage.node.restart();
+    let row = eventually("the clip is finished", PATIENCE, || {
+        let again = stage.node.store().event(row.id).unwrap().unwrap();
+        (!again.clips.is_empty()).then_some(again)
+    });
+    assert!(row.interrupted && row.ended.is_some(), "{row:?}");
+    let shown = stage.numbers_of(&row);
+    let from = row.started.offset_micros(-PRE_ROLL_MICROS * 9 / 10);
+    let due: BTreeSet<u16> =
+        life("walk").answered.iter().filter(|a| a.sent >= from).map(|a| a.number).collect();
+    let missing: Vec<&u16> = due.difference(&shown).collect();
+    println!("{} frames due, {} shown", due.len(), shown.len());
+    assert!(due.len() > 20 + 8, "pre-roll and event: {due:?}");
+    assert!(missing.is_empty(), "{missing:?} of {due:?} are not in {shown:?}");
+    // The alert that was committed with the row arrives, now or before.
+    eventually("the alert is delivered", PATIENCE, || {
+        let told = stage.hook.received().iter().any(
+            |message| matches!(message, Received::Hook { body, .. } if body["event"] == row.id.to_string().as_str()),
+        );
+        told.then_some(())
+    });
+    eventually("all spools are finished", PATIENCE, || {
+        files_below(&stage.node.data().join("spool")).is_empty().then_some(())
+    });
+    let data = stage.node.data();
+    let stored: Vec<u16> = files_below(&data.join("capture/image/pictures"))
+        .iter()
+        .map(|f| crate::fleet::number_of(&std::fs::read(f).unwrap()))
+        .collect();
+    is_kept("mode 1", &stored, life("pictures"));
+    let videos = files_below(&data.join("capture/video/video"));
+    let stored: Vec<u16> = videos.iter().flat_map(|file| numbers_in(file)).collect();
+    is_kept("mode 2", &stored, life("video"));
+    assert!(stage.node.stop().success());
+}
