@@ -333,6 +333,7 @@ impl Node {
     /// channels. Listeners, data folder, crews and clips keep what they started with.
     pub fn reload(&self, settings: Arc<Settings>, channels: Vec<Arc<dyn Channel>>) {
         self.gates.reload(settings.detectors.clone());
+        self.encoders.set_recorded(settings.clip.kinds.clone());
         self.events.reload(settings.events.clone());
         *self.rules.write().unwrap_or_else(PoisonError::into_inner) = courier_rules(&settings);
         // Not only the channels: language, time zone, proxy and patience are theirs too.

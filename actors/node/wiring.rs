@@ -1,6 +1,6 @@
 //! Gives each camera its stations, and turns settings into what the actors take.
 
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, RwLock, Weak};
 use std::time::Duration;
 
 use meerkat_base::{CameraId, Clock};
@@ -79,7 +79,7 @@ pub(super) fn encoder_settings(settings: &Settings) -> Result<EncoderSettings, N
     };
     Ok(EncoderSettings {
         clip: media::ClipSettings { size, preset, crf: settings.clip.crf, threads: 1 },
-        recorded: settings.clip.kinds.clone(),
+        recorded: Arc::new(RwLock::new(settings.clip.kinds.clone())),
         max_open: settings.clip.max_open,
         deadline: ENCODER_DEADLINE,
     })

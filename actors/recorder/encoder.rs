@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use meerkat_base::{Budget, EventId, EventKind, Permit, WallTime, metric};
@@ -55,8 +55,8 @@ impl Places {
 pub struct EncoderSettings {
     /// Preset, quality and size of clips; videos have their own size.
     pub clip: ClipSettings,
-    /// Kinds of events that have clips.
-    pub recorded: Vec<EventKind>,
+    /// Kinds of events that have clips; may change while the node runs.
+    pub recorded: Arc<RwLock<Vec<EventKind>>>,
     /// Files made at the same time; others wait as spools.
     pub max_open: usize,
     /// A piece of work that takes longer is a hang.
@@ -172,6 +172,11 @@ impl Encoders {
             entry.writer_gone.store(true, Ordering::Release);
             entry.station.wake();
         }
+    }
+
+    /// Puts in force which kinds of events have clips.
+    pub fn set_recorded(&self, kinds: Vec<EventKind>) {
+        *self.shared.settings.recorded.write().unwrap_or_else(PoisonError::into_inner) = kinds;
     }
 
     /// Spools that are not finished.
@@ -397,7 +402,8 @@ impl Job {
         let SpoolKind::Clip { event } = self.meta.kind else {
             return self.ask(move |store| store.add_clip(&row));
         };
-        let recorded = self.pool.shared.settings.recorded.clone();
+        let recorded =
+            self.pool.shared.settings.recorded.read().unwrap_or_else(PoisonError::into_inner).clone();
         let (camera, from, to) = (self.meta.camera.clone(), row.started, self.last_wall);
         self.ask(move |store| {
             let query = EventQuery {

@@ -32,7 +32,8 @@ pub(super) fn parts(
     let store = Store::open_under(&lock, options)?;
     let boot = boot_id(clock.as_ref());
     clean_in_background(&settings.data_dir, &boot);
-    let (person_min, face_settings) = (hog_settings(settings), lbph_settings(settings));
+    // Each camera's own floor is applied behind the detector, and may change while the node runs.
+    let person_settings = HogSettings { min_score: 0.0, ..HogSettings::default() };
     Ok(NodeParts {
         settings: Arc::clone(settings),
         clock: Arc::clone(clock),
@@ -41,12 +42,13 @@ pub(super) fn parts(
         store,
         reopen: Arc::new(move || Store::open_under(&lock, options)),
         person: Arc::new(move || {
-            let detector =
-                HogPersonDetector::new(person_min.clone()).map_err(|e| unmade("hog-default-people", e))?;
+            let detector = HogPersonDetector::new(person_settings.clone())
+                .map_err(|e| unmade("hog-default-people", e))?;
             Ok(Box::new(detector))
         }),
         face: Arc::new(move || {
-            let recogniser = LbphFaceRecogniser::new(face_settings.clone()).map_err(|e| unmade("lbph", e))?;
+            let recogniser =
+                LbphFaceRecogniser::new(LbphSettings::default()).map_err(|e| unmade("lbph", e))?;
             Ok(Box::new(recogniser))
         }),
         gallery: Arc::new(StoredGallery(Reading::new(&settings.data_dir))),
@@ -57,19 +59,6 @@ pub(super) fn parts(
 
 fn unmade(detector: &str, reason: impl ToString) -> DetectorError {
     DetectorError { detector: detector.to_owned(), reason: reason.to_string() }
-}
-
-/// Settings of the built-in person detector; each camera's own floor is applied behind it.
-fn hog_settings(settings: &Settings) -> HogSettings {
-    let floors = settings.cameras.values().map(|camera| camera.person_min_score);
-    HogSettings {
-        min_score: floors.fold(settings.detectors.person.min_score, f32::min),
-        ..HogSettings::default()
-    }
-}
-
-fn lbph_settings(_settings: &Settings) -> LbphSettings {
-    LbphSettings::default()
 }
 
 /// Names this run of the node in file names. To the microsecond: a node that dies at once is started anew within the

@@ -12,6 +12,8 @@ use meerkat_store::disk::{UsageWalk, check_writable, free_bytes};
 use metrics::gauge;
 use tracing::warn;
 
+use crate::settings::Settings;
+
 /// How often the disk is looked at.
 const LOOK: Duration = Duration::from_secs(2);
 /// Names looked at in one go when adding up what is used, so that a full disk's folders do not stall it.
@@ -21,12 +23,19 @@ const PRUNE: Duration = Duration::from_secs(3_600);
 /// Delivered and dead alerts are kept this long.
 const KEEP_SETTLED_MICROS: i64 = 30 * 24 * 3_600 * 1_000_000;
 
-/// The answer to the last writing test, for `/readyz`.
-static DISK: Mutex<Option<String>> = Mutex::new(None);
+/// What the last look at the disk found wrong, for `/readyz`. Clones share it.
+#[derive(Clone, Default)]
+pub(super) struct DiskState(Arc<Mutex<Option<String>>>);
 
-/// Why the data folder cannot be written, if that is so.
-pub(super) fn disk_problem() -> Option<String> {
-    DISK.lock().unwrap_or_else(PoisonError::into_inner).clone()
+impl DiskState {
+    /// Why nothing new is recorded, if that is so.
+    pub fn problem(&self) -> Option<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set(&self, problem: Option<String>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = problem;
+    }
 }
 
 /// A thread of its own: a disk that hangs must hold up nothing else.
@@ -36,12 +45,18 @@ pub(super) struct Housekeeping {
 }
 
 impl Housekeeping {
-    pub fn start(data_dir: &Path, node: NodeHandle, clock: Arc<dyn Clock>) -> std::io::Result<Self> {
+    pub fn start(
+        settings: &Settings,
+        disk: DiskState,
+        node: NodeHandle,
+        clock: Arc<dyn Clock>,
+    ) -> std::io::Result<Self> {
         let stopping = Arc::new(AtomicBool::new(false));
-        let (own_stopping, data_dir) = (Arc::clone(&stopping), data_dir.to_owned());
+        let (own_stopping, data_dir) = (Arc::clone(&stopping), settings.data_dir.clone());
+        let floor = settings.storage.free_floor_bytes;
         let thread = std::thread::Builder::new()
             .name("housekeeping".to_owned())
-            .spawn(move || keep_house(&data_dir, &node, clock.as_ref(), &own_stopping))?;
+            .spawn(move || keep_house(&data_dir, floor, &disk, &node, clock.as_ref(), &own_stopping))?;
         Ok(Self { stopping, thread })
     }
 
@@ -52,19 +67,21 @@ impl Housekeeping {
     }
 }
 
-fn keep_house(data_dir: &Path, node: &NodeHandle, clock: &dyn Clock, stopping: &AtomicBool) {
+fn keep_house(
+    data_dir: &Path,
+    floor: u64,
+    disk: &DiskState,
+    node: &NodeHandle,
+    clock: &dyn Clock,
+    stopping: &AtomicBool,
+) {
     for (kind, _) in meerkat_store::disk::Usage::default().by_kind() {
         gauge!(metric::STORAGE_USED, "kind" => kind).set(0.0);
     }
     let mut walk = UsageWalk::new(data_dir);
     let mut pruned: Option<Instant> = None;
     while !stopping.load(Ordering::Acquire) {
-        match free_bytes(data_dir) {
-            Ok(free) => gauge!(metric::STORAGE_FREE).set(free as f64),
-            Err(error) => warn!(%error, "free space is unknown"),
-        }
-        let problem = check_writable(data_dir).err().map(|error| error.to_string());
-        *DISK.lock().unwrap_or_else(PoisonError::into_inner) = problem;
+        disk.set(look_at_disk(data_dir, floor));
         if let Some(usage) = walk.step(NAMES) {
             for (kind, bytes) in usage.by_kind() {
                 gauge!(metric::STORAGE_USED, "kind" => kind).set(bytes as f64);
@@ -80,4 +97,19 @@ fn keep_house(data_dir: &Path, node: &NodeHandle, clock: &dyn Clock, stopping: &
         }
         std::thread::park_timeout(LOOK);
     }
+}
+
+fn look_at_disk(data_dir: &Path, floor: u64) -> Option<String> {
+    match free_bytes(data_dir) {
+        Ok(free) => {
+            gauge!(metric::STORAGE_FREE).set(free as f64);
+            if free < floor {
+                return Some(
+                    "fewer bytes are free than storage.free_floor_bytes: nothing new is recorded".to_owned(),
+                );
+            }
+        }
+        Err(error) => warn!(%error, "free space is unknown"),
+    }
+    check_writable(data_dir).err().map(|error| format!("the data folder cannot be written: {error}"))
 }

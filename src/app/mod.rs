@@ -77,9 +77,17 @@ impl App {
         });
         let parts = build::parts(&settings, &clock, Shutdown::new(), on_lost)?;
         let started = clock.wall();
+        let disk = housekeeping::DiskState::default();
         let node = Node::start(parts).await?;
-        let view =
-            Arc::new(view::View::new(node.view(), node.addresses(), &settings, &clock, started, metrics));
+        let view = Arc::new(view::View::new(
+            node.view(),
+            disk.clone(),
+            node.addresses(),
+            &settings,
+            &clock,
+            started,
+            metrics,
+        ));
         let events = Arc::new(view::Events::new(&settings.data_dir));
         let web_settings = WebSettings {
             listen: settings.http.listen,
@@ -88,7 +96,7 @@ impl App {
             data_dir: settings.data_dir.clone(),
         };
         let housekeeping =
-            housekeeping::Housekeeping::start(&settings.data_dir, node.view(), Arc::clone(&clock))?;
+            housekeeping::Housekeeping::start(&settings, disk, node.view(), Arc::clone(&clock))?;
         let people = Arc::new(people::Desk::new(node.view(), Arc::clone(&clock)));
         let web = match WebServer::start(web_settings, view, events, people) {
             Ok(web) => web,

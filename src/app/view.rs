@@ -13,13 +13,14 @@ use meerkat_store::{ClipState, EventCursor, EventRow, StoreError, StoreReader};
 use meerkat_web as web;
 use metrics_exporter_prometheus::PrometheusHandle;
 
-use super::housekeeping::disk_problem;
+use super::housekeeping::DiskState;
 use super::reading::Reading;
 use crate::settings::{Backend, Settings};
 
 /// The node for the HTTP side.
 pub(super) struct View {
     node: NodeHandle,
+    disk: DiskState,
     listeners: Vec<web::ListenerStatus>,
     notices: Vec<String>,
     clock: Arc<dyn Clock>,
@@ -31,6 +32,7 @@ pub(super) struct View {
 impl View {
     pub fn new(
         node: NodeHandle,
+        disk: DiskState,
         addresses: &[(SocketAddr, bool)],
         settings: &Settings,
         clock: &Arc<dyn Clock>,
@@ -56,15 +58,13 @@ impl View {
             notices.push("No channel is configured: events are recorded, but nobody is told.".to_owned());
         }
         let started_mono = clock.mono();
-        Self { node, listeners, notices, clock: Arc::clone(clock), started, started_mono, metrics }
+        Self { node, disk, listeners, notices, clock: Arc::clone(clock), started, started_mono, metrics }
     }
 
     fn problems(&self) -> Vec<String> {
         let mut problems: Vec<String> =
             self.node.down().iter().map(|kind| format!("actor {kind} waits for its restart")).collect();
-        if let Some(problem) = disk_problem() {
-            problems.push(format!("the data folder cannot be written: {problem}"));
-        }
+        problems.extend(self.disk.problem());
         let abandoned = self.node.abandoned_threads();
         if abandoned > 0 {
             problems.push(format!("{abandoned} threads hang in native code and were given up"));

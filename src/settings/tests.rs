@@ -93,7 +93,7 @@ fn each_wrong_value_is_named() {
         ("motion.threshold", &["0", "256"]),
         ("motion.min_area_share", &["1.1", "-0.1", "nan"]),
         ("motion.reduction", &["3", "0", "16"]),
-        ("motion.learning_secs", &["0", "86401"]),
+        ("motion.learning_secs", &["0", "14401"]),
         ("guard.displacement_share", &["0", "1.1"]),
         ("guard.confirm_frames", &["0", "1001"]),
         ("guard.free_view_secs", &["-1", "601"]),

@@ -157,7 +157,7 @@ impl MotionSettings {
             threshold: reader.read("motion.threshold", grey_levels()),
             min_area_share: reader.read("motion.min_area_share", number(0.0..=1.0)),
             reduction: reader.read("motion.reduction", reduction()),
-            learning: reader.read("motion.learning_secs", secs(0.1..=86_400.0)),
+            learning: reader.read("motion.learning_secs", secs(0.1..=14_400.0)),
         }
     }
 

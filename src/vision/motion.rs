@@ -101,15 +101,20 @@ struct Model {
     waver: Vec<i16>,
     /// 255 where the pixel moves.
     mask: Vec<u8>,
-    /// What a moving pixel shows, and since when.
+    /// What a moving pixel shows, and since when; empty until something moves.
     resting: Vec<Resting>,
+    /// Frames looked at, wrapping.
+    frame: u16,
 }
 
+/// Small, because there is one per pixel of every camera.
 #[derive(Debug, Default, Clone, Copy)]
 struct Resting {
+    /// In quarters of a second, wrapping after four and a half hours; only differences are used.
+    since: u16,
+    /// The last frame in which the pixel moved.
+    frame: u16,
     level: u8,
-    since_ms: u32,
-    seen_ms: u32,
 }
 
 impl MotionDetector {
@@ -150,7 +155,7 @@ impl MotionDetector {
             self.frames = 0;
         }
         let passed = mono.since(self.last).clamp(Duration::from_millis(1), Duration::from_secs(1));
-        let previous = std::mem::replace(&mut self.last, mono);
+        self.last = mono;
         if self.frames == 0 {
             self.model = Model::first(width, height, pixels);
             self.frames = 1;
@@ -173,6 +178,7 @@ impl MotionDetector {
             return Ok(MotionReport { global_change: global, ..MotionReport::default() });
         }
 
+        self.model.frame = self.model.frame.wrapping_add(1);
         let moving = self.model.compare(pixels, &self.settings, passed);
         if moving == 0 {
             return Ok(MotionReport { global_change: global, ..MotionReport::default() });
@@ -182,7 +188,7 @@ impl MotionDetector {
             self.frames = 1;
             return Ok(MotionReport { global_change: true, ..MotionReport::default() });
         }
-        self.model.absorb(pixels, mono, previous, self.settings.absorb_after);
+        self.model.absorb(pixels, mono, self.settings.absorb_after);
         if global || (moving as f32) < self.settings.min_area * pixels.len() as f32 * 0.25 {
             return Ok(MotionReport { global_change: global, ..MotionReport::default() });
         }
@@ -237,7 +243,8 @@ impl Model {
             background: pixels.iter().map(|&p| i16::from(p) << 7).collect(),
             waver: vec![FIRST_WAVER; pixels.len()],
             mask: vec![0; pixels.len()],
-            resting: vec![Resting::default(); pixels.len()],
+            resting: Vec::new(),
+            frame: 0,
         }
     }
 
@@ -304,21 +311,21 @@ impl Model {
     }
 
     /// Makes background of moving pixels that have shown the same in every frame for long enough.
-    fn absorb(&mut self, pixels: &[u8], now: MonoTime, previous: MonoTime, after: Duration) {
-        // Counters of milliseconds that wrap after 49 days; only differences are used.
-        let (now_ms, previous_ms) = (wrapped_ms(now), wrapped_ms(previous));
-        let after_ms = u32::try_from(after.as_millis()).unwrap_or(u32::MAX);
+    fn absorb(&mut self, pixels: &[u8], now: MonoTime, after: Duration) {
+        let (now, after) = (quarters(now), u16::try_from(after.as_millis() / 250).unwrap_or(u16::MAX));
+        let (frame, before) = (self.frame, self.frame.wrapping_sub(1));
+        self.resting.resize(pixels.len(), Resting::default());
         let parts = self.mask.iter().zip(pixels).zip(&mut self.resting).zip(&mut self.background);
         for ((((moves, &level), resting), background), waver) in parts.zip(&mut self.waver) {
             if *moves == 0 {
                 continue;
             }
-            let seen = std::mem::replace(&mut resting.seen_ms, now_ms);
-            if seen != previous_ms || resting.level.abs_diff(level) > RESTING_LEVELS {
-                (resting.level, resting.since_ms) = (level, now_ms);
+            let seen = std::mem::replace(&mut resting.frame, frame);
+            if seen != before || resting.level.abs_diff(level) > RESTING_LEVELS {
+                (resting.level, resting.since) = (level, now);
                 let distance = ((i16::from(level) << 7) - *background).saturating_abs();
                 *waver = (*waver + ((distance - *waver) >> WAVER_PER_CHANGE)).clamp(0, MAX_WAVER);
-            } else if now_ms.wrapping_sub(resting.since_ms) >= after_ms {
+            } else if now.wrapping_sub(resting.since) >= after {
                 *background = i16::from(level) << 7;
                 *waver = FIRST_WAVER;
             }
@@ -357,8 +364,8 @@ fn step(
     usize::try_from(moving).unwrap_or(0)
 }
 
-fn wrapped_ms(time: MonoTime) -> u32 {
-    (time.0 / 1_000_000) as u32
+fn quarters(time: MonoTime) -> u16 {
+    (time.0 / 250_000_000) as u16
 }
 
 /// The weight of one frame in a running mean with a time constant, as the nearest power of a half, from the first

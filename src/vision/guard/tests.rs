@@ -1,3 +1,5 @@
+//! The guard over drawn planes: what must raise an alarm, and what must not.
+
 use super::*;
 use crate::testing::{Canvas, Noise, WIDTH, at, plane_of};
 
