@@ -77,6 +77,10 @@ impl Prometheus {
         std::thread::spawn(move || lines.for_each(drop));
         let prometheus = Self { child, address, _folder: folder };
         eventually("Prometheus is ready", PATIENCE, || prometheus.ask("/api/v1/rules").ok());
+        // It looks for targets five seconds after its start; an increase before the first scrape is none to it.
+        eventually("Prometheus has scraped", PATIENCE, || {
+            (!prometheus.query("meerkat_build_info").is_empty()).then_some(())
+        });
         prometheus
     }
 
