@@ -9,6 +9,7 @@ mod alerts;
 mod faults;
 mod fleet;
 mod health;
+mod hostile;
 mod modes;
 mod page;
 mod people;

@@ -1,8 +1,10 @@
 //! A camera as a small board is one: a blocking socket, lock-step. It can also misbehave.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
+
+use socket2::{Domain, Socket, Type};
 
 /// What a connection shows that gives no answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,6 +29,18 @@ impl Camera {
         stream.set_read_timeout(Some(super::PATIENCE)).unwrap();
         stream.set_write_timeout(Some(super::PATIENCE)).unwrap();
         Self { stream }
+    }
+
+    /// Connects from another address of this machine. `None`: the node (or the system) does not take the connection.
+    pub fn connect_from(from: IpAddr, to: SocketAddr) -> Option<Self> {
+        let socket = Socket::new(Domain::for_address(to), Type::STREAM, None).unwrap();
+        socket.bind(&SocketAddr::new(from, 0).into()).unwrap();
+        socket.connect_timeout(&to.into(), super::PATIENCE).ok()?;
+        let stream = TcpStream::from(socket);
+        stream.set_nodelay(true).unwrap();
+        stream.set_read_timeout(Some(super::PATIENCE)).unwrap();
+        stream.set_write_timeout(Some(super::PATIENCE)).unwrap();
+        Some(Self { stream })
     }
 
     /// `camera:<id>[:<token>]` and its answer.
