@@ -80,8 +80,6 @@ fn only_this_route_takes_much_and_not_more_than_it_can_hold() {
     assert_eq!(node.people.enrolled.lock().unwrap()[0].pictures[0].1.len(), 12 << 20);
     let head = |target: &str, line: &str| node.ask("POST", target, &[line]).status;
     assert_eq!(head(PEOPLE, &format!("Content-Length: {}", (32 << 20) + 1)), 413);
-    assert_eq!(head(PEOPLE, "Transfer-Encoding: chunked"), 413);
-    assert_eq!(head("/api/v1/people/x", "Content-Length: 2000"), 413);
     assert_eq!(head("/api/v1/cameras/door/reference", "Content-Length: 2000"), 413);
 }
 

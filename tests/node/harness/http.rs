@@ -74,10 +74,13 @@ fn join_chunks(mut raw: &[u8]) -> Option<Vec<u8>> {
     }
 }
 
+/// Name, labels and value.
+type Series = (String, Vec<(String, String)>, f64);
+
 /// One scrape.
 #[derive(Debug, Clone)]
 pub struct Metrics {
-    series: Vec<(String, Vec<(String, String)>, f64)>,
+    series: Vec<Series>,
 }
 
 impl Metrics {
@@ -113,7 +116,7 @@ impl Metrics {
     }
 }
 
-fn series(line: &str) -> Option<(String, Vec<(String, String)>, f64)> {
+fn series(line: &str) -> Option<Series> {
     let (left, value) = line.rsplit_once(' ')?;
     let value = value.parse().ok()?;
     let Some((name, labels)) = left.split_once('{') else {
