@@ -31,7 +31,7 @@ pub fn install_panic_hook() {
             let place = info.location().map(|l| format!("{}:{}", l.file(), l.line())).unwrap_or_default();
             let thread = thread::current();
             if tracing::dispatcher::has_been_set() {
-                error!(message, place, thread = thread.name().unwrap_or("unnamed"), "panic");
+                error!(reason = message, place, thread = thread.name().unwrap_or("unnamed"), "panic");
             } else {
                 before(info);
             }
