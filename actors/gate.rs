@@ -118,3 +118,129 @@ impl Gates {
 fn wait(pace: &DetectorSettings, moving: bool) -> Option<Duration> {
     if moving { Some(pace.every) } else { pace.idle_every }
 }
+
+#[cfg(test)]
+mod tests {
+    use meerkat_base::ManualClock;
+
+    use super::*;
+    use crate::camera::Cameras;
+    use crate::testing::{NOON, camera, cameras, frame, settings};
+
+    struct Scene {
+        clock: ManualClock,
+        _cameras: Cameras,
+        camera: Arc<Camera>,
+        gates: Gates,
+    }
+
+    fn scene(changes: &[(&str, &str)]) -> Scene {
+        let clock = ManualClock::new(NOON);
+        let all = cameras(&clock, changes);
+        let gates = Gates::new(settings(changes).detectors, Arc::new(clock.clone()));
+        Scene { camera: camera(&all, "door"), _cameras: all, clock, gates }
+    }
+
+    impl Scene {
+        /// One frame after so long; whether the detector of its mode gets it.
+        fn passes(&self, mode: Mode, after_ms: u64) -> bool {
+            self.clock.advance(Duration::from_millis(after_ms));
+            let (frame, _) = frame(&self.camera, &self.clock);
+            self.gates.offer(&self.camera, mode, &frame);
+            let taken = self.gates.people.take().or_else(|| self.gates.faces.take());
+            taken.is_some_and(|(camera, taken)| {
+                assert_eq!((camera.id(), taken.seq), (self.camera.id(), frame.seq));
+                true
+            })
+        }
+
+        fn count(&self, mode: Mode, frames: usize, gap_ms: u64) -> usize {
+            (0..frames).filter(|_| self.passes(mode, gap_ms)).count()
+        }
+    }
+
+    #[test]
+    fn a_detector_gets_the_frames_of_its_mode_only() {
+        let scene = scene(&[("detectors.person.gate", "none"), ("detectors.face.gate", "none")]);
+        for mode in [Mode::Pictures, Mode::Video, Mode::Guard] {
+            assert!(!scene.passes(mode, 100));
+        }
+        let (picture, _) = frame(&scene.camera, &scene.clock);
+        scene.gates.offer(&scene.camera, Mode::People, &picture);
+        assert!(scene.gates.faces.take().is_none() && scene.gates.people.take().is_some());
+        scene.clock.advance(Duration::from_millis(1));
+        scene.gates.offer(&scene.camera, Mode::Faces, &picture);
+        assert!(scene.gates.people.take().is_none() && scene.gates.faces.take().is_some());
+    }
+
+    #[test]
+    fn its_pace_is_kept() {
+        let scene = scene(&[("detectors.person.gate", "none"), ("detectors.person.every_ms", "500")]);
+        assert_eq!(scene.count(Mode::People, 100, 100), 20, "ten seconds, two a second");
+        let scene = self::scene(&[("detectors.person.gate", "none")]);
+        assert_eq!(scene.count(Mode::People, 100, 100), 100, "no pace: each");
+    }
+
+    #[test]
+    fn without_motion_it_looks_now_and_then() {
+        let scene = scene(&[("detectors.person.idle_every_ms", "1000")]);
+        assert_eq!(scene.count(Mode::People, 100, 100), 10);
+        let scene = self::scene(&[("detectors.person.idle_every_ms", "0")]);
+        assert_eq!(scene.count(Mode::People, 100, 100), 0, "or never");
+    }
+
+    #[test]
+    fn motion_opens_the_gate_and_it_stays_open_for_a_while() {
+        let scene = scene(&[("detectors.person.idle_every_ms", "0")]);
+        assert!(!scene.passes(Mode::People, 100));
+        scene.camera.note_motion(scene.clock.mono());
+        let held = HOLD.as_millis() as usize / 100;
+        assert_eq!(scene.count(Mode::People, held, 100), held, "people who stand still are still there");
+        assert_eq!(scene.count(Mode::People, 50, 100), 0);
+        scene.camera.note_motion(scene.clock.mono());
+        assert!(scene.passes(Mode::People, 100));
+    }
+
+    #[test]
+    fn a_camera_without_motion_has_no_gate() {
+        let scene = scene(&[("detectors.person.idle_every_ms", "0"), ("motion.enabled", "false")]);
+        assert_eq!(scene.count(Mode::People, 10, 100), 10);
+    }
+
+    #[test]
+    fn new_settings_hold_at_once() {
+        let scene = scene(&[("detectors.face.idle_every_ms", "0")]);
+        assert!(!scene.passes(Mode::Faces, 100));
+        scene.gates.reload(settings(&[("detectors.face.gate", "none")]).detectors);
+        assert!(scene.passes(Mode::Faces, 100));
+    }
+
+    #[test]
+    fn cameras_are_served_in_turn_each_with_its_newest_frame() {
+        let clock = ManualClock::new(NOON);
+        let all = cameras(&clock, &[]);
+        let gates =
+            Gates::new(settings(&[("detectors.person.gate", "none")]).detectors, Arc::new(clock.clone()));
+        let (a, b) = (camera(&all, "a"), camera(&all, "b"));
+        for _ in 0..5 {
+            clock.advance(Duration::from_millis(10));
+            gates.offer(&a, Mode::People, &frame(&a, &clock).0);
+        }
+        gates.offer(&b, Mode::People, &frame(&b, &clock).0);
+        assert_eq!(gates.people.len(), 2, "who waits stands in line once");
+        let (first, newest) = gates.people.take().unwrap();
+        assert_eq!((first.id().as_str(), newest.seq), ("a", 5));
+        assert_eq!(a.counters.replacements()[1], 4);
+        clock.advance(Duration::from_millis(10));
+        gates.offer(&a, Mode::People, &frame(&a, &clock).0);
+        let order: Vec<String> =
+            std::iter::from_fn(|| gates.people.take()).map(|(camera, _)| camera.id().to_string()).collect();
+        assert_eq!(order, ["b", "a"]);
+        assert!(gates.people.is_empty());
+        // A camera that is gone is passed over.
+        clock.advance(Duration::from_millis(10));
+        gates.offer(&b, Mode::People, &frame(&b, &clock).0);
+        drop((b, all));
+        assert!(gates.people.take().is_none());
+    }
+}

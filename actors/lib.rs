@@ -28,6 +28,9 @@ pub mod node;
 
 pub use node::{Node, NodeError, NodeParts};
 
+#[cfg(test)]
+mod testing;
+
 /// Runs a future inside an actix `System` on this thread, as [`Node::start`] needs it.
 pub fn in_system<F: std::future::Future>(future: F) -> F::Output {
     actix::System::new().block_on(future)

@@ -253,3 +253,277 @@ impl Running {
         Change { event: told, at }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use meerkat_base::{Clock, ManualClock};
+
+    use super::*;
+    use crate::camera::Camera;
+    use crate::testing::{NOON, camera, cameras, found, frame, settings};
+
+    const STEP: Duration = Duration::from_millis(200);
+    /// What the tests count on; the defaults may change.
+    const RULES: [(&str, &str); 6] = [
+        ("events.person.start_hits", "3"),
+        ("events.person.window", "6"),
+        ("events.face.start_hits", "2"),
+        ("events.face.window", "4"),
+        ("events.face.end_secs", "3"),
+        ("events.motion.start_hits", "3"),
+    ];
+
+    fn rules(changes: &[(&str, &str)]) -> EventsSettings {
+        let mut all = RULES.to_vec();
+        all.retain(|(key, _)| !changes.iter().any(|(changed, _)| changed == key));
+        all.extend(changes);
+        settings(&all).events
+    }
+
+    /// A camera, a clock and the machine under test.
+    struct Scene {
+        clock: ManualClock,
+        camera: Arc<Camera>,
+        visits: Visits,
+    }
+
+    impl Scene {
+        fn new(changes: &[(&str, &str)]) -> Self {
+            let clock = ManualClock::new(NOON);
+            let camera = camera(&cameras(&clock, &[]), "door");
+            let mut number = 0u8;
+            let entropy = move || {
+                number = number.wrapping_add(1);
+                [number; 10]
+            };
+            Self { visits: Visits::new(rules(changes), entropy), clock, camera }
+        }
+
+        /// One look after [`STEP`] at the camera's next frame.
+        fn look(&mut self, kind: EventKind, detections: Vec<Detection>) -> Vec<Change> {
+            self.clock.advance(STEP);
+            let (frame, _) = frame(&self.camera, &self.clock);
+            self.visits.see(&Seen::of(&self.camera, &frame, kind, detections))
+        }
+
+        fn person(&mut self, is_there: bool) -> Vec<Change> {
+            self.look(EventKind::Person, if is_there { vec![found("person", 0.8, None)] } else { Vec::new() })
+        }
+
+        fn faces(&mut self, names: &[Option<&str>]) -> Vec<Change> {
+            let found = names.iter().map(|name| found("face", 0.7, *name)).collect();
+            self.look(EventKind::Face, found)
+        }
+
+        /// Nothing comes for so long; what ends meanwhile?
+        fn pause(&mut self, length: Duration) -> Vec<Change> {
+            let mut changes = Vec::new();
+            let end = self.clock.mono().after(length);
+            while self.clock.mono() < end {
+                self.clock.advance(STEP);
+                changes.extend(self.visits.tick(self.clock.mono()));
+            }
+            changes
+        }
+
+        /// Looks with somebody there until an event starts.
+        fn start(&mut self) -> Event {
+            for _ in 0..20 {
+                if let Some(change) = self.person(true).pop() {
+                    assert_eq!(change.event.phase, EventPhase::Started);
+                    return change.event;
+                }
+            }
+            panic!("no event starts");
+        }
+    }
+
+    #[test]
+    fn hits_among_the_last_looks_start_an_event() {
+        // Three of six.
+        let mut scene = Scene::new(&[]);
+        for is_there in [true, false, true, false, false] {
+            assert_eq!(scene.person(is_there), []);
+        }
+        let started = scene.person(true);
+        assert_eq!(started.len(), 1, "the third hit among six looks");
+        let event = &started[0].event;
+        assert_eq!((event.phase, event.started_seq, event.score), (EventPhase::Started, 6, 0.8));
+        assert_eq!((event.started, started[0].at), (scene.clock.wall(), scene.clock.mono()));
+        assert_eq!(event.sightings.len(), 1);
+    }
+
+    #[test]
+    fn hits_too_far_apart_are_not_one_visit() {
+        let mut scene = Scene::new(&[("events.person.end_secs", "30")]);
+        for _ in 0..6 {
+            for is_there in [true, false, false] {
+                assert_eq!(scene.person(is_there), [], "never three hits among six looks");
+            }
+        }
+        let mut scene = Scene::new(&[("events.person.end_secs", "1")]);
+        for _ in 0..10 {
+            assert_eq!(scene.person(true), []);
+            scene.clock.advance(Duration::from_millis(1_500));
+        }
+    }
+
+    #[test]
+    fn one_visit_is_one_event_until_nobody_was_seen_for_long_enough() {
+        let mut scene = Scene::new(&[("events.person.end_secs", "2")]);
+        let event = scene.start();
+        let mut updates = Vec::new();
+        for n in 0..50 {
+            // Missed now and then, for less than the end.
+            updates.extend(scene.person(n % 7 < 3));
+            assert_eq!(scene.visits.tick(scene.clock.mono()), [], "look {n}");
+        }
+        assert!(updates.iter().all(|c| c.event.id == event.id && c.event.phase == EventPhase::Updated));
+        assert!((6..=10).contains(&updates.len()), "ten seconds, one update in each: {}", updates.len());
+        for pair in updates.windows(2) {
+            assert!(pair[1].at.since(pair[0].at) >= UPDATE_INTERVAL);
+        }
+        let (last, last_mono) = (updates.last().unwrap().clone(), scene.clock.mono());
+        scene.person(true);
+        let seen_last = scene.clock.wall();
+        let ended = scene.pause(Duration::from_secs(5));
+        assert_eq!(ended.len(), 1);
+        assert_eq!(ended[0].event.phase, EventPhase::Ended);
+        assert_eq!(ended[0].event.id, last.event.id);
+        assert_eq!(ended[0].event.ended, Some(seen_last), "it ends with its last sighting");
+        assert_eq!(ended[0].at, last_mono.after(STEP));
+        assert_eq!(scene.visits.running(), 0);
+    }
+
+    #[test]
+    fn a_cool_down_keeps_the_same_from_starting_again_at_once() {
+        let mut scene = Scene::new(&[("events.person.end_secs", "1"), ("events.person.cooldown_secs", "4")]);
+        let first = scene.start();
+        let ended = scene.pause(Duration::from_millis(1_200));
+        assert_eq!(ended.len(), 1);
+        let quiet_from = scene.clock.mono();
+        let second = scene.start();
+        assert_ne!(second.id, first.id);
+        let waited = scene.clock.mono().since(quiet_from);
+        assert!(waited >= Duration::from_secs(3) && waited <= Duration::from_secs(5), "{waited:?}");
+        // Whoever stayed all the time is seen right after it.
+        assert!(waited <= Duration::from_secs(4) + STEP * 2);
+    }
+
+    #[test]
+    fn each_face_is_a_visit_of_its_own_and_the_unknown_are_one() {
+        let mut scene = Scene::new(&[]);
+        assert_eq!(scene.faces(&[Some("ann"), None]), []);
+        let started = scene.faces(&[Some("ann"), Some("bob"), None, None]);
+        let who: Vec<&[String]> = started.iter().map(|c| c.event.identities.as_slice()).collect();
+        assert_eq!(who, [["ann".to_owned()], [UNKNOWN.to_owned()]], "two hits each; bob had one");
+        assert_eq!(started[1].event.sightings[0].detections.len(), 2);
+        let started = scene.faces(&[Some("bob")]);
+        assert_eq!(started.len(), 1);
+        assert_eq!(started[0].event.identities, ["bob"]);
+        assert_eq!(scene.visits.running(), 3);
+        // Bob stays, the others end.
+        let mut ended = Vec::new();
+        for _ in 0..20 {
+            scene.faces(&[Some("bob")]);
+            ended.extend(scene.visits.tick(scene.clock.mono()));
+        }
+        assert_eq!(ended.len(), 2);
+        assert_eq!(scene.visits.running(), 1);
+    }
+
+    #[test]
+    fn a_phantom_that_jumps_about_is_no_person() {
+        let mut scene = Scene::new(&[]);
+        for n in 0..20 {
+            let mut phantom = found("person", 0.9, None);
+            phantom.bbox = Rect::new(100.0 * (n % 3) as f32, 0.0, 50.0, 90.0);
+            assert_eq!(scene.look(EventKind::Person, vec![phantom]), [], "look {n}");
+        }
+    }
+
+    #[test]
+    fn a_guard_alarm_starts_at_once_and_lasts_its_time() {
+        let mut scene = Scene::new(&[]);
+        let started = scene.look(EventKind::ObjectRemoved, vec![found("object_removed", 1.0, None)]);
+        assert_eq!(started.len(), 1);
+        assert_eq!(scene.pause(ALARM_LENGTH - STEP * 2), []);
+        let ended = scene.pause(STEP * 3);
+        assert_eq!(ended.len(), 1);
+        assert_eq!(ended[0].event.kind, EventKind::ObjectRemoved);
+        assert_eq!(
+            scene.look(EventKind::ObjectRemoved, vec![found("x", 1.0, None)]).len(),
+            1,
+            "no cool-down"
+        );
+    }
+
+    #[test]
+    fn cameras_and_kinds_do_not_mix() {
+        let mut scene = Scene::new(&[]);
+        let other = camera(&cameras(&scene.clock, &[]), "yard");
+        for n in 0..2 {
+            assert_eq!(scene.person(true), []);
+            let (frame, _) = frame(&other, &scene.clock);
+            let seen = Seen::of(&other, &frame, EventKind::Person, vec![found("person", 0.8, None)]);
+            assert_eq!(scene.visits.see(&seen), [], "two hits each, {n}");
+            assert_eq!(scene.look(EventKind::Motion, vec![found("motion", 0.8, None)]), []);
+        }
+        assert_eq!(scene.person(true).len(), 1);
+        assert_eq!(scene.visits.running(), 1);
+    }
+
+    #[test]
+    fn memory_follows_who_is_in_sight() {
+        let mut scene = Scene::new(&[("events.face.cooldown_secs", "2")]);
+        for n in 0..2_000 {
+            let name = format!("person {n}");
+            scene.faces(&[Some(&name)]);
+            scene.faces(&[Some(&name)]);
+            scene.visits.tick(scene.clock.mono());
+            // 3 s until the end and 2 s of cool-down, at two looks of 0.2 s for each.
+            assert!(scene.visits.visits.len() <= 15, "{}", scene.visits.visits.len());
+        }
+        scene.pause(Duration::from_secs(10));
+        assert_eq!(scene.visits.visits.len(), 0);
+
+        let mut scene = Scene::new(&[]);
+        scene.start();
+        for _ in 0..1_000 {
+            // So fast that hundreds of frames come between two updates.
+            scene.clock.advance(Duration::from_millis(1));
+            let (frame, _) = frame(&scene.camera, &scene.clock);
+            let seen = Seen::of(&scene.camera, &frame, EventKind::Person, vec![found("person", 0.8, None)]);
+            for change in scene.visits.see(&seen) {
+                assert!(change.event.sightings.len() <= MAX_SIGHTINGS);
+            }
+        }
+        let visit = scene.visits.visits.values().next().unwrap();
+        assert!(
+            visit.looks.len() <= 6 && visit.running.as_ref().unwrap().event.sightings.len() <= MAX_SIGHTINGS
+        );
+    }
+
+    #[test]
+    fn everything_ends_when_the_node_goes_down() {
+        let mut scene = Scene::new(&[]);
+        let person = scene.start();
+        scene.faces(&[Some("ann")]);
+        scene.faces(&[Some("ann")]);
+        let ended = scene.visits.end_all();
+        assert_eq!(ended.len(), 2);
+        assert!(ended.iter().all(|c| c.event.phase == EventPhase::Ended && c.event.ended.is_some()));
+        assert!(ended.iter().any(|c| c.event.id == person.id));
+        assert_eq!((scene.visits.end_all(), scene.visits.running()), (Vec::new(), 0));
+    }
+
+    #[test]
+    fn new_rules_hold_from_the_next_look() {
+        let mut scene = Scene::new(&[]);
+        assert_eq!(scene.person(true), []);
+        scene.visits.reload(rules(&[("events.person.start_hits", "2")]));
+        assert_eq!(scene.person(true).len(), 1);
+    }
+}

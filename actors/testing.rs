@@ -1,0 +1,96 @@
+//! What the tests of this room share: settings, a clock, cameras without actors, frames.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use meerkat_base::{
+    CameraId, Clock, Detection, Event, EventId, EventKind, EventPhase, Frame, ImageFormat, ManualClock, Rect,
+    WallTime,
+};
+use meerkat_settings::Settings;
+
+use crate::camera::{Camera, Cameras, Outfitter};
+use crate::recorder::RecorderLink;
+
+pub const NOON: WallTime = WallTime(1_795_176_000_000_000);
+
+/// The defaults with these keys changed, such as `clip.max_secs`.
+pub fn settings(changes: &[(&str, &str)]) -> Settings {
+    let env = changes.iter().map(|(key, value)| {
+        (format!("MEERKAT__{}", key.replace('.', "__").to_uppercase()), (*value).to_owned())
+    });
+    Settings::load(&[], env).unwrap()
+}
+
+/// Cameras to whom nobody belongs: what they are given stays where it was put.
+pub struct Alone;
+
+impl Outfitter for Alone {
+    fn recorder(&self, _: &CameraId) -> RecorderLink {
+        RecorderLink::default()
+    }
+
+    fn outfit(&self, _: &Arc<Camera>) {}
+}
+
+/// A register of such cameras.
+pub fn cameras(clock: &ManualClock, changes: &[(&str, &str)]) -> Cameras {
+    Cameras::new(Arc::new(settings(changes)), Arc::new(clock.clone()), Box::new(Alone))
+}
+
+/// One of them.
+pub fn camera(cameras: &Cameras, id: &str) -> Arc<Camera> {
+    cameras.attach(&CameraId::parse(id).unwrap()).camera
+}
+
+/// The camera's next frame, as its session would make it; in the ring. Says whether it is to be recorded.
+pub fn frame(camera: &Camera, clock: &ManualClock) -> (Frame, bool) {
+    let mut state = camera.ring();
+    let seq = camera.number(&mut state);
+    let frame = Frame {
+        camera: camera.id().clone(),
+        seq,
+        wall: clock.wall(),
+        mono: clock.mono(),
+        format: ImageFormat::Jpeg,
+        width: 64,
+        height: 48,
+        bytes: Bytes::from(format!("\u{fffd}picture {seq}")),
+    };
+    state.ring.push(frame.clone());
+    (frame, state.recording)
+}
+
+/// The camera's next frames, `gap` apart.
+pub fn frames(camera: &Camera, clock: &ManualClock, count: usize, gap: Duration) -> Vec<Frame> {
+    (0..count)
+        .map(|_| {
+            clock.advance(gap);
+            frame(camera, clock).0
+        })
+        .collect()
+}
+
+/// An event that this frame started.
+pub fn event(frame: &Frame, number: u8) -> Event {
+    Event {
+        id: EventId::new(frame.wall, [number; 10]),
+        camera: frame.camera.clone(),
+        kind: EventKind::Person,
+        phase: EventPhase::Started,
+        started: frame.wall,
+        started_seq: frame.seq,
+        ended: None,
+        score: 0.9,
+        identities: Vec::new(),
+        sightings: Vec::new(),
+    }
+}
+
+/// Something found, always at the same place.
+pub fn found(label: &str, score: f32, identity: Option<&str>) -> Detection {
+    let mut detection = Detection::new(label, score, Rect::new(10.0, 10.0, 20.0, 40.0));
+    detection.identity = identity.map(str::to_owned);
+    detection
+}
