@@ -33,7 +33,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 /// Longer than anything takes that works, even on a machine with other work to do.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 /// How often [`eventually`] looks.
 const LOOK: Duration = Duration::from_millis(20);
 /// What a node is given to end by itself when a test is over.

@@ -292,6 +292,8 @@ fn mode_3_tells_a_theft_from_a_walk_by() {
     let scene = Scene::new(640, 480);
     let mut node = Plan::new()
         .set("cameras.yard.zone", zone_of(&scene))
+        // Where other work keeps the guard from its turn, the camera waits instead of going on unseen.
+        .set("frame.answer_wait_ms", 1_000)
         .set("clip.pre_roll_secs", 3)
         .set("clip.post_roll_secs", 1)
         .start();
@@ -379,6 +381,7 @@ fn mode_3_takes_a_new_reference_on_request_and_ignores_a_lamp() {
         .set("cameras.told.zone", &zone)
         .set("cameras.untold.zone", &zone)
         .set("cameras.lamp.zone", &zone)
+        .set("frame.answer_wait_ms", 1_000)
         .start();
     let mut cameras = ["told", "untold", "lamp"].map(|id| node.camera(id, 3));
     paced(0..60, SCENE_INTERVAL, |number| {
