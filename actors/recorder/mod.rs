@@ -13,3 +13,6 @@ pub use component::{Recorder, RecorderTools};
 pub use encoder::{EncoderSettings, Encoders, Places};
 pub use link::{NotBegun, Order, RecorderLink, SnapshotFile, Stored};
 pub use room::Room;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,486 @@
+//! The recorder by itself: its orders, its spools, and what a new generation makes of the one before. No encoder works
+//! here, so that what was written can be read.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, RwLock};
+use std::time::Duration;
+
+use meerkat_base::{Clock, Event, Frame, ManualClock, MonoTime};
+use meerkat_media::{ClipSettings, ClipSize};
+use meerkat_store::spool::{SpoolItem, SpoolReader};
+use meerkat_store::{BootId, Durability, Store, StoreOptions};
+use tempfile::TempDir;
+
+use super::{EncoderSettings, Encoders, NotBegun, Order, Places, Recorder, RecorderTools, Room, Stored};
+use crate::archivist::Archivist;
+use crate::camera::Camera;
+use crate::supervision::{ActorKind, BackoffSettings, Board, Component, Crew, CrewSettings, Failure, Step};
+use crate::testing::{NOON, camera, cameras, event, frame, frames, settings};
+
+const TENTH: Duration = Duration::from_millis(100);
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// Keeps a crew's only thread busy until the test is over.
+struct Plug(Receiver<()>);
+
+impl Component for Plug {
+    fn step(&mut self) -> Result<Step, Failure> {
+        let _ = self.0.recv();
+        Ok(Step::Idle)
+    }
+}
+
+struct Rig {
+    folder: TempDir,
+    clock: ManualClock,
+    camera: Arc<Camera>,
+    tools: Arc<RecorderTools>,
+    recorder: Recorder,
+}
+
+fn crew(name: &'static str, board: &Board) -> Crew {
+    Crew::start(
+        CrewSettings { name, threads: 1, niceness: 0, backoff: BackoffSettings::default() },
+        board.clone(),
+    )
+}
+
+impl Rig {
+    fn new(changes: &[(&str, &str)]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let clock = ManualClock::new(NOON);
+        let board = Board::new(Arc::new(clock.clone()));
+        let (encode, archive) = (crew("encode", &board), crew("archive", &board));
+        let (plug, plugged) = channel();
+        let plugged = std::sync::Mutex::new(Some(plugged));
+        let station = encode.station(ActorKind::Encoder, None, LIMIT, move || {
+            let plugged = plugged.lock().unwrap().take().expect("built once");
+            Ok(Box::new(Plug(plugged)))
+        });
+        station.wake();
+        std::mem::forget(plug);
+
+        let places = Places {
+            data_dir: folder.path().to_owned(),
+            boot: BootId::parse("test").unwrap(),
+            durability: Durability::Process,
+        };
+        let options = StoreOptions::default();
+        let store = Store::open(folder.path(), options).unwrap();
+        let data_dir = folder.path().to_owned();
+        let archivist = Archivist::start(&archive, LIMIT, store, move || Store::open(&data_dir, options));
+        let encoder_settings = EncoderSettings {
+            clip: ClipSettings {
+                size: ClipSize::AsReceived,
+                preset: "ultrafast".parse().unwrap(),
+                crf: 23,
+                threads: 1,
+            },
+            recorded: Arc::new(RwLock::new(Vec::new())),
+            max_open: 1,
+            deadline: LIMIT,
+        };
+        let encoders = Encoders::new(encode, places.clone(), encoder_settings, archivist);
+        let tools = Arc::new(RecorderTools {
+            room: Arc::new(Room::new(places.data_dir.clone(), 1)),
+            places,
+            clip: settings(changes).clip,
+            clock: Arc::new(clock.clone()),
+            encoders,
+        });
+        let camera = camera(&cameras(&clock, changes), "door");
+        let recorder = Self::recorder(&camera, &tools);
+        Self { folder, clock, camera, tools, recorder }
+    }
+
+    fn recorder(camera: &Arc<Camera>, tools: &Arc<RecorderTools>) -> Recorder {
+        Recorder::new(Arc::downgrade(camera), camera.recorder.clone(), Arc::clone(tools)).unwrap()
+    }
+
+    /// The recorder is lost, as by a panic, and built anew.
+    fn lose(&mut self) {
+        self.recorder = Self::recorder(&self.camera, &self.tools);
+    }
+
+    /// Gives an order, has it carried out, and returns what became of it.
+    fn order(&mut self, order: Order) -> Stored {
+        let link = self.camera.recorder.clone();
+        patiently(async {
+            let ask = link.order(order, LIMIT);
+            tokio::pin!(ask);
+            tokio::select! {
+                biased;
+                early = &mut ask => panic!("nobody can have answered: {early:?}"),
+                () = std::future::ready(()) => {}
+            }
+            self.recorder.step().unwrap();
+            ask.await
+        })
+    }
+
+    fn begin(&mut self, event: &Event) -> Option<String> {
+        let link = self.camera.recorder.clone();
+        patiently(async {
+            let ask = link.begin_clip(event, LIMIT);
+            tokio::pin!(ask);
+            tokio::select! {
+                biased;
+                _ = &mut ask => panic!("nobody can have answered"),
+                () = std::future::ready(()) => {}
+            }
+            self.recorder.step().unwrap();
+            ask.await.unwrap().map(|file| file.path)
+        })
+    }
+
+    /// The camera sends so many frames, a tenth of a second apart, and each is recorded if it is to be.
+    fn send(&mut self, count: usize) {
+        for _ in 0..count {
+            self.clock.advance(TENTH);
+            let (frame, recording) = frame(&self.camera, &self.clock);
+            if recording {
+                assert_eq!(self.order(Order::ClipFrame { frame }), Stored::Done);
+            } else {
+                self.recorder.step().unwrap();
+            }
+        }
+    }
+
+    fn end(&mut self, event: &Event, at: MonoTime) {
+        assert_eq!(self.order(Order::EndClip { event: event.id, at }), Stored::Done);
+    }
+
+    /// Numbers of the frames in each spool, oldest spool first, and whether it is finished.
+    fn spools(&self) -> Vec<(Vec<u64>, bool)> {
+        let mut paths: Vec<PathBuf> = std::fs::read_dir(self.tools.places.spools())
+            .map(|entries| entries.map(|entry| entry.unwrap().path()).collect())
+            .unwrap_or_default();
+        paths.sort();
+        paths.iter().map(|path| spool(path)).collect()
+    }
+
+    fn newest(&self) -> u64 {
+        self.camera.ring().ring.newest().unwrap().seq
+    }
+}
+
+fn patiently<F: Future>(future: F) -> F::Output {
+    tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(future)
+}
+
+fn spool(path: &Path) -> (Vec<u64>, bool) {
+    let mut reader = SpoolReader::follow(path).unwrap();
+    let mut numbers = Vec::new();
+    loop {
+        match reader.next_item().unwrap() {
+            SpoolItem::Frame(frame) => {
+                assert_eq!(frame.bytes, format!("\u{fffd}picture {}", frame.seq));
+                numbers.push(frame.seq);
+            }
+            SpoolItem::NotYet => return (numbers, false),
+            SpoolItem::End(end) => return (numbers, end.finished),
+            SpoolItem::Corrupt { bytes } => panic!("{bytes} bytes are damaged"),
+        }
+    }
+}
+
+fn numbers(range: std::ops::RangeInclusive<u64>) -> Vec<u64> {
+    range.collect()
+}
+
+#[test]
+fn the_pre_roll_is_exact_and_nothing_is_missing_or_doubled_behind_it() {
+    let mut rig = Rig::new(&[("clip.pre_roll_secs", "2"), ("clip.post_roll_secs", "1")]);
+    let sent = frames(&rig.camera, &rig.clock, 80, TENTH);
+    let event = event(&sent[69], 1);
+    assert_eq!(event.started_seq, 70);
+    assert!(!rig.camera.ring().recording);
+    let snapshot = rig.begin(&event).unwrap();
+    assert_eq!(std::fs::read(rig.folder.path().join(snapshot)).unwrap(), sent[69].bytes);
+    // Two seconds before the frame that started it, and those that came while it was being told.
+    assert_eq!(rig.spools(), [(numbers(50..=80), false)]);
+    rig.send(20);
+    assert_eq!(rig.spools(), [(numbers(50..=100), false)]);
+
+    let at = rig.clock.mono();
+    rig.end(&event, at);
+    rig.send(9);
+    assert!(rig.camera.ring().recording, "the post-roll");
+    rig.send(5);
+    assert!(!rig.camera.ring().recording, "and not more than that");
+    let spools = rig.spools();
+    assert!(spools[0].1, "finished");
+    assert_eq!(spools[0].0, numbers(50..=*spools[0].0.last().unwrap()));
+    assert!((109..=111).contains(spools[0].0.last().unwrap()), "{spools:?}");
+    assert_eq!(spools.len(), 1);
+}
+
+#[test]
+fn the_order_may_come_when_the_ring_no_longer_has_the_frame() {
+    let mut rig = Rig::new(&[("ring.seconds", "3"), ("clip.pre_roll_secs", "1")]);
+    let sent = frames(&rig.camera, &rig.clock, 100, TENTH);
+    rig.begin(&event(&sent[9], 1));
+    let (numbers, _) = rig.spools().remove(0);
+    assert_eq!(numbers, (90..=100).collect::<Vec<u64>>(), "a second before the newest there is");
+}
+
+#[test]
+fn a_clip_of_a_camera_without_frames_is_empty_until_there_are_some() {
+    let mut rig = Rig::new(&[]);
+    let (elsewhere, _) = frame(&rig.camera, &rig.clock);
+    rig.camera.ring().ring.clear();
+    assert_eq!(rig.begin(&event(&elsewhere, 1)), None);
+    rig.send(3);
+    assert_eq!(rig.spools(), [(numbers(2..=4), false)]);
+}
+
+#[test]
+fn parts_follow_each_other_without_a_loss() {
+    let mut rig =
+        Rig::new(&[("clip.pre_roll_secs", "1"), ("clip.post_roll_secs", "0"), ("clip.max_secs", "2")]);
+    let sent = frames(&rig.camera, &rig.clock, 30, TENTH);
+    rig.begin(&event(&sent[29], 1));
+    rig.send(70);
+    let spools = rig.spools();
+    let all: Vec<u64> = spools.iter().flat_map(|(numbers, _)| numbers.clone()).collect();
+    assert_eq!(all, numbers(20..=100));
+    assert_eq!(spools.len(), 4, "{spools:?}");
+    for (part, finished) in &spools[..3] {
+        assert!(finished);
+        assert_eq!(part.len(), 21, "two seconds from first to last");
+    }
+}
+
+#[test]
+fn events_that_overlap_share_a_clip_that_ends_with_the_last_of_them() {
+    let mut rig = Rig::new(&[("clip.pre_roll_secs", "1"), ("clip.post_roll_secs", "1")]);
+    let sent = frames(&rig.camera, &rig.clock, 20, TENTH);
+    let first = event(&sent[19], 1);
+    rig.begin(&first);
+    rig.send(10);
+    let (latest, _) = frame(&rig.camera, &rig.clock);
+    let second = event(&latest, 2);
+    assert!(rig.begin(&second).is_some(), "each has its own snapshot");
+    let at = rig.clock.mono();
+    rig.end(&first, at);
+    rig.send(20);
+    assert!(rig.camera.ring().recording);
+    let at = rig.clock.mono();
+    rig.end(&second, at);
+    rig.send(15);
+    assert!(!rig.camera.ring().recording);
+    let spools = rig.spools();
+    assert_eq!(spools.len(), 1);
+    // Number 31 was put into the ring by this test alone and never handed over.
+    let mut due = numbers(10..=*spools[0].0.last().unwrap());
+    due.retain(|&number| number != 31);
+    assert_eq!(spools[0].0, due);
+}
+
+#[test]
+fn an_order_that_is_given_twice_is_carried_out_once() {
+    let mut rig = Rig::new(&[]);
+    let sent = frames(&rig.camera, &rig.clock, 3, TENTH);
+    for frame in [&sent[0], &sent[0], &sent[1], &sent[1]] {
+        assert_eq!(rig.order(Order::VideoFrame { frame: frame.clone() }), Stored::Done);
+    }
+    assert_eq!(rig.order(Order::EndVideo), Stored::Done);
+    assert_eq!(rig.order(Order::EndVideo), Stored::Done);
+    assert_eq!(rig.spools(), [(vec![1, 2], true)]);
+
+    for _ in 0..2 {
+        assert_eq!(rig.order(Order::Picture { frame: sent[2].clone() }), Stored::Done);
+        // Also by the next generation, which knows nothing of it.
+        rig.lose();
+    }
+    let day = rig.folder.path().join("capture/image/door").join(NOON.date());
+    let files: Vec<PathBuf> = std::fs::read_dir(day).unwrap().map(|entry| entry.unwrap().path()).collect();
+    assert_eq!(files.len(), 1);
+    assert_eq!(std::fs::read(&files[0]).unwrap(), sent[2].bytes);
+
+    let event = event(&sent[2], 1);
+    let snapshot = rig.begin(&event);
+    assert!(snapshot.is_some());
+    assert_eq!(rig.begin(&event), snapshot);
+    rig.lose();
+    assert_eq!(rig.begin(&event), snapshot);
+}
+
+#[test]
+fn another_picture_of_the_same_name_is_never_taken_for_stored() {
+    let mut rig = Rig::new(&[]);
+    let (first, _) = frame(&rig.camera, &rig.clock);
+    assert_eq!(rig.order(Order::Picture { frame: first.clone() }), Stored::Done);
+    let other = Frame { bytes: "another".into(), ..first };
+    assert!(matches!(rig.order(Order::Picture { frame: other }), Stored::Refused(_)));
+}
+
+#[test]
+fn a_new_generation_goes_on_where_the_last_one_stopped() {
+    let mut rig = Rig::new(&[("clip.pre_roll_secs", "1"), ("clip.post_roll_secs", "1")]);
+    let sent = frames(&rig.camera, &rig.clock, 20, TENTH);
+    let event = event(&sent[19], 1);
+    rig.begin(&event);
+    rig.send(5);
+    for _ in 0..3 {
+        // Frames that come while nobody is there wait in the ring; nobody has been told that they are stored.
+        frames(&rig.camera, &rig.clock, 4, TENTH);
+        assert!(rig.camera.ring().recording, "sessions go on handing over");
+        rig.lose();
+        rig.send(3);
+    }
+    let at = rig.clock.mono();
+    rig.end(&event, at);
+    rig.send(15);
+    assert!(!rig.camera.ring().recording);
+    let spools = rig.spools();
+    assert_eq!(spools.len(), 4);
+    let all: Vec<u64> = spools.iter().flat_map(|(numbers, _)| numbers.clone()).collect();
+    assert_eq!(all, numbers(10..=*all.last().unwrap()), "in four spools, each frame once");
+    assert!(spools[3].1);
+}
+
+#[test]
+fn a_generation_that_is_lost_over_the_beginning_leaves_the_same_pre_roll() {
+    let mut rig = Rig::new(&[("clip.pre_roll_secs", "1")]);
+    let sent = frames(&rig.camera, &rig.clock, 60, TENTH);
+    let event = event(&sent[59], 1);
+    // It came as far as this before its thread died: no spool, no answer.
+    rig.camera.ring().recording = true;
+    {
+        let mut legacy = rig.camera.recorder.shared.legacy();
+        legacy.last_seq = 49;
+        legacy.activate(event.id);
+    }
+    rig.lose();
+    assert_eq!(rig.spools(), [(numbers(50..=60), false)]);
+    rig.begin(&event);
+    rig.send(2);
+    assert_eq!(rig.spools(), [(numbers(50..=62), false)]);
+}
+
+#[test]
+fn whoever_waits_for_a_recorder_that_hangs_learns_that_the_order_was_lost() {
+    let mut rig = Rig::new(&[]);
+    let (picture, _) = frame(&rig.camera, &rig.clock);
+    let link = rig.camera.recorder.clone();
+    let answer = patiently(async {
+        let ask = link.order(Order::Picture { frame: picture.clone() }, LIMIT);
+        tokio::pin!(ask);
+        tokio::select! {
+            biased;
+            early = &mut ask => panic!("nobody can have answered: {early:?}"),
+            () = std::future::ready(()) => {}
+        }
+        // A thread took the order and never came back.
+        let (number, _order) = link.shared.take().unwrap();
+        rig.lose();
+        // When it does come back it has nothing to say any more.
+        link.shared.answer(number, super::link::Reply { stored: Stored::Done, snapshot: None });
+        ask.await
+    });
+    assert_eq!(answer, Stored::Lost);
+    assert_eq!(rig.order(Order::Picture { frame: picture }), Stored::Done);
+}
+
+#[test]
+fn a_generation_that_was_given_up_and_comes_back_leaves_everything_to_its_successor() {
+    let mut rig = Rig::new(&[("clip.pre_roll_secs", "1"), ("clip.post_roll_secs", "1")]);
+    let sent = frames(&rig.camera, &rig.clock, 20, TENTH);
+    let event = event(&sent[19], 1);
+    rig.begin(&event);
+    let successor = Rig::recorder(&rig.camera, &rig.tools);
+    let mut lost = std::mem::replace(&mut rig.recorder, successor);
+    rig.send(3);
+    rig.clock.advance(Duration::from_secs(60));
+    assert_eq!(lost.step().unwrap(), Step::Done);
+    drop(lost);
+    assert!(rig.camera.ring().recording);
+    rig.send(2);
+    let all: Vec<u64> = rig.spools().iter().flat_map(|(numbers, _)| numbers.clone()).collect();
+    assert_eq!(all, numbers(10..=25));
+}
+
+#[test]
+fn a_full_disk_refuses_what_is_new_and_says_so() {
+    let mut rig = Rig::new(&[]);
+    let full = RecorderTools {
+        places: rig.tools.places.clone(),
+        clip: rig.tools.clip.clone(),
+        clock: Arc::clone(&rig.tools.clock),
+        encoders: rig.tools.encoders.clone(),
+        room: Arc::new(Room::new(rig.tools.places.data_dir.clone(), u64::MAX)),
+    };
+    rig.tools = Arc::new(full);
+    rig.lose();
+    let (picture, _) = frame(&rig.camera, &rig.clock);
+    assert!(matches!(rig.order(Order::Picture { frame: picture.clone() }), Stored::Refused(_)));
+    assert!(matches!(rig.order(Order::VideoFrame { frame: picture.clone() }), Stored::Refused(_)));
+    let link = rig.camera.recorder.clone();
+    let refused = patiently(async {
+        let event = event(&picture, 1);
+        let ask = link.begin_clip(&event, LIMIT);
+        tokio::pin!(ask);
+        tokio::select! {
+            biased;
+            _ = &mut ask => panic!("nobody can have answered"),
+            () = std::future::ready(()) => {}
+        }
+        rig.recorder.step().unwrap();
+        ask.await
+    });
+    assert!(matches!(refused, Err(NotBegun::Refused(_))), "{refused:?}");
+    assert!(!rig.camera.ring().recording);
+    assert_eq!(rig.camera.recorder.refusals(), 3);
+}
+
+#[test]
+fn a_recorder_that_is_too_late_is_told_apart_from_one_that_cannot() {
+    let rig = Rig::new(&[]);
+    let (picture, _) = frame(&rig.camera, &rig.clock);
+    let link = rig.camera.recorder.clone();
+    let late = patiently(async { link.begin_clip(&event(&picture, 1), Duration::from_millis(20)).await });
+    assert_eq!(late, Err(NotBegun::Late));
+}
+
+#[test]
+fn a_session_and_the_recorder_side_by_side_lose_and_double_nothing() {
+    for round in 0..20u64 {
+        let mut rig = Rig::new(&[("clip.pre_roll_secs", "2")]);
+        let sent = frames(&rig.camera, &rig.clock, 40, TENTH);
+        let started = event(&sent[39], 1);
+        let over = AtomicBool::new(false);
+        let (camera, clock) = (Arc::clone(&rig.camera), rig.clock.clone());
+        std::thread::scope(|scope| {
+            let over = &over;
+            let session = scope.spawn(move || {
+                for _ in 0..200 {
+                    clock.advance(Duration::from_millis(1));
+                    let (frame, recording) = frame(&camera, &clock);
+                    if recording {
+                        let order = Order::ClipFrame { frame };
+                        assert_eq!(patiently(camera.recorder.order(order, LIMIT)), Stored::Done);
+                    }
+                }
+            });
+            let link = rig.camera.recorder.clone();
+            let courier = scope.spawn(move || {
+                std::thread::sleep(Duration::from_micros(round * 50));
+                patiently(link.begin_clip(&started, LIMIT)).unwrap();
+            });
+            let recorder = &mut rig.recorder;
+            scope.spawn(move || {
+                while !over.load(Ordering::Acquire) {
+                    recorder.step().unwrap();
+                    std::thread::yield_now();
+                }
+            });
+            session.join().unwrap();
+            courier.join().unwrap();
+            over.store(true, Ordering::Release);
+        });
+        assert_eq!(rig.spools(), [(numbers(20..=rig.newest()), false)], "round {round}");
+    }
+}
