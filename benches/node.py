@@ -100,6 +100,16 @@ class Node:
                 total += float(line.rsplit(" ", 1)[1])
         return total
 
+    def looked_at(self):
+        """Frames that motion has looked at, once no more come."""
+        last = -1.0
+        while True:
+            now = self.metric("meerkat_frames_total", stage="motion", result="ok")
+            if now == last:
+                return now
+            last = now
+            time.sleep(0.5)
+
     def anonymous_mb(self):
         text = open(f"/proc/{self.pid}/status").read()
         return int(re.search(r"RssAnon:\s+(\d+)", text).group(1)) / 1024
@@ -175,7 +185,7 @@ def motion_cost(o, frames):
         floor = floor_ms(frames)
         node = Node(o.binary)
         ours = push(o.peers, node, frames, mode=3, clients=4, count=count, fps=20)
-        looked = node.metric("meerkat_frames_total", stage="motion", result="ok")
+        looked = node.looked_at()
         node.stop()
         seed = Seed(o.peers)
         theirs = push(o.peers, seed, frames, mode=3, clients=4, count=count, fps=20)
@@ -197,7 +207,7 @@ def many_cameras(o, frames):
     node.stop()
     node = Node(o.binary)
     many = push(o.peers, node, frames, mode=3, clients=64, count=count, fps=5)
-    looked = node.metric("meerkat_frames_total", stage="motion", result="ok")
+    looked = node.looked_at()
     node.stop()
     seed = Seed(o.peers)
     theirs = push(o.peers, seed, frames, mode=3, clients=64, count=count, fps=5)

@@ -38,9 +38,11 @@ use crate::supervision::{
 const SOLO_DEADLINE: Duration = Duration::from_secs(3);
 /// Threads for disks: one may be stuck with a slow write while the other goes on.
 const DISK_THREADS: usize = 2;
+/// A camera that sends as fast as it is answered sends its next picture within about this time.
+const DISK_LINGER: Duration = Duration::from_micros(200);
 /// Niceness of what may wait behind the frame path.
-const VISION_NICENESS: i32 = 5;
-const DETECT_NICENESS: i32 = 10;
+const VISION_NICENESS: i32 = 10;
+const DETECT_NICENESS: i32 = 12;
 const ENCODE_NICENESS: i32 = 19;
 
 /// Makes a person detector; called on the thread that will use it, again after each failure.
@@ -130,7 +132,9 @@ impl Node {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let vision = crew("vision", cores, VISION_NICENESS);
         let detect = crew("detect", settings.detectors.threads, DETECT_NICENESS);
-        let disk = crew("disk", DISK_THREADS, 0);
+        let settings_of = |name, threads| CrewSettings { name, threads, niceness: 0, backoff };
+        let linger = if cores > 1 { DISK_LINGER } else { Duration::ZERO };
+        let disk = Crew::start_lingering(settings_of("disk", DISK_THREADS), board.clone(), linger);
         let archive = crew("archive", 1, 0);
         let encode = crew("encode", 1, ENCODE_NICENESS);
 

@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use meerkat_base::{Event, EventId, Frame, MonoTime, WallTime};
 use tokio::sync::oneshot;
@@ -12,6 +12,8 @@ use tokio::time::timeout;
 
 use crate::supervision::{ActorKind, Inbox, Offer, Station};
 
+/// An order's answer is waited for so long without sleeping.
+const SHORT_WAIT: Duration = Duration::from_micros(100);
 /// Orders that may wait. A camera has one connection and that one waits for each answer.
 const CAPACITY: usize = 64;
 
@@ -137,6 +139,7 @@ pub(super) struct Shared {
     pub closed: AtomicBool,
     pub refused: AtomicU64,
     station: OnceLock<Station>,
+    short_wait: Duration,
 }
 
 impl Shared {
@@ -196,6 +199,9 @@ impl Default for RecorderLink {
             closed: AtomicBool::new(false),
             refused: AtomicU64::new(0),
             station: OnceLock::new(),
+            // On a single core the waiting would keep the recorder from its work.
+            short_wait: std::thread::available_parallelism()
+                .map_or(Duration::ZERO, |cores| if cores.get() > 1 { SHORT_WAIT } else { Duration::ZERO }),
         };
         Self { shared: Arc::new(shared) }
     }
@@ -228,9 +234,17 @@ impl RecorderLink {
 
     /// Gives an order and waits until it is carried out.
     pub async fn order(&self, order: Order, limit: Duration) -> Stored {
-        let Some(receiver) = self.send(order) else {
+        let Some(mut receiver) = self.send(order) else {
             return Stored::Refused("the recorder takes no orders now".to_owned());
         };
+        // As a rule it is done within this time, which is less than going to sleep and being woken takes.
+        let began = Instant::now();
+        while began.elapsed() < self.shared.short_wait {
+            if let Ok(reply) = receiver.try_recv() {
+                return reply.stored;
+            }
+            std::hint::spin_loop();
+        }
         match timeout(limit, receiver).await {
             Ok(Ok(reply)) => reply.stored,
             Ok(Err(_)) => Stored::Lost,
@@ -280,10 +294,10 @@ impl RecorderLink {
     /// Ends everything that is open, from a thread that may block: the node goes down.
     pub fn finish_at_shutdown(&self, limit: Duration) {
         let finish = self.send(Order::Finish);
-        let give_up = std::time::Instant::now() + limit;
+        let give_up = Instant::now() + limit;
         if let Some(mut answered) = finish {
             while matches!(answered.try_recv(), Err(oneshot::error::TryRecvError::Empty))
-                && std::time::Instant::now() < give_up
+                && Instant::now() < give_up
             {
                 std::thread::sleep(Duration::from_millis(2));
             }

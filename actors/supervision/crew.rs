@@ -37,6 +37,8 @@ pub(super) struct Shared {
     workers: Mutex<Vec<Worker>>,
     timers: Mutex<Vec<Timer>>,
     stopping: AtomicBool,
+    linger: Duration,
+    lingering: AtomicBool,
 }
 
 struct Worker {
@@ -83,12 +85,19 @@ impl Shared {
         // A worker that queues the next station of the way takes it up itself right after: waking a second
         // thread for it would cost more than the work.
         let own_turn = IN_TURN_OF.get() == Arc::as_ptr(self) as usize;
-        if !(own_turn && was_empty) {
+        // A thread that lingers looks at the queue by itself, and once more after it has stopped lingering.
+        let looked_for = self.lingering.load(Ordering::SeqCst);
+        if !(was_empty && (own_turn || looked_for)) {
             self.queued.notify_one();
         }
     }
 
-    fn next(&self) -> Option<Arc<Core>> {
+    /// The next station, and when the waiting for it began. `busy`: work came so fast that it is worth looking
+    /// for more before going to sleep; waking a thread takes longer than storing a picture.
+    fn next(&self, busy: bool) -> Option<Arc<Core>> {
+        if busy && let Some(core) = self.linger() {
+            return Some(core);
+        }
         let mut queue = lock(&self.queue);
         loop {
             if let Some(core) = queue.pop_front() {
@@ -99,6 +108,26 @@ impl Shared {
             }
             queue = self.queued.wait(queue).unwrap_or_else(PoisonError::into_inner);
         }
+    }
+
+    /// Looks for work without sleeping, one thread at a time, for as long as the crew was told to.
+    fn linger(&self) -> Option<Arc<Core>> {
+        if self.lingering.swap(true, Ordering::SeqCst) {
+            return None;
+        }
+        let began = Instant::now();
+        while began.elapsed() < self.linger {
+            if let Ok(mut queue) = self.queue.try_lock()
+                && let Some(core) = queue.pop_front()
+            {
+                // Under the queue's lock: whoever queues next sees that nobody lingers any more.
+                self.lingering.store(false, Ordering::SeqCst);
+                return Some(core);
+            }
+            std::hint::spin_loop();
+        }
+        self.lingering.store(false, Ordering::SeqCst);
+        None
     }
 
     fn set_timer(&self, wait: Duration, core: &Arc<Core>, revive: bool) {
@@ -122,7 +151,11 @@ impl Shared {
         if self.settings.niceness > 0 {
             let _ = rustix::process::setpriority_process(None, self.settings.niceness);
         }
-        while let Some(core) = self.next() {
+        let mut busy = false;
+        loop {
+            let waiting_since = Instant::now();
+            let Some(core) = self.next(busy) else { return };
+            busy = !self.linger.is_zero() && waiting_since.elapsed() < self.linger;
             lock(job).current = Some((Arc::clone(&core), Instant::now()));
             IN_TURN_OF.set(Arc::as_ptr(self) as usize);
             let outcome = catch_unwind(AssertUnwindSafe(|| -> Result<Worked, Failure> {
@@ -178,6 +211,12 @@ pub struct Crew {
 impl Crew {
     /// Starts the threads.
     pub fn start(settings: CrewSettings, board: Board) -> Self {
+        Self::start_lingering(settings, board, Duration::ZERO)
+    }
+
+    /// As [`Crew::start`]; while work comes faster than every `linger`, one thread looks for more instead of
+    /// sleeping. For short work that somebody waits for; on a single core it would only be in the way.
+    pub fn start_lingering(settings: CrewSettings, board: Board, linger: Duration) -> Self {
         let threads = settings.threads.max(1);
         let shared = Arc::new(Shared {
             settings,
@@ -187,6 +226,8 @@ impl Crew {
             workers: Mutex::default(),
             timers: Mutex::default(),
             stopping: AtomicBool::new(false),
+            linger,
+            lingering: AtomicBool::new(false),
         });
         for _ in 0..threads {
             shared.hire();
