@@ -15,4 +15,4 @@ pub use link::{NotBegun, Order, RecorderLink, SnapshotFile, Stored};
 pub use room::Room;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, channel};
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 
 use meerkat_base::{Clock, Event, Frame, ManualClock, MonoTime};
@@ -13,7 +13,9 @@ use meerkat_store::spool::{SpoolItem, SpoolReader};
 use meerkat_store::{BootId, Durability, Store, StoreOptions};
 use tempfile::TempDir;
 
-use super::{EncoderSettings, Encoders, NotBegun, Order, Places, Recorder, RecorderTools, Room, Stored};
+use super::{
+    EncoderSettings, Encoders, NotBegun, Order, Places, Recorder, RecorderLink, RecorderTools, Room, Stored,
+};
 use crate::archivist::Archivist;
 use crate::camera::Camera;
 use crate::supervision::{ActorKind, BackoffSettings, Board, Component, Crew, CrewSettings, Failure, Step};
@@ -54,7 +56,7 @@ impl Rig {
         let board = Board::new(Arc::new(clock.clone()));
         let (encode, archive) = (crew("encode", &board), crew("archive", &board));
         let (plug, plugged) = channel();
-        let plugged = std::sync::Mutex::new(Some(plugged));
+        let plugged = Mutex::new(Some(plugged));
         let station = encode.station(ActorKind::Encoder, None, LIMIT, move || {
             let plugged = plugged.lock().unwrap().take().expect("built once");
             Ok(Box::new(Plug(plugged)))
@@ -168,6 +170,29 @@ impl Rig {
 
 fn patiently<F: Future>(future: F) -> F::Output {
     tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(future)
+}
+
+/// Stands in for a camera's recorder: notes each order in words and answers as it is told.
+pub(crate) async fn serve(
+    link: RecorderLink,
+    orders: Arc<Mutex<Vec<String>>>,
+    mut answer: impl FnMut(&Order) -> Stored + Send,
+) {
+    loop {
+        let Some((number, order)) = link.shared.take() else {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            continue;
+        };
+        let words = match &order {
+            Order::Picture { frame } => format!("picture {}", frame.seq),
+            Order::VideoFrame { frame } => format!("video {}", frame.seq),
+            Order::ClipFrame { frame } => format!("clip {}", frame.seq),
+            Order::EndVideo => "end video".to_owned(),
+            other => format!("{other:?}"),
+        };
+        orders.lock().unwrap().push(words);
+        link.shared.answer(number, super::link::Reply { stored: answer(&order), snapshot: None });
+    }
 }
 
 fn spool(path: &Path) -> (Vec<u64>, bool) {

@@ -11,3 +11,6 @@ pub use component::{Session, SessionEnd, SessionTools};
 pub use door::{Door, DoorError};
 pub use limits::{Admitted, Connections};
 pub use shell::{IoGroup, SessionActor};
+
+#[cfg(test)]
+mod tests;

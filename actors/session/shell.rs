@@ -15,7 +15,7 @@ use tracing::{error, warn};
 
 use super::component::{Session, SessionEnd, SessionTools};
 use super::limits::Admitted;
-use crate::supervision::{ActorKind, Board, Failure};
+use crate::supervision::{ActorKind, Board, Failure, Stopwatch};
 
 /// How often an io thread says that it is alive.
 const BEAT: Duration = Duration::from_millis(200);
@@ -100,9 +100,9 @@ struct IoThread {
     life: Arc<Life>,
 }
 
-/// Times are milliseconds since `origin`.
+/// Times are those of the stopwatch.
 struct Life {
-    origin: Instant,
+    stopwatch: Stopwatch,
     beat: AtomicU64,
     abandoned: AtomicBool,
     /// Second handles of the thread's sockets: they are cut when the thread is given up.
@@ -111,7 +111,7 @@ struct Life {
 
 impl Life {
     fn now(&self) -> u64 {
-        u64::try_from(self.origin.elapsed().as_millis()).unwrap_or(u64::MAX)
+        self.stopwatch.millis()
     }
 
     fn sockets(&self) -> MutexGuard<'_, Vec<(u64, StdStream)>> {
@@ -236,7 +236,7 @@ impl Drop for Listed {
 fn hire(board: &Board) -> std::io::Result<IoThread> {
     let arbiter = Arbiter::try_new()?;
     let life = Arc::new(Life {
-        origin: Instant::now(),
+        stopwatch: board.stopwatch(),
         beat: AtomicU64::new(0),
         abandoned: AtomicBool::new(false),
         sockets: Mutex::default(),
