@@ -122,22 +122,8 @@ impl Archivist {
         &self,
         work: impl FnOnce(&mut Store) -> Result<R, StoreError> + Send + 'static,
     ) -> Result<oneshot::Receiver<Result<R, StoreError>>, ArchiveError> {
-        let (sender, receiver) = oneshot::channel();
-        let sender = Arc::new(Mutex::new(Some(sender)));
-        let own = Arc::clone(&sender);
-        let run = Box::new(move |store: &mut Store| {
-            if lock(&own).is_none() {
-                // It was given up, and has been asked for again by now.
-                return;
-            }
-            let result = work(store);
-            if let Some(sender) = lock(&own).take() {
-                // Nobody waiting any more is no reason not to have done it.
-                let _ = sender.send(result);
-            }
-        });
-        let lose = Box::new(move || drop(lock(&sender).take()));
-        match self.queue.inbox.offer(Work { run, lose }) {
+        let (work, receiver) = package(work);
+        match self.queue.inbox.offer(work) {
             Offer::Taken => {
                 self.station.wake();
                 Ok(receiver)
@@ -152,6 +138,27 @@ impl Archivist {
     }
 }
 
+fn package<R: Send + 'static>(
+    work: impl FnOnce(&mut Store) -> Result<R, StoreError> + Send + 'static,
+) -> (Work, oneshot::Receiver<Result<R, StoreError>>) {
+    let (sender, receiver) = oneshot::channel();
+    let sender = Arc::new(Mutex::new(Some(sender)));
+    let own = Arc::clone(&sender);
+    let run = Box::new(move |store: &mut Store| {
+        if lock(&own).is_none() {
+            // It was given up, and has been asked for again by now.
+            return;
+        }
+        let result = work(store);
+        if let Some(sender) = lock(&own).take() {
+            // Nobody waiting any more is no reason not to have done it.
+            let _ = sender.send(result);
+        }
+    });
+    let lose = Box::new(move || drop(lock(&sender).take()));
+    (Work { run, lose }, receiver)
+}
+
 struct Desk {
     store: Store,
     queue: Arc<Queue>,
@@ -164,5 +171,155 @@ impl Component for Desk {
         run(&mut self.store);
         self.queue.done(number);
         Ok(Step::Again)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+    use std::sync::mpsc;
+
+    use meerkat_base::SystemClock;
+    use meerkat_store::{DataLock, StoreOptions};
+
+    use super::*;
+    use crate::supervision::{BackoffSettings, Board, CrewSettings, Watch};
+
+    const DEADLINE: Duration = Duration::from_millis(300);
+
+    struct Rig {
+        archivist: Archivist,
+        opened: Arc<AtomicUsize>,
+        _folder: tempfile::TempDir,
+        _watch: Watch,
+        _system: actix::SystemRunner,
+    }
+
+    /// `bad` says that the database cannot be opened the next so many times.
+    fn rig(bad: usize) -> Rig {
+        let system = actix::System::new();
+        let board = Board::new(Arc::new(SystemClock::new()));
+        let backoff = BackoffSettings { min: Duration::from_millis(20), max: Duration::from_millis(50) };
+        let settings = CrewSettings { name: "archive", threads: 1, niceness: 0, backoff };
+        let crew = Crew::start(settings, board.clone());
+        let watch = Watch::start(board, 64, || {}).unwrap();
+        watch.crew(crew.clone());
+        let folder = tempfile::tempdir().unwrap();
+        // Held by the node, not by a generation: one that hangs keeps its store.
+        let data = DataLock::take(folder.path()).unwrap();
+        let first = Store::open_under(&data, StoreOptions::default()).unwrap();
+        let opened = Arc::new(AtomicUsize::new(0));
+        let own = Arc::clone(&opened);
+        let archivist = Archivist::start(&crew, DEADLINE, first, move || {
+            if own.fetch_add(1, Ordering::SeqCst) < bad {
+                return Err(StoreError::Refused("not now".to_owned()));
+            }
+            Store::open_under(&data, StoreOptions::default())
+        });
+        Rig { archivist, opened, _folder: folder, _watch: watch, _system: system }
+    }
+
+    fn count(archivist: &Archivist) -> Result<u64, ArchiveError> {
+        archivist.ask_blocking(|store| store.event_count())
+    }
+
+    #[test]
+    fn work_is_done_in_its_order_and_errors_are_told() {
+        let rig = rig(0);
+        let done = Arc::new(Mutex::new(Vec::new()));
+        let waiting: Vec<_> = (0..50)
+            .map(|n| {
+                let done = Arc::clone(&done);
+                let work = move |_: &mut Store| {
+                    lock(&done).push(n);
+                    if n % 2 == 0 { Ok(n) } else { Err(StoreError::Refused(n.to_string())) }
+                };
+                rig.archivist.hand_in(work).unwrap()
+            })
+            .collect();
+        for (n, answer) in waiting.into_iter().enumerate() {
+            let answer = answer.blocking_recv().unwrap();
+            assert_eq!(answer.is_ok(), n % 2 == 0);
+        }
+        assert_eq!(*lock(&done), (0..50).collect::<Vec<_>>());
+        assert_eq!(rig.archivist.waiting(), 0);
+    }
+
+    #[test]
+    fn work_that_panics_is_lost_and_what_waited_behind_it_is_done() {
+        let rig = rig(0);
+        let lost = rig.archivist.hand_in::<()>(|_| panic!("broken on purpose")).unwrap();
+        let behind = rig.archivist.hand_in(|store| store.event_count()).unwrap();
+        assert!(lost.blocking_recv().is_err(), "whoever waits learns that it was lost");
+        assert_eq!(behind.blocking_recv().unwrap().unwrap(), 0);
+        assert_eq!(rig.opened.load(Ordering::SeqCst), 1, "a new generation opens the database again");
+    }
+
+    #[test]
+    fn work_that_hangs_is_lost_at_the_deadline_and_is_not_done_when_the_thread_comes_back() {
+        let rig = rig(0);
+        let (release, hanging) = mpsc::channel::<()>();
+        let lost = rig.archivist.hand_in(move |_| Ok(hanging.recv().is_ok())).unwrap();
+        let began = std::time::Instant::now();
+        assert!(lost.blocking_recv().is_err());
+        assert!(began.elapsed() >= DEADLINE);
+        // The hanging thread is there still; everybody else is served.
+        assert_eq!(count(&rig.archivist).unwrap(), 0);
+        assert_eq!(count(&rig.archivist).unwrap(), 0);
+        // When it comes back it takes nothing from its successor.
+        release.send(()).unwrap();
+        for _ in 0..50 {
+            assert_eq!(count(&rig.archivist).unwrap(), 0);
+        }
+    }
+
+    #[test]
+    fn a_piece_of_work_that_was_given_up_before_it_began_is_never_done() {
+        let (folder, done) = (tempfile::tempdir().unwrap(), Arc::new(AtomicUsize::new(0)));
+        let mut store = Store::open(folder.path(), StoreOptions::default()).unwrap();
+        let queue = Queue {
+            inbox: Inbox::new(ActorKind::Archivist, CAPACITY),
+            in_hand: Mutex::new(None),
+            numbers: AtomicU64::new(0),
+        };
+        let counted = Arc::clone(&done);
+        let (work, receiver) = package(move |_| Ok(counted.fetch_add(1, Ordering::SeqCst)));
+        assert_eq!(queue.inbox.offer(work), Offer::Taken);
+        let (_, run) = queue.take().unwrap();
+        // Its thread hangs right here, before the work; the next generation begins.
+        queue.lose_what_was_in_hand();
+        assert!(receiver.blocking_recv().is_err());
+        run(&mut store);
+        assert_eq!(done.load(Ordering::SeqCst), 0, "it has been asked for again by now");
+    }
+
+    #[test]
+    fn a_database_that_cannot_be_opened_is_tried_again_and_nothing_that_waits_is_forgotten() {
+        let rig = rig(3);
+        let lost = rig.archivist.hand_in::<()>(|_| panic!("broken on purpose")).unwrap();
+        let behind = rig.archivist.hand_in(|store| store.event_count()).unwrap();
+        assert!(lost.blocking_recv().is_err());
+        assert_eq!(behind.blocking_recv().unwrap().unwrap(), 0);
+        assert_eq!(rig.opened.load(Ordering::SeqCst), 4);
+    }
+
+    #[test]
+    fn more_than_can_wait_is_refused() {
+        let rig = rig(0);
+        let (release, hanging) = mpsc::channel::<()>();
+        let first = rig.archivist.hand_in(move |_| Ok(hanging.recv().is_ok())).unwrap();
+        let mut waiting = Vec::new();
+        let refused = loop {
+            match rig.archivist.hand_in(|_| Ok(())) {
+                Ok(answer) => waiting.push(answer),
+                Err(refused) => break refused,
+            }
+            assert!(waiting.len() <= CAPACITY + 1);
+        };
+        assert!(matches!(refused, ArchiveError::Busy), "{refused}");
+        release.send(()).unwrap();
+        // In time or, on a slow machine, lost at the deadline; but told in any case.
+        let _ = first.blocking_recv();
+        assert!(waiting.into_iter().all(|answer| answer.blocking_recv().is_ok()));
     }
 }

@@ -253,3 +253,288 @@ fn random() -> f64 {
     f64::from(u32::from_le_bytes(uuid::Uuid::new_v4().as_bytes()[..4].try_into().unwrap_or_default()))
         / f64::from(u32::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+    use std::sync::Mutex;
+
+    use meerkat_base::{Event, ManualClock};
+    use meerkat_notify::{Delivery, Digest};
+    use meerkat_store::{NewAlert, Store, StoreOptions};
+
+    use super::*;
+    use crate::supervision::{BackoffSettings, Board, Crew, CrewSettings, Watch};
+    use crate::testing::{NOON, camera, cameras, event, frame};
+
+    /// Notes what it is asked to deliver, and answers as the script says; when that is over: delivered.
+    #[derive(Default)]
+    struct Fake {
+        script: Mutex<VecDeque<Outcome>>,
+        asked: Mutex<Vec<Alert>>,
+        held_back: Mutex<Duration>,
+        silent: bool,
+    }
+
+    impl Channel for Fake {
+        fn name(&self) -> &str {
+            "fake"
+        }
+
+        fn kind(&self) -> &'static str {
+            "webhook"
+        }
+
+        fn ready_in(&self) -> Duration {
+            *self.held_back.lock().unwrap()
+        }
+
+        fn deliver<'a>(&'a self, alert: &'a Alert) -> Delivery<'a> {
+            self.asked.lock().unwrap().push(alert.clone());
+            let outcome = self.script.lock().unwrap().pop_front().unwrap_or(Outcome::Delivered);
+            let silent = self.silent;
+            Box::pin(async move {
+                if silent {
+                    std::future::pending::<()>().await;
+                }
+                outcome
+            })
+        }
+
+        fn deliver_digest<'a>(&'a self, _: &'a Digest) -> Delivery<'a> {
+            unreachable!("the lane sends no digests")
+        }
+    }
+
+    struct Rig {
+        clock: ManualClock,
+        tools: NotifierTools,
+        channel: Arc<Fake>,
+        folder: tempfile::TempDir,
+        _watch: Watch,
+    }
+
+    impl Rig {
+        fn new(channel: Fake) -> Self {
+            let folder = tempfile::tempdir().unwrap();
+            let clock = ManualClock::new(NOON);
+            let board = Board::new(Arc::new(clock.clone()));
+            let backoff = BackoffSettings { min: Duration::from_millis(20), max: Duration::from_millis(50) };
+            let settings = CrewSettings { name: "archive", threads: 1, niceness: 0, backoff };
+            let crew = Crew::start(settings, board.clone());
+            let watch = Watch::start(board, 64, || {}).unwrap();
+            watch.crew(crew.clone());
+            let store = Store::open(folder.path(), StoreOptions::default()).unwrap();
+            let path = folder.path().to_owned();
+            let archivist = Archivist::start(&crew, Duration::from_secs(10), store, move || {
+                Store::open(&path, StoreOptions::default())
+            });
+            let channel = Arc::new(channel);
+            let tools = NotifierTools {
+                archivist,
+                channels: vec![channel.clone()],
+                policy: RetryPolicy { give_up_after: Duration::from_secs(3_600), ..RetryPolicy::default() },
+                data_dir: folder.path().to_owned(),
+                clock: Arc::new(clock.clone()),
+                link: NotifierLink::default(),
+            };
+            Self { clock, tools, channel, folder, _watch: watch }
+        }
+
+        /// An event with an alert for the channel, a second after the one before.
+        async fn alert(&self, number: u8, snapshot: Option<&str>) -> Event {
+            self.clock.advance(Duration::from_secs(1));
+            let door = camera(&cameras(&self.clock, &[]), "door");
+            let event = event(&frame(&door, &self.clock).0, number);
+            let draft = AlertDraft {
+                camera_name: Some("Front door".to_owned()),
+                identities: vec!["ann".to_owned()],
+                score: 0.75,
+                started_micros: event.started.0,
+            };
+            let alert = NewAlert {
+                channel: "fake".to_owned(),
+                payload: serde_json::to_value(&draft).unwrap(),
+                snapshot: snapshot.map(str::to_owned),
+                created: event.started,
+            };
+            let row = event.clone();
+            self.tools.archivist.ask(move |store| store.start_event(&row, &[alert])).await.unwrap();
+            event
+        }
+
+        async fn waiting(&self) -> u64 {
+            self.tools.archivist.ask(|store| store.outbox_waiting()).await.unwrap()
+        }
+
+        async fn row(&self, event: &Event) -> OutboxRow {
+            let id = event.id;
+            self.tools.archivist.ask(move |store| store.alerts_of(id)).await.unwrap().remove(0)
+        }
+
+        fn asked(&self) -> Vec<Alert> {
+            self.channel.asked.lock().unwrap().clone()
+        }
+
+        /// Lets the lane work until this is so.
+        async fn work_until(&self, what: &str, holds: impl AsyncFn() -> bool) {
+            let lane = Lane { tools: self.tools.clone(), channel: self.channel.clone() };
+            let done = async {
+                while !holds().await {
+                    tokio::time::sleep(Duration::from_millis(2)).await;
+                }
+            };
+            tokio::select! {
+                failure = lane.run() => panic!("the lane ended: {failure}"),
+                () = done => {}
+                () = tokio::time::sleep(Duration::from_secs(20)) => panic!("never: {what}"),
+            }
+        }
+    }
+
+    fn retry(after: Option<Duration>, sent: u8) -> Outcome {
+        Outcome::Retry { after, reason: "busy".to_owned(), sent }
+    }
+
+    #[test]
+    fn what_waits_is_delivered_newest_first_with_all_that_is_known() {
+        crate::in_system(async {
+            let rig = Rig::new(Fake::default());
+            std::fs::write(rig.folder.path().join("a.jpg"), b"picture").unwrap();
+            let first = rig.alert(1, Some("a.jpg")).await;
+            let second = rig.alert(2, Some("missing.jpg")).await;
+            rig.work_until("both are delivered", async || rig.waiting().await == 0).await;
+            let asked = rig.asked();
+            let events: Vec<_> = asked.iter().map(|alert| alert.event).collect();
+            assert_eq!(events, [second.id, first.id]);
+            assert_eq!(asked[1].snapshot.as_deref(), Some(&b"picture"[..]));
+            assert_eq!(asked[0].snapshot, None, "a picture that is gone does not keep the message back");
+            let alert = &asked[1];
+            assert_eq!((alert.camera_name.as_deref(), alert.score), (Some("Front door"), 0.75));
+            assert_eq!((&alert.identities[..], alert.started), (&["ann".to_owned()][..], first.started));
+            assert_eq!((alert.kind, alert.already_sent), (first.kind, 0));
+        });
+    }
+
+    #[test]
+    fn a_bell_is_answered_at_once() {
+        crate::in_system(async {
+            let rig = Rig::new(Fake::default());
+            // A machine with much else to do may be late; not five times in a row.
+            let mut waits = Vec::new();
+            for number in 1..=5 {
+                let began = Instant::now();
+                let late = async {
+                    // By then the lane has found nothing and waits.
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    rig.alert(number, None).await;
+                    rig.tools.link.kick();
+                };
+                let delivered = async || rig.asked().len() == usize::from(number);
+                tokio::join!(rig.work_until("it is delivered", delivered), late);
+                waits.push(began.elapsed());
+            }
+            assert!(waits.iter().any(|wait| *wait < INTERVAL), "{waits:?}");
+        });
+    }
+
+    #[test]
+    fn a_delivery_that_fails_is_tried_again_from_where_it_stood() {
+        crate::in_system(async {
+            let rig = Rig::new(Fake::default());
+            rig.channel
+                .script
+                .lock()
+                .unwrap()
+                .extend([retry(Some(Duration::from_secs(30)), 1), Outcome::Delivered]);
+            let event = rig.alert(1, None).await;
+            rig.work_until("the first try", async || rig.row(&event).await.attempts == 1).await;
+            assert_eq!(rig.waiting().await, 1);
+            rig.clock.advance(Duration::from_secs(29));
+            tokio::select! {
+                () = rig.work_until("nothing", async || false) => {}
+                () = tokio::time::sleep(Duration::from_millis(300)) => {}
+            }
+            assert_eq!(rig.asked().len(), 1, "the service said how long to wait");
+            rig.clock.advance(Duration::from_secs(40));
+            rig.work_until("the second try", async || rig.waiting().await == 0).await;
+            let sent: Vec<u8> = rig.asked().iter().map(|alert| alert.already_sent).collect();
+            assert_eq!(sent, [0, 1], "the text is not sent twice");
+            assert_eq!(rig.asked()[0].id, rig.asked()[1].id);
+        });
+    }
+
+    #[test]
+    fn what_is_refused_or_too_old_is_given_up() {
+        crate::in_system(async {
+            let rig = Rig::new(Fake::default());
+            let refused = Outcome::Refused { reason: "no such robot".to_owned(), sent: 0 };
+            rig.channel.script.lock().unwrap().push_back(refused);
+            rig.alert(1, None).await;
+            rig.work_until("it is settled", async || rig.waiting().await == 0).await;
+            assert_eq!(rig.asked().len(), 1);
+
+            rig.channel.script.lock().unwrap().push_back(retry(None, 0));
+            rig.alert(2, None).await;
+            rig.clock.advance(Duration::from_secs(3_601));
+            rig.work_until("it is settled", async || rig.waiting().await == 0).await;
+            assert_eq!(rig.asked().len(), 2, "one last try, and no more");
+        });
+    }
+
+    #[test]
+    fn a_channel_that_is_held_back_gets_the_newest_when_it_is_ready() {
+        crate::in_system(async {
+            let rig = Rig::new(Fake::default());
+            *rig.channel.held_back.lock().unwrap() = Duration::from_millis(50);
+            rig.alert(1, None).await;
+            tokio::select! {
+                () = rig.work_until("nothing", async || false) => {}
+                () = tokio::time::sleep(Duration::from_millis(200)) => {}
+            }
+            assert!(rig.asked().is_empty());
+            let newest = rig.alert(2, None).await;
+            *rig.channel.held_back.lock().unwrap() = Duration::ZERO;
+            rig.work_until("both are delivered", async || rig.waiting().await == 0).await;
+            assert_eq!(rig.asked()[0].event, newest.id);
+        });
+    }
+
+    #[test]
+    fn an_outcome_that_cannot_be_written_is_written_when_the_archivist_is_back() {
+        crate::in_system(async {
+            let rig = Rig::new(Fake::default());
+            let event = rig.alert(1, None).await;
+            let lane = Lane { tools: rig.tools.clone(), channel: rig.channel.clone() };
+            let row = rig.row(&event).await;
+            let broken = rig.tools.archivist.clone();
+            let breaking = async move {
+                for _ in 0..3 {
+                    let _ = broken.ask::<()>(|_| panic!("broken on purpose")).await;
+                }
+            };
+            tokio::join!(lane.attempt(row), breaking);
+            assert_eq!(rig.waiting().await, 0);
+            assert_eq!(rig.asked().len(), 1, "delivered once, however long the writing took");
+        });
+    }
+
+    #[test]
+    fn a_channel_that_never_answers_is_given_up_after_its_time() {
+        crate::in_system(async {
+            let rig = Rig::new(Fake { silent: true, ..Fake::default() });
+            let event = rig.alert(1, None).await;
+            let row = rig.row(&event).await;
+            let lane = Lane { tools: rig.tools.clone(), channel: rig.channel.clone() };
+            // Time leaps while nothing else is waited for.
+            tokio::time::pause();
+            let began = Instant::now();
+            lane.attempt(row).await;
+            assert!(began.elapsed() >= ATTEMPT_LIMIT, "{:?}", began.elapsed());
+            tokio::time::resume();
+            let row = rig.row(&event).await;
+            assert_eq!(row.attempts, 1);
+            assert_eq!(rig.waiting().await, 1, "it is tried again later");
+        });
+    }
+}
