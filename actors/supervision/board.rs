@@ -1,8 +1,9 @@
 //! The board on which every actor has a card: state, generation, restarts, last error. Read by status and metrics.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
 
 use meerkat_base::{CameraId, Clock, WallTime, metric};
 use metrics::{counter, gauge};
@@ -110,12 +111,28 @@ impl Card {
     }
 }
 
+/// Measures time in which the process was running.
+pub(crate) struct Stopwatch {
+    board: Board,
+    origin: Instant,
+    before: Duration,
+}
+
+impl Stopwatch {
+    /// Since it was begun, in milliseconds, without the time for which the process stood still.
+    pub fn millis(&self) -> u64 {
+        let still = self.board.stood_still().saturating_sub(self.before);
+        u64::try_from(self.origin.elapsed().saturating_sub(still).as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
 /// All cards. Clones share the board.
 #[derive(Clone)]
 pub struct Board {
     clock: Arc<dyn Clock>,
     cards: Arc<Mutex<Vec<Weak<Card>>>>,
     abandoned: Arc<AtomicUsize>,
+    stood_still_micros: Arc<AtomicU64>,
 }
 
 impl Board {
@@ -130,7 +147,7 @@ impl Board {
             }
         }
         gauge!(metric::ABANDONED_THREADS).set(0.0);
-        Self { clock, cards: Arc::default(), abandoned: Arc::default() }
+        Self { clock, cards: Arc::default(), abandoned: Arc::default(), stood_still_micros: Arc::default() }
     }
 
     fn cards(&self) -> MutexGuard<'_, Vec<Weak<Card>>> {
@@ -188,6 +205,23 @@ impl Board {
         for (kind, is_up) in up {
             gauge!(metric::ACTOR_UP, "actor" => kind.as_str()).set(f64::from(u8::from(is_up)));
         }
+    }
+
+    /// Time for which the whole process stood still, as far as the watch could tell. Nobody is to blame for it: it does
+    /// not count against any deadline.
+    pub(super) fn stood_still(&self) -> Duration {
+        Duration::from_micros(self.stood_still_micros.load(Ordering::Acquire))
+    }
+
+    /// Says that the process stood still for a while.
+    pub(super) fn excuse(&self, still: Duration) {
+        let micros = u64::try_from(still.as_micros()).unwrap_or(u64::MAX);
+        self.stood_still_micros.fetch_add(micros, Ordering::AcqRel);
+    }
+
+    /// A stopwatch that begins now.
+    pub(crate) fn stopwatch(&self) -> Stopwatch {
+        Stopwatch { board: self.clone(), origin: Instant::now(), before: self.stood_still() }
     }
 
     /// Counts a thread that was given up; returns how many there are now.

@@ -48,8 +48,16 @@ struct Worker {
 
 #[derive(Default)]
 struct Job {
-    current: Option<(Arc<Core>, Instant)>,
+    current: Option<Current>,
     abandoned: bool,
+}
+
+/// The piece of work in hand.
+struct Current {
+    core: Arc<Core>,
+    since: Instant,
+    /// How long the process had stood still by then.
+    stood_still: Duration,
 }
 
 /// What a turn leaves: the component and what it wants, or nothing when there was nothing to do.
@@ -155,8 +163,9 @@ impl Shared {
         loop {
             let waiting_since = Instant::now();
             let Some(core) = self.next(busy) else { return };
-            busy = !self.linger.is_zero() && waiting_since.elapsed() < self.linger;
-            lock(job).current = Some((Arc::clone(&core), Instant::now()));
+            busy = waiting_since.elapsed() < self.linger * 4;
+            let stood_still = self.board.stood_still();
+            lock(job).current = Some(Current { core: Arc::clone(&core), since: Instant::now(), stood_still });
             IN_TURN_OF.set(Arc::as_ptr(self) as usize);
             let outcome = catch_unwind(AssertUnwindSafe(|| -> Result<Worked, Failure> {
                 let mut component = match core.begin() {
@@ -214,8 +223,8 @@ impl Crew {
         Self::start_lingering(settings, board, Duration::ZERO)
     }
 
-    /// As [`Crew::start`]; while work comes faster than every `linger`, one thread looks for more instead of
-    /// sleeping. For short work that somebody waits for; on a single core it would only be in the way.
+    /// As [`Crew::start`]; while work comes in quick succession, one thread looks for more for `linger` before it
+    /// goes to sleep. For short work that somebody waits for; on a single core it would only be in the way.
     pub fn start_lingering(settings: CrewSettings, board: Board, linger: Duration) -> Self {
         let threads = settings.threads.max(1);
         let shared = Arc::new(Shared {
@@ -263,10 +272,12 @@ impl Crew {
             if timer.revive { core.revive() } else { core.wake() }
         }
         let mut lost = Vec::new();
+        let stood_still = self.shared.board.stood_still();
         lock(&self.shared.workers).retain(|worker| {
             let mut job = lock(&worker.job);
-            let Some((core, since)) = &job.current else { return true };
-            if now.saturating_duration_since(*since) <= core.deadline {
+            let Some(Current { core, since, stood_still: before }) = &job.current else { return true };
+            let excused = stood_still.saturating_sub(*before);
+            if now.saturating_duration_since(*since).saturating_sub(excused) <= core.deadline {
                 return true;
             }
             lost.push(Arc::clone(core));

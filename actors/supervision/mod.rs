@@ -24,6 +24,7 @@ use std::fmt;
 use serde::Serialize;
 
 pub use backoff::{Backoff, BackoffSettings};
+pub(crate) use board::Stopwatch;
 pub use board::{ActorReport, ActorState, Board};
 pub use crew::{Crew, CrewSettings};
 pub use inbox::{Inbox, Offer};

@@ -13,7 +13,7 @@ use metrics::{Counter, counter};
 use tracing::{error, warn};
 
 use super::backoff::{Backoff, BackoffSettings};
-use super::board::{Board, Card};
+use super::board::{Board, Card, Stopwatch};
 use super::inbox::Offer;
 use super::{ActorKind, Failure};
 
@@ -85,9 +85,9 @@ impl Drop for Sentinel {
     }
 }
 
-/// One generation of a solo. Times are milliseconds since `origin`.
+/// One generation of a solo. Times are those of the stopwatch.
 struct Life {
-    origin: Instant,
+    stopwatch: Stopwatch,
     beat: AtomicU64,
     exit: Mutex<Option<Failure>>,
     abandoned: AtomicBool,
@@ -95,7 +95,7 @@ struct Life {
 
 impl Life {
     fn now(&self) -> u64 {
-        u64::try_from(self.origin.elapsed().as_millis()).unwrap_or(u64::MAX)
+        self.stopwatch.millis()
     }
 }
 
@@ -170,7 +170,7 @@ impl<A: Actor<Context = Context<A>>> Solo<A> {
             }
         };
         let life = Arc::new(Life {
-            origin: Instant::now(),
+            stopwatch: self.inner.board.stopwatch(),
             beat: AtomicU64::new(0),
             exit: Mutex::new(None),
             abandoned: AtomicBool::new(false),
@@ -218,7 +218,7 @@ impl<A: Actor<Context = Context<A>>> Solo<A> {
             None if stuck_thread => Failure::Hang,
             None => return,
         };
-        let uptime = life.origin.elapsed();
+        let uptime = Duration::from_millis(life.now());
         *lock(&self.inner.mailbox.addr) = None;
         if let Some((arbiter, life)) = state.current.take() {
             if stuck_thread {

@@ -9,13 +9,16 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use actix::System;
-use tracing::error;
+use tracing::{error, warn};
 
 use super::board::Board;
 use super::panic_message;
 
 /// How often the watch looks.
 pub const INTERVAL: Duration = Duration::from_millis(50);
+/// When the watch itself comes later than this, the process stood still: the machine slept, a container was frozen, or
+/// others had all the processors.
+const LATE: Duration = Duration::from_millis(250);
 
 thread_local! {
     static LAST_PANIC: RefCell<String> = const { RefCell::new(String::new()) };
@@ -70,8 +73,14 @@ impl Watch {
         let mut on_lost = Some(on_lost);
         let thread = thread::Builder::new().name("watch".to_owned()).spawn(move || {
             System::set_current(system);
+            let mut last = Instant::now();
             while !own_stopping.load(Ordering::Acquire) {
                 let now = Instant::now();
+                let still = now.duration_since(std::mem::replace(&mut last, now)).saturating_sub(INTERVAL);
+                if still > LATE {
+                    warn!(ms = still.as_millis() as u64, "the process stood still");
+                    board.excuse(still);
+                }
                 for tick in own_ticks.lock().unwrap_or_else(PoisonError::into_inner).iter_mut() {
                     tick(now);
                 }

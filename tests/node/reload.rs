@@ -208,3 +208,23 @@ fn a_node_without_work_ends_soon() {
     node.signal(Signal::INT);
     assert_eq!(node.wait_for_end(Duration::from_secs(8)).code(), Some(0), "{}", node.log());
 }
+
+#[test]
+fn a_node_that_stood_still_as_a_whole_goes_on_where_it_was() {
+    // As when the machine sleeps or a container is frozen: no thread runs, so none of them hangs.
+    let mut node = Plan::new().with_quick_motion().set("clip.kinds", "motion").start();
+    let mut camera = node.camera("yard", 3);
+    node.stir(&mut camera, "yard");
+    // Every actor is at work, or waits for some, in the moment in which it is stopped.
+    stir(&mut camera);
+    node.signal(Signal::STOP);
+    // Longer than any of them may stand still.
+    std::thread::sleep(Duration::from_secs(6));
+    node.signal(Signal::CONT);
+    assert_eq!(camera.frame(&jpeg(320, 240, 1)), b'1', "the connection is the same");
+    node.stir(&mut camera, "yard");
+    let metrics = node.metrics();
+    assert_eq!(metrics.sum("meerkat_actor_restarts_total", &[]), 0.0, "{}", node.log());
+    assert_eq!(metrics.sum("meerkat_abandoned_threads", &[]), 0.0);
+    assert!(node.stop().success(), "{}", node.log());
+}
