@@ -273,6 +273,14 @@ impl Camera {
         .await;
     }
 
+    /// Whether a frame waits for anybody.
+    pub(crate) fn has_waiting_frames(&self) -> bool {
+        self.decode_slot.is_full()
+            || self.motion_slot.is_full()
+            || self.person_slot.is_full()
+            || self.face_slot.is_full()
+    }
+
     /// Lets go of everything that waits, when the camera is gone.
     pub(crate) fn clear(&self) {
         self.decode_slot.take();

@@ -2,14 +2,18 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Duration;
 
-use meerkat_base::{Budget, CameraId, Clock, Mode, Ring, WallTime, metric};
+use meerkat_base::{Budget, CameraId, Clock, Mode, MonoTime, Ring, WallTime, metric};
 use meerkat_settings::Settings;
 use metrics::gauge;
 
 use super::{Camera, Seat, SeatControl};
 use crate::recorder::RecorderLink;
+
+/// Frames of a camera that has left are looked at for this long at most.
+const PARTING_LIMIT: Duration = Duration::from_secs(10);
 
 /// How a connection came to be a camera.
 pub struct Attach {
@@ -88,14 +92,22 @@ struct Shared {
     clock: Arc<dyn Clock>,
     outfitter: Box<dyn Outfitter>,
     live: Mutex<HashMap<CameraId, Live>>,
+    /// Cameras that have left, with frames that somebody is still to look at.
+    parting: Mutex<Vec<(Arc<Camera>, MonoTime)>>,
 }
 
 impl Cameras {
     /// A register with every configured camera in it, so that their series exist from the start.
     pub fn new(settings: Arc<Settings>, clock: Arc<dyn Clock>, outfitter: Box<dyn Outfitter>) -> Self {
         let rings = Budget::new(settings.ring.total_bytes);
-        let shared =
-            Shared { settings: RwLock::new(settings), rings, clock, outfitter, live: Mutex::default() };
+        let shared = Shared {
+            settings: RwLock::new(settings),
+            rings,
+            clock,
+            outfitter,
+            live: Mutex::default(),
+            parting: Mutex::default(),
+        };
         let cameras = Self { shared: Arc::new(shared) };
         cameras.enter_configured();
         cameras
@@ -103,6 +115,25 @@ impl Cameras {
 
     fn live(&self) -> MutexGuard<'_, HashMap<CameraId, Live>> {
         self.shared.live.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn parting(&self) -> MutexGuard<'_, Vec<(Arc<Camera>, MonoTime)>> {
+        self.shared.parting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets go of cameras that have left and of whose frames none waits any more.
+    fn see_off(&self, now: MonoTime) {
+        self.parting().retain(|(camera, until)| {
+            if camera.has_waiting_frames() && now < *until {
+                return true;
+            }
+            camera.recorder.close_when_done();
+            if let Some(stations) = camera.stations() {
+                stations.decoder.close();
+                stations.motion.close();
+            }
+            false
+        });
     }
 
     /// The settings in force.
@@ -180,20 +211,15 @@ impl Cameras {
         let own = live.get(camera.id()).is_some_and(|e| e.seat.as_ref().is_some_and(|s| s.is(&seat)));
         if own {
             camera.set_connected(false, false);
-            camera.set_mode(None);
+            // The mode stays: the last frames still wait to be looked at.
             camera.recorder.connection_ended();
             if camera.counters.is_configured() && self.settings().cameras.contains_key(camera.id()) {
                 if let Some(entry) = live.get_mut(camera.id()) {
                     entry.seat = None;
                 }
             } else if let Some(gone) = live.remove(camera.id()) {
-                drop(live);
-                gone.camera.recorder.close_when_done();
-                gone.camera.decode_slot.take();
-                if let Some(stations) = gone.camera.stations() {
-                    stations.decoder.close();
-                    stations.motion.close();
-                }
+                let until = self.shared.clock.mono().after(PARTING_LIMIT);
+                self.parting().push((gone.camera, until));
             }
         }
         drop(seat);
@@ -209,9 +235,11 @@ impl Cameras {
         self.live().values().map(|entry| Arc::clone(&entry.camera)).collect()
     }
 
-    /// Weak handles of every camera, for those who must not keep one alive.
-    pub fn all_weak(&self) -> Vec<Weak<Camera>> {
-        self.live().values().map(|entry| Arc::downgrade(&entry.camera)).collect()
+    /// Every camera that is here, and those that have left but are not done.
+    pub fn all_with_parting(&self) -> Vec<Arc<Camera>> {
+        let mut all = self.all();
+        all.extend(self.parting().iter().map(|(camera, _)| Arc::clone(camera)));
+        all
     }
 
     /// What status says, by id.
@@ -225,6 +253,7 @@ impl Cameras {
     /// Brings the gauges of cameras and rings up to date.
     pub fn publish(&self) {
         let now = self.shared.clock.mono();
+        self.see_off(now);
         let mut unconfigured_up = false;
         let mut any_unconfigured = None;
         for camera in self.all() {
@@ -249,7 +278,7 @@ impl Cameras {
     }
 }
 
-fn report(camera: &Arc<Camera>, now: meerkat_base::MonoTime) -> CameraReport {
+fn report(camera: &Arc<Camera>, now: MonoTime) -> CameraReport {
     let (ring_bytes, recording) = {
         let ring = camera.ring();
         (ring.ring.bytes(), ring.recording)

@@ -39,7 +39,7 @@ const SOLO_DEADLINE: Duration = Duration::from_secs(3);
 /// Threads for disks: one may be stuck with a slow write while the other goes on.
 const DISK_THREADS: usize = 2;
 /// A camera that sends as fast as it is answered sends its next picture within about this time.
-const DISK_LINGER: Duration = Duration::from_micros(200);
+const DISK_LINGER: Duration = Duration::from_micros(300);
 /// Niceness of what may wait behind the frame path.
 const VISION_NICENESS: i32 = 10;
 const DETECT_NICENESS: i32 = 12;
@@ -370,7 +370,7 @@ impl Node {
         if !self.events_solo.stop(left() / 4) {
             warn!(actor = "events", "late at shutdown");
         }
-        for camera in self.cameras.all() {
+        for camera in self.cameras.all_with_parting() {
             camera.recorder.finish_at_shutdown(left() / 4);
         }
         while self.encoders.waiting() > 0 && !left().is_zero() {
@@ -382,7 +382,7 @@ impl Node {
         if !self.notifier.stop(left()) {
             warn!(actor = "notifier", "late at shutdown");
         }
-        for camera in self.cameras.all() {
+        for camera in self.cameras.all_with_parting() {
             camera.close();
         }
         drop(self.watch);
