@@ -13,6 +13,7 @@ use tracing::{error, warn};
 
 use super::backoff::{Backoff, BackoffSettings};
 use super::board::Board;
+use super::pulse::Pulse;
 use super::station::{Component, Core, Factory, Station, Step, Turn};
 use super::{ActorKind, Failure, panic_message};
 
@@ -58,6 +59,8 @@ struct Current {
     since: Instant,
     /// How long the process had stood still by then.
     stood_still: Duration,
+    /// Of threads with a low priority.
+    pulse: Option<Pulse>,
 }
 
 /// What a turn leaves: the component and what it wants, or nothing when there was nothing to do.
@@ -165,7 +168,9 @@ impl Shared {
             let Some(core) = self.next(busy) else { return };
             busy = waiting_since.elapsed() < self.linger * 4;
             let stood_still = self.board.stood_still();
-            lock(job).current = Some(Current { core: Arc::clone(&core), since: Instant::now(), stood_still });
+            let pulse = (self.settings.niceness > 0).then(Pulse::take);
+            let since = Instant::now();
+            lock(job).current = Some(Current { core: Arc::clone(&core), since, stood_still, pulse });
             IN_TURN_OF.set(Arc::as_ptr(self) as usize);
             let outcome = catch_unwind(AssertUnwindSafe(|| -> Result<Worked, Failure> {
                 let mut component = match core.begin() {
@@ -275,9 +280,10 @@ impl Crew {
         let stood_still = self.shared.board.stood_still();
         lock(&self.shared.workers).retain(|worker| {
             let mut job = lock(&worker.job);
-            let Some(Current { core, since, stood_still: before }) = &job.current else { return true };
+            let Some(Current { core, since, stood_still: before, pulse }) = &job.current else { return true };
             let excused = stood_still.saturating_sub(*before);
-            if now.saturating_duration_since(*since).saturating_sub(excused) <= core.deadline {
+            let took = now.saturating_duration_since(*since).saturating_sub(excused);
+            if took <= core.deadline || pulse.is_some_and(|pulse| pulse.starves(took, core.deadline)) {
                 return true;
             }
             lost.push(Arc::clone(core));

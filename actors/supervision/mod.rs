@@ -11,6 +11,7 @@ pub mod fault;
 pub mod inbox;
 
 pub mod crew;
+mod pulse;
 pub mod station;
 
 pub mod solo;
