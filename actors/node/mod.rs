@@ -41,8 +41,8 @@ const DISK_THREADS: usize = 2;
 /// A camera that sends as fast as it is answered sends its next picture within about this time.
 const DISK_LINGER: Duration = Duration::from_micros(300);
 /// Niceness of what may wait behind the frame path.
-const VISION_NICENESS: i32 = 10;
-const DETECT_NICENESS: i32 = 12;
+const VISION_NICENESS: i32 = 5;
+const DETECT_NICENESS: i32 = 10;
 const ENCODE_NICENESS: i32 = 19;
 
 /// Makes a person detector; called on the thread that will use it, again after each failure.
