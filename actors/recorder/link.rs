@@ -240,8 +240,11 @@ impl RecorderLink {
         // As a rule it is done within this time, which is less than going to sleep and being woken takes.
         let began = Instant::now();
         while began.elapsed() < self.shared.short_wait {
-            if let Ok(reply) = receiver.try_recv() {
-                return reply.stored;
+            match receiver.try_recv() {
+                Ok(reply) => return reply.stored,
+                // Must be the end of it: a receiver that has said so must not be awaited any more.
+                Err(oneshot::error::TryRecvError::Closed) => return Stored::Lost,
+                Err(oneshot::error::TryRecvError::Empty) => {}
             }
             std::hint::spin_loop();
         }
