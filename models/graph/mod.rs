@@ -1,0 +1,5 @@
+//! The inference graph: its types, the importers that fill it, and the passes over it.
+
+mod ir;
+
+pub use ir::*;

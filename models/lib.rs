@@ -1,0 +1,5 @@
+//! Networks on candle: importers, the planned graph and its kernels, what each network takes and gives, and which
+//! weights it needs. No OpenCV, no sockets.
+#![cfg_attr(not(test), warn(clippy::unwrap_used))]
+
+pub mod graph;
