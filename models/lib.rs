@@ -3,3 +3,7 @@
 #![cfg_attr(not(test), warn(clippy::unwrap_used))]
 
 pub mod graph;
+
+pub mod networks;
+
+pub mod weights;
