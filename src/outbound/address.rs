@@ -31,6 +31,12 @@ pub fn is_link_local(address: IpAddr) -> bool {
     }
 }
 
+/// Whether a host is written as such an address. Names are judged by what they resolve to.
+pub(crate) fn is_refused_literal(host: &str) -> bool {
+    let literal = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host);
+    literal.parse().is_ok_and(is_link_local)
+}
+
 fn is_link_local_v4(address: Ipv4Addr) -> bool {
     address.is_link_local() || METADATA_V4.contains(&address)
 }

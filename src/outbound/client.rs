@@ -12,7 +12,7 @@ use reqwest::header::{CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
 use rustls::{ClientConfig, RootCertStore};
 use serde::Serialize;
 
-use crate::address::{GuardedResolver, SystemResolver, is_link_local};
+use crate::address::{GuardedResolver, SystemResolver, is_refused_literal};
 use crate::error::OutboundError;
 use crate::url::SecretUrl;
 
@@ -66,7 +66,7 @@ impl RetryAfter {
     }
 
     /// Reads the value of a `Retry-After` header (RFC 9110 section 10.2.3): seconds or a date.
-    fn parse(text: &str) -> Option<Self> {
+    pub(crate) fn parse(text: &str) -> Option<Self> {
         let text = text.trim();
         if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
             // Digits only, so it fails by overflow alone: that is for ever.
@@ -113,41 +113,15 @@ impl HttpClient {
         roots: RootCertStore,
         resolver: Arc<dyn Resolve>,
     ) -> Result<Self, OutboundError> {
-        // An explicit provider: nothing depends on which one some other crate made the process default.
-        let tls = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .map_err(|e| OutboundError::Setup(e.to_string()))?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        let mut builder = reqwest::Client::builder()
-            .tls_backend_preconfigured(tls)
-            .dns_resolver(GuardedResolver::new(resolver, settings.allow_link_local))
+        let client = builder(&settings, roots, resolver)?
             .redirect(reqwest::redirect::Policy::none())
-            .retry(reqwest::retry::never())
-            .referer(false)
-            .http1_only()
-            .connect_timeout(settings.connect_timeout)
             .timeout(settings.total_timeout)
             .pool_max_idle_per_host(2)
             // Long enough for a text and its picture; a connection kept longer may be closed by the other side just
             // as the next request leaves, and then nobody knows whether it arrived. Also shorter than it takes to tell
             // that the thread hangs which drives the connection: whoever replaces it must not use it.
-            .pool_idle_timeout(Duration::from_secs(2))
-            .user_agent(settings.user_agent.clone())
-            .no_proxy();
-        if let Some(proxy) = &settings.proxy {
-            check_address(proxy, settings.allow_link_local)?;
-            let direct = reqwest::NoProxy::from_string("localhost,127.0.0.0/8,::1");
-            let proxied = reqwest::Proxy::all(proxy.reveal().clone())
-                .map_err(|e| OutboundError::from_library(e, proxy))?
-                .no_proxy(direct);
-            builder = builder.proxy(proxied);
-        }
-        let client = builder.build().map_err(|e| {
-            // Not about any one address; the library's sentence names the setting.
-            OutboundError::Setup(e.without_url().to_string())
-        })?;
-        Ok(Self { client, settings: Arc::new(settings) })
+            .pool_idle_timeout(Duration::from_secs(2));
+        Ok(Self { client: built(client)?, settings: Arc::new(settings) })
     }
 
     /// Posts a value as JSON.
@@ -247,21 +221,54 @@ impl fmt::Debug for HttpClient {
     }
 }
 
+/// What every client of the node has in common: the machine's certificates, our address rules, our proxy and nobody
+/// else's.
+pub(crate) fn builder(
+    settings: &OutboundSettings,
+    roots: RootCertStore,
+    resolver: Arc<dyn Resolve>,
+) -> Result<reqwest::ClientBuilder, OutboundError> {
+    // An explicit provider: nothing depends on which one some other crate made the process default.
+    let tls = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(|e| OutboundError::Setup(e.to_string()))?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let builder = reqwest::Client::builder()
+        .tls_backend_preconfigured(tls)
+        .dns_resolver(GuardedResolver::new(resolver, settings.allow_link_local))
+        .retry(reqwest::retry::never())
+        .referer(false)
+        .http1_only()
+        .connect_timeout(settings.connect_timeout)
+        .user_agent(settings.user_agent.clone())
+        .no_proxy();
+    let Some(proxy) = &settings.proxy else { return Ok(builder) };
+    check_address(proxy, settings.allow_link_local)?;
+    let direct = reqwest::NoProxy::from_string("localhost,127.0.0.0/8,::1");
+    let proxied = reqwest::Proxy::all(proxy.reveal().clone())
+        .map_err(|e| OutboundError::from_library(e, proxy))?
+        .no_proxy(direct);
+    Ok(builder.proxy(proxied))
+}
+
+/// The client that a builder makes.
+pub(crate) fn built(builder: reqwest::ClientBuilder) -> Result<reqwest::Client, OutboundError> {
+    // Not about any one address; the library's sentence names the setting.
+    builder.build().map_err(|e| OutboundError::Setup(e.without_url().to_string()))
+}
+
 /// Checks a host that is written as an address; names are checked when they are resolved.
-fn check_address(url: &SecretUrl, allow_link_local: bool) -> Result<(), OutboundError> {
-    let host = url.host();
-    let literal = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host);
-    match literal.parse() {
-        Ok(address) if !allow_link_local && is_link_local(address) => {
-            Err(OutboundError::AddressRefused { host: host.to_owned() })
-        }
-        _ => Ok(()),
+pub(crate) fn check_address(url: &SecretUrl, allow_link_local: bool) -> Result<(), OutboundError> {
+    if !allow_link_local && is_refused_literal(url.host()) {
+        return Err(OutboundError::AddressRefused { host: url.host().to_owned() });
     }
+    Ok(())
 }
 
 /// The certificates that the system trusts. A machine without any can still use `http`; `https` then fails with
 /// the reason, attempt by attempt, and the log says it once here.
-fn system_roots() -> RootCertStore {
+pub(crate) fn system_roots() -> RootCertStore {
     let found = rustls_native_certs::load_native_certs();
     let mut roots = RootCertStore::empty();
     let (added, ignored) = roots.add_parsable_certificates(found.certs);

@@ -81,7 +81,9 @@ impl OutboundError {
     }
 }
 
-fn find<'a, E: std::error::Error + 'static>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a E> {
+pub(crate) fn find<'a, E: std::error::Error + 'static>(
+    error: &'a (dyn std::error::Error + 'static),
+) -> Option<&'a E> {
     let mut at = Some(error);
     while let Some(here) = at {
         if let Some(found) = here.downcast_ref::<E>() {

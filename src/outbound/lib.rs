@@ -1,13 +1,16 @@
-//! The one HTTP client of the node: small posts to services that tell people, and what the command line asks of a
-//! running node. It is no browser: no redirects, no cookies, no decompression, bounded time and bounded replies, and no key in anything it says.
+//! The one HTTP client of the node: small posts to services that tell people, what the command line asks of a running
+//! node, and downloads of files whose length is known. It is no browser: no redirects (downloads excepted, by strict
+//! rules), no cookies, no decompression, bounded time and bounded replies, and no key in anything it says.
 #![forbid(unsafe_code)]
 
 pub mod address;
 pub mod url;
 
 pub mod client;
+pub mod download;
 pub mod error;
 
 pub use client::{HttpClient, OutboundSettings, Reply, RetryAfter};
+pub use download::{DownloadError, DownloadLimits, Downloader, Partial};
 pub use error::OutboundError;
 pub use url::{BadUrl, SecretUrl};

@@ -51,6 +51,15 @@ impl SecretUrl {
         Self(url)
     }
 
+    /// The same address with a path appended below its own; its query stays.
+    #[must_use]
+    pub fn child(&self, path: &str) -> Self {
+        let mut url = self.0.clone();
+        url.set_path(&format!("{}/{}", url.path().trim_end_matches('/'), path.trim_start_matches('/')));
+        url.set_fragment(None);
+        Self(url)
+    }
+
     /// The first query parameter of that name.
     pub fn query_value(&self, key: &str) -> Option<Secret> {
         self.0.query_pairs().find(|(name, _)| name == key).map(|(_, value)| Secret::new(value))
@@ -153,6 +162,8 @@ mod tests {
         assert_eq!(url.reveal().as_str(), "http://127.0.0.1:9/proxy/cgi-bin/webhook/send?key=a+b%26c");
         assert_eq!(url.query_value("key"), Some(Secret::new("a b&c")));
         assert_eq!(url.query_value("kex"), None);
+        let mirror = SecretUrl::parse("http://127.0.0.1:9/models/?token=1#f").unwrap();
+        assert_eq!(mirror.child("a/b.xml").reveal().as_str(), "http://127.0.0.1:9/models/a/b.xml?token=1");
     }
 
     #[test]
