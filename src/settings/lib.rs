@@ -10,6 +10,7 @@ mod rule;
 mod camera;
 mod keep;
 mod listen;
+mod models;
 mod notify;
 mod watch;
 
@@ -31,6 +32,7 @@ pub use keep::{
 };
 pub use layers::DEFAULT_TOML;
 pub use listen::{Admission, FrameSettings, HttpSettings, RingSettings, TlsSettings};
+pub use models::ModelsSettings;
 pub use notify::{ChannelSettings, ChannelTarget, Language, NotifySettings};
 pub use problem::{Problem, SettingsErrors};
 pub use watch::{
@@ -63,6 +65,8 @@ pub struct Settings {
     pub guard: GuardSettings,
     /// Detectors.
     pub detectors: DetectorsSettings,
+    /// Weights of networks.
+    pub models: ModelsSettings,
     /// How sightings become events.
     pub events: EventsSettings,
     /// The disk.
@@ -129,6 +133,7 @@ impl Settings {
         let motion = MotionSettings::read(reader);
         let guard = GuardSettings::read(reader);
         let detectors = DetectorsSettings::read(reader);
+        let models = ModelsSettings::read(reader);
         let events = EventsSettings::read(reader);
         let storage = StorageSettings::read(reader);
         let supervision = SupervisionSettings::read(reader);
@@ -148,6 +153,7 @@ impl Settings {
             motion,
             guard,
             detectors,
+            models,
             events,
             storage,
             supervision,

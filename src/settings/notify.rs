@@ -174,7 +174,7 @@ fn required_url(reader: &mut Reader, key: &str) -> Option<Secret> {
 }
 
 /// Reads an address, which may carry credentials and is kept like a secret.
-fn read_url(reader: &mut Reader, key: &str) -> Option<Secret> {
+pub(super) fn read_url(reader: &mut Reader, key: &str) -> Option<Secret> {
     let url = reader.secret(key, 1)?;
     if is_http_url(url.reveal()) {
         return Some(url);
