@@ -8,7 +8,6 @@ use meerkat_base::{Image, PixelFormat, Rect};
 const WEIGHT_ONE: f32 = 2048.0;
 /// Distance of the three colours within one u64: 255 * 2048 needs 19 bits.
 const LANE: u32 = 21;
-const LANE_MASK: u64 = (1 << LANE) - 1;
 
 /// A rectangle of whole pixels that lies within a picture and has at least one pixel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,6 +37,11 @@ impl Crop {
         let (x, width) = span(bbox.x, bbox.width, image.width());
         let (y, height) = span(bbox.y, bbox.height, image.height());
         Self { x, y, width, height }
+    }
+
+    /// Its first pixel from the left and from the top.
+    pub fn corner(&self) -> (usize, usize) {
+        (self.x, self.y)
     }
 
     /// Width in pixels, at least 1.
@@ -251,9 +255,10 @@ fn stretch_colour(bytes: &[u8], taps: &[Tap], spread: &mut Vec<u64>, out: &mut [
     for (((tap, blue), green), red) in taps.iter().zip(blues).zip(greens).zip(reds) {
         let [a, b] = tap.weights;
         let sum = spread[tap.first as usize] * u64::from(a) + spread[tap.second as usize] * u64::from(b);
-        *blue = ((sum & LANE_MASK) >> 4) as u16;
-        *green = ((sum >> LANE & LANE_MASK) >> 4) as u16;
-        *red = (sum >> (2 * LANE) >> 4) as u16;
+        // Each sum has 19 bits: without its lowest four it is what `as` leaves.
+        *blue = (sum >> 4) as u16;
+        *green = (sum >> (LANE + 4)) as u16;
+        *red = (sum >> (2 * LANE + 4)) as u16;
     }
 }
 
