@@ -8,6 +8,7 @@ mod reading;
 mod people;
 mod service;
 mod view;
+mod weights;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -26,6 +27,7 @@ use crate::settings::{Settings, SettingsErrors};
 
 pub use demo::{DemoOptions, demo};
 pub(crate) use people::enrolment_format;
+pub(crate) use weights::models_folder;
 
 /// The commit this was built from, where the build said so.
 const COMMIT: &str = match option_env!("MEERKAT_COMMIT") {

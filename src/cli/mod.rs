@@ -7,6 +7,7 @@ mod run;
 mod check_config;
 mod detect;
 mod faces;
+mod models;
 mod push;
 
 mod gallery;
@@ -41,6 +42,7 @@ Examples:
   meerkat push --to 127.0.0.1:9000 --mode 4 walk.mp4  play a video to a node, as a camera would
   meerkat detect person street.jpg --json             try a detector
   meerkat faces enrol 'Li Lei' a.jpg b.jpg            teach it a face
+  meerkat models pull                                 fetch the weights of its networks
 
 Exit codes: 0 done, 1 failed, 2 wrong arguments or wrong configuration.
 Environment: MEERKAT__SECTION__KEY sets a configuration key; MEERKAT_LOG is a log filter such as meerkat=debug.";
@@ -53,6 +55,7 @@ enum Command {
     CheckConfig(check_config::CheckConfigArgs),
     Faces(faces::FacesArgs),
     Detect(detect::DetectArgs),
+    Models(models::ModelsArgs),
 }
 
 /// Why a command ended early.
@@ -98,6 +101,7 @@ impl Command {
             Command::CheckConfig(args) => check_config::run(&args),
             Command::Faces(args) => faces::run(args),
             Command::Detect(args) => detect::run(&args),
+            Command::Models(args) => models::run(args),
         }
     }
 }
