@@ -5,7 +5,7 @@ mod gallery;
 use std::sync::Arc;
 use std::time::Instant;
 
-use meerkat_base::{Clock, Detection, EventKind, FaceIdentity, FaceRecogniser, metric};
+use meerkat_base::{Clock, Detection, EventKind, FaceIdentity, FaceRecogniser, Unfit, metric};
 use meerkat_vision::decode_image;
 use metrics::{counter, histogram};
 
@@ -35,7 +35,7 @@ impl Faces {
         gallery: Arc<dyn Gallery>,
         recogniser: Box<dyn FaceRecogniser>,
     ) -> Self {
-        for result in ["known", "unknown"] {
+        for result in ["known", "unknown"].into_iter().chain(Unfit::ALL.map(Unfit::as_str)) {
             counter!(metric::FACES, "result" => result).increment(0);
         }
         Self { line, clock, events, gallery: Following::new(gallery), recogniser }
@@ -70,7 +70,7 @@ impl Component for Faces {
         for face in found.into_iter().filter(|face| face.score >= floor) {
             let (result, identity) = match face.identity {
                 FaceIdentity::Known { name, .. } => ("known", name),
-                FaceIdentity::Unknown => ("unknown", UNKNOWN.to_owned()),
+                FaceIdentity::Unknown => (face.unfit.map_or("unknown", Unfit::as_str), UNKNOWN.to_owned()),
             };
             counter!(metric::FACES, "result" => result).increment(1);
             let mut detection = Detection::new("face", face.score, face.bbox.scaled(scale));

@@ -21,10 +21,11 @@ pub fn prepare(resampler: &mut Resampler, image: &Image, input: (usize, usize), 
 
 /// Reads the rows of one picture of `picture` (width, height) pixels: (1, 1, rows, 7). A row with a negative image
 /// number ends the list. Boxes are cut at the picture's edges; rows with anything that is no number, with another
-/// label than [`LABEL`] or below `min_score` are left out.
+/// label than [`LABEL`] or below `min_score` are left out. Best first.
 pub fn decode(rows: &[f32], picture: (u32, u32), min_score: f32) -> Vec<Found> {
     let (width, height) = (picture.0 as f32, picture.1 as f32);
-    rows.as_chunks::<ROW>()
+    let mut found: Vec<Found> = rows
+        .as_chunks::<ROW>()
         .0
         .iter()
         .take_while(|row| row[0] >= 0.0)
@@ -33,7 +34,9 @@ pub fn decode(rows: &[f32], picture: (u32, u32), min_score: f32) -> Vec<Found> {
             let bbox = within([left * width, top * height, right * width, bottom * height], picture)?;
             Some(Found { class: LABEL, score: score.clamp(0.0, 1.0), bbox })
         })
-        .collect()
+        .collect();
+    found.sort_by(|a, b| b.score.total_cmp(&a.score));
+    found
 }
 
 #[cfg(test)]

@@ -62,6 +62,32 @@ pub enum FaceIdentity {
     Unknown,
 }
 
+/// Why a face was not compared with the enrolled ones.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Unfit {
+    /// Too few pixels.
+    Small,
+    /// Out of focus or moving.
+    Blurred,
+    /// Turned away, bent or tilted.
+    Turned,
+}
+
+impl Unfit {
+    /// All there are.
+    pub const ALL: [Unfit; 3] = [Unfit::Small, Unfit::Blurred, Unfit::Turned];
+
+    /// As it stands in metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Unfit::Small => "small",
+            Unfit::Blurred => "blurred",
+            Unfit::Turned => "turned",
+        }
+    }
+}
+
 /// A face in a picture.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FoundFace {
@@ -71,6 +97,8 @@ pub struct FoundFace {
     pub score: f32,
     /// Whose face it is.
     pub identity: FaceIdentity,
+    /// Why it was not compared with anybody, if so; its identity is unknown then.
+    pub unfit: Option<Unfit>,
 }
 
 /// Finds faces and says whose they are, after being told who is enrolled.

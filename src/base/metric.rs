@@ -79,7 +79,7 @@ metrics_list! {
     OUTBOX_WAITING = Gauge "meerkat_outbox_waiting" []
         "Alerts that are not delivered yet.";
     FACES = Counter "meerkat_faces_total" ["result"]
-        "Faces looked at by result (known, unknown).";
+        "Faces looked at by result (known, unknown; small, blurred and turned ones are not compared).";
     SESSIONS = Gauge "meerkat_sessions" ["dialect"]
         "Open connections by dialect.";
     PROTOCOL_ERRORS = Counter "meerkat_protocol_errors_total" ["reason"]

@@ -170,7 +170,7 @@ impl LbphFaceRecogniser {
             let bbox = Rect::new(area.x as f32, area.y as f32, area.width as f32, area.height as f32);
             // A cascade gives no probability; the number of hits that agree is the best it has.
             let score = hits as f32 / (hits as f32 + 3.0);
-            found.push(FoundFace { bbox, score, identity });
+            found.push(FoundFace { bbox, score, identity, unfit: None });
         }
         Ok(found)
     }
