@@ -1,0 +1,267 @@
+//! A network ready to run on the CPU: steps with addresses, in bands of rows where that keeps data in the cache, and
+//! one memory that is used from frame to frame.
+
+use std::ops::Range;
+use std::time::{Duration, Instant};
+
+use super::convert::Flat;
+use super::lanes::{Isa, LANES};
+use super::layout::View;
+use super::lower::{LowerError, Lowered, lower};
+use super::step::Step;
+use crate::graph::Graph;
+use crate::graph::fuse::fuse;
+
+/// Pictures of more bytes than this are made band by band together with what reads them.
+const LARGE: usize = 384 << 10;
+/// Bytes of a band of the first picture of a run of steps. Several bands of several steps must fit the second cache.
+const BAND: usize = 96 << 10;
+
+/// Steps that run together.
+#[derive(Debug)]
+struct Run {
+    steps: Range<usize>,
+    /// For each step, which steps of the run it reads and through which of its needs.
+    reads: Vec<Vec<(usize, usize)>>,
+    /// Rows that each step does at most at a time when nothing holds it back.
+    band: Vec<usize>,
+}
+
+/// A network ready to run.
+#[derive(Debug)]
+pub struct Plan {
+    isa: Isa,
+    steps: Vec<Step>,
+    runs: Vec<Run>,
+    memory: Vec<f32>,
+    /// f32 to skip so that the first vector is aligned to its size.
+    skip: usize,
+    input_len: usize,
+    outputs: Vec<Flat>,
+}
+
+/// What one step cost, of [`Plan::profile`].
+#[derive(Debug, Clone)]
+pub struct StepCost {
+    /// Of the node in the file.
+    pub name: String,
+    /// What was computed, with sizes.
+    pub what: String,
+    /// Time for the whole step.
+    pub took: Duration,
+    /// Multiplications and additions.
+    pub flops: u64,
+}
+
+impl Plan {
+    /// Plans a graph with one input.
+    pub fn new(graph: Graph, isa: Isa) -> Result<Self, LowerError> {
+        let refuse = |reason: &str| LowerError { node: "network".to_owned(), reason: reason.to_owned() };
+        if !Isa::available().contains(&isa) {
+            return Err(refuse("this processor has not the instructions asked for"));
+        }
+        let [input] = graph.inputs[..] else {
+            return Err(refuse(&format!("{} inputs; exactly one is supported", graph.inputs.len())));
+        };
+        let input_len = graph.tensor(input).len();
+        let fused = fuse(graph);
+        let Lowered { mut steps, buffers, mut outputs } = lower(&fused)?;
+        let runs = runs(&steps);
+        let (starts, len) = addresses(&mut steps, &buffers, &runs, &outputs);
+        for step in &mut steps {
+            step.visit(&mut |view| view.offset += starts[view.buffer], &mut |flat| flat.offset += starts[flat.buffer]);
+        }
+        outputs.iter_mut().for_each(|flat| flat.offset += starts[flat.buffer]);
+        // The kernels rely on this; it is checked once here instead of in every row.
+        for step in &mut steps {
+            let mut inside = true;
+            let mut outside = true;
+            step.visit(&mut |view| inside &= view.start() + view.len() <= len, &mut |flat| {
+                outside &= flat.offset + flat.len <= len;
+            });
+            if !(inside && outside) {
+                return Err(LowerError { node: step.name.clone(), reason: "lies outside the plan's memory".into() });
+            }
+        }
+        let memory = vec![0.0; len + LANES];
+        let skip = (memory.as_ptr() as usize).next_multiple_of(64).wrapping_sub(memory.as_ptr() as usize) / 4;
+        Ok(Self { isa, steps, runs, memory, skip, input_len, outputs })
+    }
+
+    /// Values of the input.
+    pub fn input_len(&self) -> usize {
+        self.input_len
+    }
+
+    /// Values of all outputs together.
+    pub fn output_len(&self) -> usize {
+        self.outputs.iter().map(|flat| flat.len).sum()
+    }
+
+    /// Bytes of working memory.
+    pub fn memory_bytes(&self) -> usize {
+        self.memory.len() * size_of::<f32>()
+    }
+
+    /// Computes the outputs, one after the other, for one input. Lengths as [`Plan::input_len`] and
+    /// [`Plan::output_len`] say.
+    pub fn run(&mut self, input: &[f32], outputs: &mut [f32]) {
+        let memory = &mut self.memory[self.skip..];
+        for run in &self.runs {
+            run.execute(&self.steps, self.isa, memory, input);
+        }
+        let mut rest = outputs;
+        for flat in &self.outputs {
+            let (to, after) = rest.split_at_mut(flat.len);
+            to.copy_from_slice(&memory[flat.offset..flat.offset + flat.len]);
+            rest = after;
+        }
+    }
+
+    /// Runs once, step by step without bands, and says what each step cost.
+    pub fn profile(&mut self, input: &[f32]) -> Vec<StepCost> {
+        let memory = &mut self.memory[self.skip..];
+        self.steps
+            .iter()
+            .map(|step| {
+                let rows = step.rowwise().map_or(0, |view| view.size.h);
+                let began = Instant::now();
+                step.run(self.isa, memory, input, 0..rows);
+                StepCost { name: step.name.clone(), what: step.describe(), took: began.elapsed(), flops: step.flops() }
+            })
+            .collect()
+    }
+}
+
+impl Run {
+    fn execute(&self, steps: &[Step], isa: Isa, memory: &mut [f32], input: &[f32]) {
+        let steps = &steps[self.steps.clone()];
+        if let [step] = steps {
+            let rows = step.rowwise().map_or(0, |view| view.size.h);
+            step.run(isa, memory, input, 0..rows);
+            return;
+        }
+        let mut done = vec![0; steps.len()];
+        loop {
+            let mut moved = false;
+            for (i, step) in steps.iter().enumerate() {
+                let all = step.rowwise().map_or(0, |view| view.size.h);
+                let mut end = (done[i] + self.band[i]).min(all);
+                // As many rows as what they need is there for.
+                while end > done[i] && !self.ready(step, i, end, steps, &done) {
+                    end -= 1;
+                }
+                if end > done[i] {
+                    step.run(isa, memory, input, done[i]..end);
+                    done[i] = end;
+                    moved = true;
+                }
+            }
+            if !moved {
+                return;
+            }
+        }
+    }
+
+    fn ready(&self, step: &Step, i: usize, end: usize, steps: &[Step], done: &[usize]) -> bool {
+        if self.reads[i].is_empty() {
+            return true;
+        }
+        let needs = step.needs(end);
+        self.reads[i].iter().all(|&(maker, need)| {
+            let all = steps[maker].rowwise().map_or(0, |view| view.size.h);
+            done[maker] >= needs[need].1.min(all)
+        })
+    }
+}
+
+/// Groups consecutive steps on large pictures.
+fn runs(steps: &[Step]) -> Vec<Run> {
+    let large = |step: &Step| {
+        step.rowwise().is_some_and(|output| {
+            let biggest = step.needs(1).iter().map(|(view, _)| view.len()).max().unwrap_or(0).max(output.len());
+            biggest * size_of::<f32>() > LARGE
+        })
+    };
+    let mut found = Vec::new();
+    let mut at = 0;
+    while at < steps.len() {
+        let mut end = at + 1;
+        if large(&steps[at]) {
+            while end < steps.len() && large(&steps[end]) {
+                end += 1;
+            }
+        }
+        let reads = (at..end)
+            .map(|i| {
+                let needs = steps[i].needs(1);
+                let mut reads = Vec::new();
+                for (n, (view, _)) in needs.iter().enumerate() {
+                    for j in at..i {
+                        if steps[j].rowwise().is_some_and(|made| overlap(made, view)) {
+                            reads.push((j - at, n));
+                        }
+                    }
+                }
+                reads
+            })
+            .collect();
+        let band = steps[at..end]
+            .iter()
+            .map(|step| step.rowwise().map_or(1, |view| (BAND / (view.row * view.planes() * 4)).max(1)))
+            .collect();
+        found.push(Run { steps: at..end, reads, band });
+        at = end;
+    }
+    found
+}
+
+fn overlap(a: &View, b: &View) -> bool {
+    let end = |view: &View| view.start() + view.len();
+    a.buffer == b.buffer && a.start() < end(b) && b.start() < end(a)
+}
+
+/// Gives each buffer an address such that buffers in use at the same time do not overlap: the largest first, each at
+/// the lowest place that is free while it lives. Returns the addresses and the memory needed.
+fn addresses(steps: &mut [Step], buffers: &[usize], runs: &[Run], outputs: &[Flat]) -> (Vec<usize>, usize) {
+    let mut life = vec![(usize::MAX, 0usize); buffers.len()];
+    let mut touch = |buffer: usize, time: usize| {
+        life[buffer].0 = life[buffer].0.min(time);
+        life[buffer].1 = life[buffer].1.max(time);
+    };
+    for (time, run) in runs.iter().enumerate() {
+        for step in &mut steps[run.steps.clone()] {
+            let mut touched = Vec::new();
+            step.visit(&mut |view| touched.push(view.buffer), &mut |_| {});
+            step.visit(&mut |_| {}, &mut |flat| touched.push(flat.buffer));
+            touched.into_iter().for_each(|buffer| touch(buffer, time));
+        }
+    }
+    for flat in outputs {
+        touch(flat.buffer, runs.len());
+    }
+    let mut order: Vec<usize> = (0..buffers.len()).collect();
+    order.sort_by_key(|&b| std::cmp::Reverse(buffers[b]));
+    let mut starts = vec![0usize; buffers.len()];
+    let mut placed: Vec<usize> = Vec::new();
+    let mut len = 0;
+    for buffer in order {
+        let mut taken: Vec<(usize, usize)> = placed
+            .iter()
+            .filter(|&&other| life[other].0 <= life[buffer].1 && life[buffer].0 <= life[other].1)
+            .map(|&other| (starts[other], starts[other] + buffers[other]))
+            .collect();
+        taken.sort_unstable();
+        let mut at = 0;
+        for (from, to) in taken {
+            if at + buffers[buffer] <= from {
+                break;
+            }
+            at = at.max(to);
+        }
+        starts[buffer] = at;
+        len = len.max(at + buffers[buffer]);
+        placed.push(buffer);
+    }
+    (starts, len)
+}

@@ -1,0 +1,270 @@
+//! One step of a plan: which kernel runs on which views, which rows of its inputs its rows need, and how to run it.
+
+use std::ops::Range;
+
+use super::conv::{self, Conv};
+use super::convert::{self, Flat};
+use super::depthwise::{self, Depthwise};
+use super::epilogue::Stage;
+use super::lanes::Isa;
+use super::layout::View;
+use super::plain::{self, PlainStep};
+use super::spatial::{Map, MapRows, Plane, PlaneAll, Pool, PoolRows, Upsample, UpsampleRows};
+use crate::graph::Window;
+
+/// Where one channel of the network's input goes, and what is done to it on the way.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct InputChannel {
+    /// Channel of the input.
+    pub from: usize,
+    /// Multiplied with each value.
+    pub scale: f32,
+    /// Added after that.
+    pub shift: f32,
+}
+
+/// A kernel and what it works on.
+#[derive(Debug, Clone)]
+pub enum Kernel {
+    /// The network's input into a planar view.
+    Input { channels: Vec<InputChannel>, output: View },
+    /// The network's input as it is.
+    InputFlat { output: Flat },
+    /// Dense convolution.
+    Conv(Conv),
+    /// Depthwise convolution.
+    Depthwise(Depthwise),
+    /// Element by element.
+    Map(Map),
+    /// Pool.
+    Pool(Pool),
+    /// Nearest enlargement.
+    Upsample(Upsample),
+    /// Mean or normalisation of planes.
+    Plane(Plane),
+    /// Plain to blocked.
+    ToBlocked { input: Flat, output: View },
+    /// Blocked to plain.
+    ToPlain { input: View, output: Flat },
+    /// Blocked to channels-last, perhaps as part of wider rows.
+    ToRows { input: View, output: Flat, row: usize, column: usize },
+    /// Into the middle of another picture's channels.
+    CopyChannels { input: View, output: View, first: usize },
+    /// Anything else, on plain tensors.
+    Plain(PlainStep),
+}
+
+/// A step of a plan.
+#[derive(Debug, Clone)]
+pub struct Step {
+    /// Of the node in the file.
+    pub name: String,
+    /// What is computed.
+    pub kernel: Kernel,
+}
+
+/// Rows of the input that the first `end` output rows of a window need.
+fn window_need(window: &Window, end: usize) -> usize {
+    ((end.max(1) - 1) * window.stride[0] + (window.kernel[0] - 1) * window.dilation[0] + 1)
+        .saturating_sub(window.before[0])
+}
+
+impl Step {
+    /// The picture it makes row by row; `None` for steps that run whole.
+    pub fn rowwise(&self) -> Option<&View> {
+        match &self.kernel {
+            Kernel::Conv(k) => Some(&k.output),
+            Kernel::Depthwise(k) => Some(&k.output),
+            Kernel::Map(k) => Some(&k.output),
+            Kernel::Pool(k) => Some(&k.output),
+            Kernel::Upsample(k) => Some(&k.output),
+            Kernel::Input { output, .. } => Some(output),
+            _ => None,
+        }
+    }
+
+    fn stages(&self) -> &[Stage] {
+        match &self.kernel {
+            Kernel::Conv(k) => &k.stages,
+            Kernel::Depthwise(k) => &k.stages,
+            Kernel::Map(k) => &k.stages,
+            _ => &[],
+        }
+    }
+
+    /// The views that are read row by row with how many of their rows the first `end` rows of the output need.
+    pub fn needs(&self, end: usize) -> Vec<(View, usize)> {
+        let main = match &self.kernel {
+            Kernel::Conv(k) => Some((k.input, window_need(&k.window, end))),
+            Kernel::Depthwise(k) => Some((k.input, window_need(&k.window, end))),
+            Kernel::Map(k) => Some((k.input, end)),
+            Kernel::Pool(k) => Some((k.input, window_need(&k.window, end))),
+            Kernel::Upsample(k) => Some((k.input, end.div_ceil(k.factor))),
+            _ => None,
+        };
+        let of_stages = self.stages().iter().filter_map(|stage| match stage {
+            Stage::Add(view) | Stage::Mul(view) | Stage::SubFrom(view) => Some((*view, end)),
+            Stage::ShiftBy(view) | Stage::ScaleBy(view) => Some((*view, view.size.h)),
+            _ => None,
+        });
+        main.into_iter().chain(of_stages).map(|(view, rows)| (view, rows.min(view.size.h))).collect()
+    }
+
+    /// Visits every place in memory that it touches.
+    pub fn visit(&mut self, views: &mut dyn FnMut(&mut View), flats: &mut dyn FnMut(&mut Flat)) {
+        let mut stages: &mut [Stage] = &mut [];
+        match &mut self.kernel {
+            Kernel::Input { output, .. } => views(output),
+            Kernel::InputFlat { output } => flats(output),
+            Kernel::Conv(k) => {
+                views(&mut k.input);
+                views(&mut k.output);
+                stages = &mut k.stages;
+            }
+            Kernel::Depthwise(k) => {
+                views(&mut k.input);
+                views(&mut k.output);
+                stages = &mut k.stages;
+            }
+            Kernel::Map(k) => {
+                views(&mut k.input);
+                views(&mut k.output);
+                stages = &mut k.stages;
+            }
+            Kernel::Pool(Pool { input, output, .. })
+            | Kernel::Upsample(Upsample { input, output, .. })
+            | Kernel::Plane(Plane { input, output, .. })
+            | Kernel::CopyChannels { input, output, .. } => {
+                views(input);
+                views(output);
+            }
+            Kernel::ToBlocked { input, output } => {
+                flats(input);
+                views(output);
+            }
+            Kernel::ToPlain { input, output } | Kernel::ToRows { input, output, .. } => {
+                views(input);
+                flats(output);
+            }
+            Kernel::Plain(step) => step.visit(flats),
+        }
+        for stage in stages {
+            match stage {
+                Stage::Add(view)
+                | Stage::Mul(view)
+                | Stage::SubFrom(view)
+                | Stage::ShiftBy(view)
+                | Stage::ScaleBy(view) => views(view),
+                _ => {}
+            }
+        }
+    }
+
+    /// The view whose halo must be cleared before the first row is written.
+    fn written(&self) -> Option<&View> {
+        match &self.kernel {
+            Kernel::Plane(k) => Some(&k.output),
+            Kernel::ToBlocked { output, .. } | Kernel::CopyChannels { output, .. } => Some(output),
+            _ => self.rowwise(),
+        }
+    }
+
+    /// Runs these rows (all, for steps that are not row by row).
+    ///
+    /// The plan has checked that every view lies within `memory`, that halos suffice and that outputs overlap no
+    /// input: that is what the kernels rely on.
+    pub fn run(&self, isa: Isa, memory: &mut [f32], input: &[f32], rows: Range<usize>) {
+        if rows.start == 0
+            && let Some(view) = self.written()
+        {
+            convert::clear_halo(memory, view);
+        }
+        let base = memory.as_mut_ptr();
+        // SAFETY: `Plan::new` asked the processor for `isa` and checked every view against the memory's length.
+        unsafe {
+            match &self.kernel {
+                Kernel::Conv(conv) => isa.run(conv::Rows { conv, base, rows }),
+                Kernel::Depthwise(depthwise) => isa.run(depthwise::Rows { depthwise, base, rows }),
+                Kernel::Map(of) => isa.run(MapRows { of, base, rows }),
+                Kernel::Pool(of) => isa.run(PoolRows { of, base, rows }),
+                Kernel::Upsample(of) => isa.run(UpsampleRows { of, base, rows }),
+                Kernel::Plane(of) => isa.run(PlaneAll { of, base }),
+                Kernel::Input { channels, output } => load_input(memory, input, channels, output, rows),
+                Kernel::InputFlat { output } => {
+                    memory[output.offset..output.offset + output.len].copy_from_slice(input);
+                }
+                Kernel::ToBlocked { input, output } => convert::plain_to_blocked(memory, *input, output),
+                Kernel::ToPlain { input, output } => convert::to_plain(memory, input, *output),
+                Kernel::ToRows { input, output, row, column } => {
+                    convert::to_rows(memory, input, *output, *row, *column);
+                }
+                Kernel::CopyChannels { input, output, first } => {
+                    convert::copy_channels(memory, input, output, *first);
+                }
+                Kernel::Plain(step) => plain::run(step, memory),
+            }
+        }
+    }
+}
+
+/// Rows of the network's input, plain `[C, H, W]`, into a planar view.
+fn load_input(memory: &mut [f32], input: &[f32], channels: &[InputChannel], view: &View, rows: Range<usize>) {
+    let (h, w) = (view.size.h, view.size.w);
+    for (plane, channel) in channels.iter().enumerate() {
+        for y in rows.clone() {
+            let from = &input[(channel.from * h + y) * w..][..w];
+            let at = view.at(plane, y, 0);
+            let to = &mut memory[at..at + w];
+            if channel.scale == 1.0 && channel.shift == 0.0 {
+                to.copy_from_slice(from);
+            } else {
+                for (to, from) in to.iter_mut().zip(from) {
+                    *to = from * channel.scale + channel.shift;
+                }
+            }
+        }
+    }
+}
+
+impl Step {
+    /// What it does and on which sizes, for tables of costs.
+    pub fn describe(&self) -> String {
+        let size = |view: &View| format!("{}x{}x{}", view.size.c, view.size.h, view.size.w);
+        match &self.kernel {
+            Kernel::Conv(k) => {
+                let [h, w] = k.window.kernel;
+                format!("conv {h}x{w}/{} {} -> {}", k.window.stride[0], size(&k.input), size(&k.output))
+            }
+            Kernel::Depthwise(k) => {
+                let [h, w] = k.window.kernel;
+                format!("depthwise {h}x{w}/{} {} -> {}", k.window.stride[0], size(&k.input), size(&k.output))
+            }
+            Kernel::Map(k) => format!("map {} {:?}", size(&k.output), k.stages.iter().map(std::mem::discriminant).count()),
+            Kernel::Pool(k) => format!("pool {:?} {} -> {}", k.window.kernel, size(&k.input), size(&k.output)),
+            Kernel::Upsample(k) => format!("upsample {} -> {}", size(&k.input), size(&k.output)),
+            Kernel::Plane(k) => format!("plane {} normalise {}", size(&k.input), k.normalise.is_some()),
+            Kernel::Input { output, .. } => format!("input {}", size(output)),
+            Kernel::InputFlat { output } => format!("input {}", output.len),
+            Kernel::ToBlocked { output, .. } => format!("to blocked {}", size(output)),
+            Kernel::ToPlain { input, .. } => format!("to plain {}", size(input)),
+            Kernel::ToRows { input, .. } => format!("to rows {}", size(input)),
+            Kernel::CopyChannels { input, .. } => format!("copy {}", size(input)),
+            Kernel::Plain(step) => {
+                let op = format!("{:?}", step.op);
+                format!("{} {:?}", op.split([' ', '(']).next().unwrap_or_default(), step.shape)
+            }
+        }
+    }
+
+    /// Multiplications and additions of the convolutions; 0 for everything else.
+    pub fn flops(&self) -> u64 {
+        let window = |window: &Window, input: usize, output: &View| {
+            2 * window.kernel.iter().product::<usize>() * input * output.size.c * output.size.h * output.size.w
+        };
+        (match &self.kernel {
+            Kernel::Conv(k) => window(&k.window, k.input.size.c, &k.output),
+            Kernel::Depthwise(k) => window(&k.window, 1, &k.output),
+            _ => 0,
+        }) as u64
+    }
+}
