@@ -1,0 +1,32 @@
+//! Arithmetic on shapes and indices. Overflow and division by zero are errors.
+
+use super::Operand;
+use super::movement::{broadcast_strides, each, offset};
+use crate::graph::Binary;
+
+pub(super) fn binary(
+    how: Binary,
+    a: Operand<'_>,
+    b: Operand<'_>,
+    output: &[usize],
+) -> Result<Vec<i64>, String> {
+    let (strides_a, strides_b) = (broadcast_strides(a.shape, output), broadcast_strides(b.shape, output));
+    let mut made = Some(Vec::with_capacity(output.iter().product()));
+    each(output, |index| {
+        let (x, y) = (a.i64()[offset(index, &strides_a)], b.i64()[offset(index, &strides_b)]);
+        let value = match how {
+            Binary::Add => x.checked_add(y),
+            Binary::Sub => x.checked_sub(y),
+            Binary::Mul => x.checked_mul(y),
+            Binary::Div => x.checked_div(y),
+            Binary::Max => Some(x.max(y)),
+            Binary::Min => Some(x.min(y)),
+            Binary::Pow => u32::try_from(y).ok().and_then(|y| x.checked_pow(y)),
+        };
+        match value {
+            Some(value) => made.iter_mut().for_each(|made| made.push(value)),
+            None => made = None,
+        }
+    });
+    made.ok_or_else(|| String::from("integers overflow or are divided by zero"))
+}
