@@ -72,11 +72,16 @@ fn json_lines(output: &Output) -> Vec<Value> {
 fn help_names_every_command_and_wrong_arguments_exit_with_2() {
     let help = meerkat(&["--help"], &[]);
     assert_eq!(help.status.code(), Some(0));
-    for command in ["push", "check-config", "faces", "detect", "Exit codes", "Examples"] {
+    for command in ["push", "check-config", "faces", "detect", "models", "Exit codes", "Examples"] {
         assert!(out(&help).contains(command), "{command}");
     }
-    for wrong in [&["fly"][..], &["push", "x.jpg"], &["detect", "dragon", "x.jpg"], &["faces", "enrol", "x"]]
-    {
+    for wrong in [
+        &["fly"][..],
+        &["push", "x.jpg"],
+        &["detect", "dragon", "x.jpg"],
+        &["faces", "enrol", "x"],
+        &["models", "pull", "dragon"],
+    ] {
         assert_eq!(meerkat(wrong, &[]).status.code(), Some(2), "{wrong:?}");
     }
 }
@@ -317,4 +322,92 @@ fn push_without_a_node_fails_with_1() {
     let output = meerkat(&["push", "--to", &to, "--mode", "3", "synthetic"], &[]);
     assert_eq!(output.status.code(), Some(1));
     assert!(err(&output).contains(&format!("cannot connect to {to}: ")), "{}", err(&output));
+}
+
+#[test]
+fn an_empty_models_folder_is_told_as_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("models");
+    let variables = [("MEERKAT__DATA_DIR", text(dir.path()))];
+    let listed = meerkat(&["models", "list", "--json"], &variables);
+    assert_eq!(listed.status.code(), Some(0), "{}", err(&listed));
+    let networks = json_lines(&listed);
+    assert!(networks.len() >= 8 && networks.iter().all(|network| network["state"] == "missing"));
+    assert!(
+        networks
+            .iter()
+            .all(|network| network["license"] == "Apache-2.0" && network["files"][0]["sha384"].is_string())
+    );
+    assert!(!folder.exists(), "looking makes no folder");
+
+    let path = meerkat(&["models", "path"], &variables);
+    assert_eq!(out(&path).trim_end(), text(&folder));
+    let both = [("MEERKAT__MODELS__DIR", "/settings"), ("MEERKAT_MODELS_DIR", "/variable"), variables[0]];
+    assert_eq!(out(&meerkat(&["models", "path"], &both)), "/variable\n");
+    assert_eq!(out(&meerkat(&["models", "path"], &[both[0], both[2]])), "/settings\n");
+    let path = meerkat(&["models", "path", "yolox-nano"], &variables);
+    assert_eq!(path.status.code(), Some(1), "the path is right, and nothing is there");
+    assert_eq!(out(&path).trim_end(), text(&folder.join("yolox_nano/yolox_nano.onnx")));
+
+    for (args, said) in [
+        (&["models", "verify"][..], "holds no weights"),
+        (&["models", "verify", "yunet-n"], "yunet_n_dynamic.onnx is missing"),
+    ] {
+        let verified = meerkat(args, &variables);
+        assert_eq!(verified.status.code(), Some(1));
+        assert!(err(&verified).contains(said), "{}", err(&verified));
+    }
+    let unknown = meerkat(&["models", "verify", "yolo"], &variables);
+    assert_eq!(unknown.status.code(), Some(2));
+    assert!(err(&unknown).contains("yolox-nano"), "it names those there are: {}", err(&unknown));
+}
+
+#[test]
+fn without_a_network_pull_says_what_else_can_be_done() {
+    let dir = tempfile::tempdir().unwrap();
+    // A proxy that is not there: nothing leaves this machine.
+    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let proxy = format!("http://{nobody}");
+    let variables = [("MEERKAT__DATA_DIR", text(dir.path())), ("MEERKAT__MODELS__PROXY", proxy.as_str())];
+    let pulled = meerkat(&["models", "pull"], &variables);
+    assert_eq!(pulled.status.code(), Some(1));
+    let said = err(&pulled);
+    assert!(said.contains("could not connect") && said.contains("--from DIR"), "{said}");
+
+    let pulled = meerkat(&["models", "pull", "yolox-nano"], &variables);
+    assert_eq!(pulled.status.code(), Some(1));
+    let said = err(&pulled);
+    assert!(said.contains("yolox_nano.onnx") && said.contains("pull yolox-nano --from DIR"), "{said}");
+}
+
+#[test]
+fn real_weights_are_pulled_from_a_folder_and_damage_is_found() {
+    let Some(weights) = data("weights") else { return };
+    let whole = [("MEERKAT_MODELS_DIR", text(&weights))];
+    let verified = meerkat(&["models", "verify"], &whole);
+    assert_eq!(verified.status.code(), Some(0), "{}", err(&verified));
+    let pulled = meerkat(&["models", "pull"], &whole);
+    assert_eq!(pulled.status.code(), Some(0), "{}", err(&pulled));
+    assert!(out(&pulled).lines().all(|line| line.ends_with(": already here")), "{}", out(&pulled));
+
+    let dir = tempfile::tempdir().unwrap();
+    let variables = [("MEERKAT_MODELS_DIR", text(dir.path()))];
+    let pull = ["models", "pull", "yunet-n", "person-detection-retail-0013", "--from", text(&weights)];
+    let pulled = meerkat(&pull, &variables);
+    assert_eq!(pulled.status.code(), Some(0), "{}", err(&pulled));
+    assert_eq!(out(&pulled), "yunet-n: fetched\nperson-detection-retail-0013: fetched\n");
+    let present = json_lines(&meerkat(&["models", "list", "--json"], &variables));
+    assert_eq!(present.iter().filter(|network| network["state"] == "present").count(), 2);
+
+    let path = out(&meerkat(&["models", "path", "person-detection-retail-0013"], &variables));
+    let graph = path.lines().next().unwrap();
+    let mut bytes = std::fs::read(graph).unwrap();
+    bytes[1000] ^= 1;
+    std::fs::write(graph, bytes).unwrap();
+    let verified = meerkat(&["models", "verify"], &variables);
+    assert_eq!((verified.status.code(), out(&verified).as_str()), (Some(1), "yunet-n: whole\n"));
+    assert!(err(&verified).contains("is damaged: its SHA-256 is"), "{}", err(&verified));
+    let pulled = meerkat(&pull, &variables);
+    assert_eq!(out(&pulled), "yunet-n: already here\nperson-detection-retail-0013: fetched\n");
+    assert_eq!(meerkat(&["models", "verify"], &variables).status.code(), Some(0));
 }
