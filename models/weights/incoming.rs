@@ -2,7 +2,7 @@
 //! the file of the manifest. Where the bytes come from is not known here.
 
 use std::fs::{self, File};
-use std::io::{self, Seek, SeekFrom, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use super::digest::Digests;
@@ -58,7 +58,7 @@ impl<'a> Incoming<'a> {
             .open(&part)
             .map_err(WeightsError::io(&part))?;
         let len = file.metadata().map_err(WeightsError::io(&part))?.len();
-        let mark = fs::read_to_string(&mark_path).ok().filter(|mark| !mark.is_empty() && is_mark(mark));
+        let mark = read_mark(&mark_path);
         let mut incoming = Self { expected, target, part, mark_path, file, len, mark };
         // A part as long as the whole was either never checked or never renamed: too cheap to trust.
         if incoming.len >= expected.size_bytes {
@@ -151,6 +151,16 @@ fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     PathBuf::from(name)
+}
+
+/// The mark an earlier attempt left; whatever else lies there is none.
+fn read_mark(path: &Path) -> Option<String> {
+    if !fs::symlink_metadata(path).ok()?.is_file() {
+        return None;
+    }
+    let mut mark = String::new();
+    File::open(path).ok()?.take(MAX_MARK_BYTES as u64 + 1).read_to_string(&mut mark).ok()?;
+    (!mark.is_empty() && is_mark(&mark)).then_some(mark)
 }
 
 fn is_mark(mark: &str) -> bool {

@@ -98,6 +98,12 @@ fn marks_are_one_plain_line() {
         incoming.restart(Some(bad)).unwrap();
         assert_eq!(incoming.mark(), None);
     }
+    incoming.append(&place.right[..10]).unwrap();
+    let left = beside(&place.folder.file_path(place.entry), ".part.tag");
+    for bad in [b"a\nb".to_vec(), vec![0xff; 9], vec![b'x'; 1 << 20], Vec::new()] {
+        fs::write(&left, bad).unwrap();
+        assert_eq!((place.open().len(), place.open().mark()), (10, None));
+    }
 }
 
 #[test]
