@@ -111,7 +111,8 @@ mod tests {
 
     #[test]
     fn every_network_of_the_manifest_is_known() {
-        let mut listed: Vec<_> = Manifest::builtin().networks().iter().map(|network| network.name.as_str()).collect();
+        let mut listed: Vec<_> =
+            Manifest::builtin().networks().iter().map(|network| network.name.as_str()).collect();
         let mut known: Vec<_> = ALL.iter().map(|entry| entry.name).collect();
         listed.sort_unstable();
         known.sort_unstable();

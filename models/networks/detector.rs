@@ -67,7 +67,9 @@ impl ObjectNet {
             Kind::Yolox { classes } => classes,
         };
         if classes != names.len() {
-            return Err(network.misfit(format!("has {classes} classes, and {} names were given", names.len())));
+            return Err(
+                network.misfit(format!("has {classes} classes, and {} names were given", names.len()))
+            );
         }
         let names = names.iter().map(|&name| name.to_owned()).collect();
         Ok(Self { network, kind, resampler: Resampler::default(), names, only: None, min_score })
@@ -113,7 +115,8 @@ impl ObjectNet {
                         .map(|found| Found { class: 0, ..found })
                         .collect(),
                     Kind::Yolox { classes } => {
-                        let settings = yolox::Settings { min_score: *min_score, overlap: OVERLAP, only: *only };
+                        let settings =
+                            yolox::Settings { min_score: *min_score, overlap: OVERLAP, only: *only };
                         yolox::decode(output, classes, size, scale, picture, &settings)
                     }
                 };

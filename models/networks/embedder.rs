@@ -134,7 +134,11 @@ impl AgeGender {
         let of_len = |len| network.outputs().iter().position(|port| port.len() == len);
         let order = match (network.size(), of_len(2), of_len(1)) {
             ((age_gender::SIDE, age_gender::SIDE), Some(sex), Some(age)) => (sex, age),
-            _ => return Err(network.misfit("does not take 62x62 pixels and give two values for sex and one for age")),
+            _ => {
+                return Err(
+                    network.misfit("does not take 62x62 pixels and give two values for sex and one for age")
+                );
+            }
         };
         Ok(Self { network, resampler: Resampler::default(), order })
     }

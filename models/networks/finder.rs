@@ -46,7 +46,10 @@ impl FaceFinder {
                 *number = found
                     .filter(|&at| network.outputs().get(at).is_some_and(|port| port.len() == cells * values))
                     .ok_or_else(|| {
-                        network.misfit(format!("has no output {name} of {} values, as YuNet has", cells * values))
+                        network.misfit(format!(
+                            "has no output {name} of {} values, as YuNet has",
+                            cells * values
+                        ))
                     })?;
             }
         }

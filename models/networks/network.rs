@@ -33,7 +33,11 @@ impl Network {
     /// # Errors
     /// When a file cannot be read, is no network or one that cannot be computed, when the device is not there, or
     /// when the input is not one picture of three colours.
-    pub fn load(files: &NetworkFiles, device: DeviceChoice, size: Option<(usize, usize)>) -> Result<Self, ModelError> {
+    pub fn load(
+        files: &NetworkFiles,
+        device: DeviceChoice,
+        size: Option<(usize, usize)>,
+    ) -> Result<Self, ModelError> {
         let import = |source| ModelError::Import { network: files.name.clone(), source };
         let graph = match files.format {
             Format::Onnx => {
@@ -64,8 +68,8 @@ impl Network {
     /// # Errors
     /// When the device is not there or cannot run it, or the input is not one picture of three colours.
     pub fn new(name: &str, sha256: &str, graph: Graph, device: DeviceChoice) -> Result<Self, ModelError> {
-        let engine =
-            Engine::load(graph, device).map_err(|source| ModelError::Load { network: name.to_owned(), source })?;
+        let engine = Engine::load(graph, device)
+            .map_err(|source| ModelError::Load { network: name.to_owned(), source })?;
         let size = match engine.inputs() {
             [Port { shape, .. }] if shape.len() == 4 && shape[..2] == [1, 3] && shape[2] * shape[3] > 0 => {
                 (shape[3], shape[2])

@@ -89,7 +89,8 @@ impl Pose {
             return None;
         }
         let middle = Point { x: (left.x + right.x) / 2.0, y: (left.y + right.y) / 2.0 };
-        let mouth = Point { x: (mouth_left.x + mouth_right.x) / 2.0, y: (mouth_left.y + mouth_right.y) / 2.0 };
+        let mouth =
+            Point { x: (mouth_left.x + mouth_right.x) / 2.0, y: (mouth_left.y + mouth_right.y) / 2.0 };
         let along = |point: Point| ((point.x - middle.x) * dx + (point.y - middle.y) * dy) / eyes;
         let below = |point: Point| ((point.y - middle.y) * dx - (point.x - middle.x) * dy) / eyes;
         let pose = Self {
@@ -215,7 +216,8 @@ mod tests {
     #[test]
     fn the_pose_does_not_depend_on_tilt_and_size() {
         let (sin, cos) = 30f32.to_radians().sin_cos();
-        let turned = FRONTAL.map(|(x, y)| Point { x: 3.0 * (cos * x - sin * y), y: 3.0 * (sin * x + cos * y) });
+        let turned =
+            FRONTAL.map(|(x, y)| Point { x: 3.0 * (cos * x - sin * y), y: 3.0 * (sin * x + cos * y) });
         let (a, b) = (Pose::of(&FRONTAL.map(|(x, y)| Point { x, y })).unwrap(), Pose::of(&turned).unwrap());
         assert!((a.turn - b.turn).abs() < 1e-4 && (a.nod - b.nod).abs() < 1e-4, "{a:?} {b:?}");
         assert!((b.tilt_degrees - 30.0).abs() < 1e-3 && a.tilt_degrees == 0.0);
@@ -233,7 +235,13 @@ mod tests {
             let turn = std::f32::consts::TAU / length;
             sharpness(&planes(|x, y| 128.0 + 60.0 * (x * turn).sin() + 60.0 * (y * turn).sin()), 128)
         };
-        assert!(wave(16.0) > wave(32.0) && wave(32.0) > wave(64.0), "{} {} {}", wave(16.0), wave(32.0), wave(64.0));
+        assert!(
+            wave(16.0) > wave(32.0) && wave(32.0) > wave(64.0),
+            "{} {} {}",
+            wave(16.0),
+            wave(32.0),
+            wave(64.0)
+        );
     }
 
     #[test]

@@ -2,13 +2,14 @@
 //! gallery.
 
 use meerkat_base::{
-    DetectorError, DetectorInfo, FaceIdentity, FaceRecogniser, FoundFace, Image, ImageWish, PixelFormat, Unfit,
+    DetectorError, DetectorInfo, FaceIdentity, FaceRecogniser, FoundFace, Image, ImageWish, PixelFormat,
+    Unfit,
 };
 
 use super::embedder::FaceEmbedder;
 use super::face::{Face, largest_first};
 use super::finder::FaceFinder;
-use super::quality::{QualitySettings, check_sharpness, check_shape};
+use super::quality::{QualitySettings, check_shape, check_sharpness};
 use super::reid_face;
 use crate::engine::RunError;
 use crate::gallery::{Gallery, MatchSettings};
@@ -76,16 +77,26 @@ impl CandleFaceRecogniser {
                     Ok(_) => None,
                     Err(unfit) => Some(unfit),
                 };
-                answers.push(FoundFace { bbox: face.bbox, score: face.score, identity: FaceIdentity::Unknown, unfit });
+                answers.push(FoundFace {
+                    bbox: face.bbox,
+                    score: face.score,
+                    identity: FaceIdentity::Unknown,
+                    unfit,
+                });
             }
             all.push(answers);
         }
         let embeddings = self.embedder.embed_aligned(&aligned)?;
         for ((picture, place), embedding) in places.into_iter().zip(embeddings) {
-            let matched = embedding.and_then(|embedding| self.gallery.find(&embedding, &self.settings.matching));
-            if let (Some(matched), Some(answer)) = (matched, all.get_mut(picture).and_then(|a| a.get_mut(place))) {
-                answer.identity =
-                    FaceIdentity::Known { name: matched.name.to_owned(), score: matched.cosine.clamp(0.0, 1.0) };
+            let matched =
+                embedding.and_then(|embedding| self.gallery.find(&embedding, &self.settings.matching));
+            if let (Some(matched), Some(answer)) =
+                (matched, all.get_mut(picture).and_then(|a| a.get_mut(place)))
+            {
+                answer.identity = FaceIdentity::Known {
+                    name: matched.name.to_owned(),
+                    score: matched.cosine.clamp(0.0, 1.0),
+                };
             }
         }
         Ok(all)

@@ -51,17 +51,20 @@ mod tests {
     fn rows_become_boxes() {
         let rows = [
             [0.0, 1.0, 0.9, 0.25, 0.5, 0.5, 1.0],
-            [0.0, 2.0, 0.9, 0.1, 0.1, 0.2, 0.2],  // another label
-            [0.0, 1.0, 0.3, 0.1, 0.1, 0.2, 0.2],  // too weak
+            [0.0, 2.0, 0.9, 0.1, 0.1, 0.2, 0.2],   // another label
+            [0.0, 1.0, 0.3, 0.1, 0.1, 0.2, 0.2],   // too weak
             [0.0, 1.0, 0.5, -0.5, -0.1, 0.5, 2.0], // beyond the edges
-            [-1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0], // the end
+            [-1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0],  // the end
             [0.0, 1.0, 0.9, 0.1, 0.1, 0.2, 0.2],
         ];
         let found = decode(rows.as_flattened(), (200, 100), 0.4);
-        assert_eq!(found, [
-            Found { class: 1, score: 0.9, bbox: Rect::new(50.0, 50.0, 50.0, 50.0) },
-            Found { class: 1, score: 0.5, bbox: Rect::new(0.0, 0.0, 100.0, 100.0) },
-        ]);
+        assert_eq!(
+            found,
+            [
+                Found { class: 1, score: 0.9, bbox: Rect::new(50.0, 50.0, 50.0, 50.0) },
+                Found { class: 1, score: 0.5, bbox: Rect::new(0.0, 0.0, 100.0, 100.0) },
+            ]
+        );
         assert_eq!(decode(&[], (200, 100), 0.4), []);
         assert_eq!(decode(&rows[0][..6], (200, 100), 0.4), []);
     }

@@ -62,7 +62,12 @@ pub fn decode(
         let columns = (input.0 / stride).max(1);
         let boxes = level.bbox.as_chunks::<4>().0;
         let points = level.points.as_chunks::<10>().0;
-        let rows = level.class.iter().zip(level.object).zip(boxes.iter().zip(points)).take(columns * (input.1 / stride));
+        let rows = level
+            .class
+            .iter()
+            .zip(level.object)
+            .zip(boxes.iter().zip(points))
+            .take(columns * (input.1 / stride));
         for (cell, ((&class, &object), (bbox, points))) in rows.enumerate() {
             let score = (class.clamp(0.0, 1.0) * object.clamp(0.0, 1.0)).sqrt();
             if !(score >= settings.min_score) {
@@ -117,7 +122,8 @@ mod tests {
         }
 
         fn decode(&self, scale: f32, picture: (u32, u32)) -> Vec<Face> {
-            let levels = self.0.each_ref().map(|[class, object, bbox, points]| Level { class, object, bbox, points });
+            let levels =
+                self.0.each_ref().map(|[class, object, bbox, points]| Level { class, object, bbox, points });
             decode(&levels, INPUT, scale, picture, &SETTINGS)
         }
     }
@@ -137,9 +143,13 @@ mod tests {
 
     #[test]
     fn one_face_seen_by_two_levels_is_one() {
-        let outputs = Outputs::silent()
-            .loud(0, 9, 0.7, [0.5, 0.5, 1.0, 1.0], [0.0; 10])
-            .loud(1, 0, 0.9, [0.75, 0.75, 0.3, 0.3], [0.0; 10]);
+        let outputs = Outputs::silent().loud(0, 9, 0.7, [0.5, 0.5, 1.0, 1.0], [0.0; 10]).loud(
+            1,
+            0,
+            0.9,
+            [0.75, 0.75, 0.3, 0.3],
+            [0.0; 10],
+        );
         let faces = outputs.decode(1.0, (64, 32));
         assert_eq!(faces.len(), 1);
         assert!((faces[0].score - 0.9).abs() < 1e-6);
@@ -148,9 +158,15 @@ mod tests {
     #[test]
     fn no_picture_is_enlarged() {
         let mut out = vec![f32::NAN; 3 * 64 * 32];
-        assert_eq!(prepare(&mut Resampler::default(), &noise(16, 8, PixelFormat::Bgr8, 1), INPUT, &mut out), 1.0);
+        assert_eq!(
+            prepare(&mut Resampler::default(), &noise(16, 8, PixelFormat::Bgr8, 1), INPUT, &mut out),
+            1.0
+        );
         assert!(out[16..64].iter().chain(&out[8 * 64..32 * 64]).all(|&value| value == 0.0));
-        assert_eq!(prepare(&mut Resampler::default(), &noise(16, 64, PixelFormat::Bgr8, 1), INPUT, &mut out), 0.5);
+        assert_eq!(
+            prepare(&mut Resampler::default(), &noise(16, 64, PixelFormat::Bgr8, 1), INPUT, &mut out),
+            0.5
+        );
     }
 
     proptest! {
