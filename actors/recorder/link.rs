@@ -337,3 +337,28 @@ impl RecorderLink {
         self.shared.refused.load(Ordering::Acquire)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_order_whose_recorder_is_lost_within_the_short_wait_is_lost() {
+        let mut link = RecorderLink::default();
+        let patience = Duration::from_secs(60);
+        // So long that the order cannot get beyond it before it is lost.
+        Arc::get_mut(&mut link.shared).expect("one link").short_wait = patience;
+        let recorder = link.clone();
+        let losing = std::thread::spawn(move || {
+            while recorder.shared.take().is_none() {
+                std::thread::yield_now();
+            }
+            recorder.shared.lose_what_was_in_hand();
+        });
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        let began = Instant::now();
+        assert_eq!(runtime.block_on(link.order(Order::EndVideo, patience)), Stored::Lost);
+        assert!(began.elapsed() < patience, "found out by the loss, not by waiting");
+        losing.join().unwrap();
+    }
+}
