@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use meerkat_base::{Clock, Event, Frame};
+use meerkat_base::{Clock, Event, Frame, MonoTime, WallTime};
 use meerkat_settings::ClipSettings;
 use meerkat_store::{CaptureFiles, CaptureKind, PictureStore, StoreError};
 use tracing::{info, warn};
@@ -20,6 +20,8 @@ use crate::supervision::{ActorKind, Component, Failure, Step, fault};
 
 /// How often an open clip is looked at when no frame comes.
 const IDLE_LOOK: Duration = Duration::from_millis(200);
+/// Pictures that follow each other faster than this come as fast as they are answered.
+const IN_QUICK_SUCCESSION: Duration = Duration::from_millis(5);
 
 /// What every recorder is built from.
 pub struct RecorderTools {
@@ -45,6 +47,7 @@ pub struct Recorder {
     clip: Option<OpenClip>,
     video: Option<OpenVideo>,
     generation: u64,
+    last_picture: Option<MonoTime>,
 }
 
 impl Recorder {
@@ -67,8 +70,17 @@ impl Recorder {
         let snapshots =
             CaptureFiles::new(&places.data_dir, CaptureKind::Clip, places.boot.clone(), places.durability)
                 .map_err(Failure::error)?;
-        let mut recorder =
-            Self { camera, link, tools, pictures, snapshots, clip: None, video: None, generation };
+        let mut recorder = Self {
+            camera,
+            link,
+            tools,
+            pictures,
+            snapshots,
+            clip: None,
+            video: None,
+            generation,
+            last_picture: None,
+        };
         recorder.resume().map_err(Failure::error)?;
         Ok(recorder)
     }
@@ -137,6 +149,16 @@ impl Recorder {
             }
             stored => stored.map(drop),
         }
+    }
+
+    /// The moment of a picture that another is expected to follow at once; else makes sure that no file waits.
+    fn expects_another(&mut self, order: &Order) -> Option<WallTime> {
+        let Order::Picture { frame } = order else {
+            self.pictures.rest();
+            return None;
+        };
+        let last = self.last_picture.replace(frame.mono)?;
+        (frame.mono.since(last) < IN_QUICK_SUCCESSION).then_some(frame.wall)
     }
 
     fn video_frame(&mut self, camera: &Arc<Camera>, frame: &Frame) -> Result<(), StoreError> {
@@ -286,8 +308,13 @@ impl Component for Recorder {
         };
         if let Some((number, order)) = self.link.shared.take() {
             fault::point(ActorKind::Recorder, Some(camera.id()))?;
+            let next = self.expects_another(&order);
             let answer = self.carry_out(&camera, order)?;
             self.link.shared.answer(number, answer);
+            if let Some(at) = next {
+                // After the answer: while the camera sends, nobody waits for the disk.
+                self.pictures.prepare(camera.id(), at);
+            }
         }
         if self.link.shared.legacy().generation != self.generation {
             // It hung, was given up and came back: everything is its successor's by now.

@@ -509,3 +509,21 @@ fn a_session_and_the_recorder_side_by_side_lose_and_double_nothing() {
         assert_eq!(rig.spools(), [(numbers(20..=rig.newest()), false)], "round {round}");
     }
 }
+
+#[test]
+fn what_is_made_ready_for_pictures_in_quick_succession_is_never_seen() {
+    let mut rig = Rig::new(&[]);
+    let names = |rig: &Rig| {
+        let days = std::fs::read_dir(rig.folder.path().join("capture/image/door")).unwrap();
+        days.flat_map(|day| std::fs::read_dir(day.unwrap().path()).unwrap()).count()
+    };
+    for (sent, gap) in [1, 1, 100, 1, 1, 1].into_iter().enumerate() {
+        rig.clock.advance(Duration::from_millis(gap));
+        let (frame, _) = frame(&rig.camera, &rig.clock);
+        assert_eq!(rig.order(Order::Picture { frame }), Stored::Done);
+        assert_eq!(names(&rig), sent + 1);
+    }
+    assert_eq!(rig.order(Order::EndVideo), Stored::Done);
+    rig.lose();
+    assert_eq!(names(&rig), 6);
+}

@@ -3,7 +3,7 @@
 
 use std::fs::File;
 use std::io::{self, Write};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -145,6 +145,23 @@ impl Folder {
         }
     }
 
+    /// Makes a file that has no name yet. Not every file system can.
+    pub fn create_unnamed(&self) -> Result<File> {
+        let flags = OFlags::WRONLY | OFlags::TMPFILE | OFlags::CLOEXEC;
+        match rustix::fs::openat(&self.fd, ".", flags, Mode::RUSR | Mode::WUSR) {
+            Ok(fd) => Ok(fd.into()),
+            Err(e) => Err(self.error(".", e)),
+        }
+    }
+
+    /// Gives a file of [`Folder::create_unnamed`] its name unless that is taken.
+    pub fn name_new(&self, file: &File, name: &str) -> Result<()> {
+        // By /proc: naming the handle itself needs a capability before Linux 6.10.
+        let handle = format!("/proc/self/fd/{}", file.as_raw_fd());
+        rustix::fs::linkat(rustix::fs::CWD, handle, &self.fd, name, AtFlags::SYMLINK_FOLLOW)
+            .map_err(|e| self.error(name, e))
+    }
+
     /// Opens a file for appending, making it if it is missing.
     pub fn append(&self, name: &str) -> Result<File> {
         let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -200,6 +217,11 @@ impl Folder {
             other => other,
         };
         renamed.map_err(|e| to_folder.error(to, e))
+    }
+
+    /// What the system knows of the folder itself, wherever it may lie by now.
+    pub fn stat(&self) -> Result<rustix::fs::Stat> {
+        rustix::fs::fstat(&self.fd).map_err(|e| StoreError::io(&self.path, e))
     }
 
     /// Whether the name is taken, by whatever.

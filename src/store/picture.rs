@@ -1,9 +1,11 @@
 //! Mode 1: stores pictures unchanged, each complete under its final name before the call returns.
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use meerkat_base::Frame;
+use meerkat_base::{CameraId, Frame, WallTime};
 
 use crate::capture::{CaptureKind, DayFolder, DayFolders};
 use crate::error::{Result, StoreError};
@@ -15,12 +17,50 @@ use crate::files::{BootId, Durability};
 pub struct PictureStore {
     days: DayFolders,
     boot: BootId,
+    prepared: Option<Prepared>,
+    /// Cleared when files without names prove to be of no use here.
+    prepares: bool,
+}
+
+/// An empty file without a name, made for the next picture while nobody waits. Unused, it goes with its handle.
+#[derive(Debug)]
+struct Prepared {
+    day: Arc<DayFolder>,
+    file: File,
 }
 
 impl PictureStore {
     /// Makes the data folder if it is missing.
     pub fn new(data_dir: &Path, boot: BootId, durability: Durability) -> Result<Self> {
-        Ok(Self { days: DayFolders::new(data_dir, CaptureKind::Image, durability)?, boot })
+        Ok(Self {
+            days: DayFolders::new(data_dir, CaptureKind::Image, durability)?,
+            boot,
+            prepared: None,
+            prepares: true,
+        })
+    }
+
+    /// Makes the file for the camera's next picture ahead of time, without a name: making a file takes about as
+    /// long as writing a small picture, and now nobody waits for it. Where that does not work it does nothing.
+    pub fn prepare(&mut self, camera: &CameraId, at: WallTime) {
+        if !self.prepares {
+            return;
+        }
+        let Ok(day) = self.days.get(camera, at) else { return };
+        if self.prepared.as_ref().is_some_and(|prepared| Arc::ptr_eq(&prepared.day, &day)) {
+            return;
+        }
+        match day.folder.create_unnamed() {
+            Ok(file) => self.prepared = Some(Prepared { day, file }),
+            Err(StoreError::Io { source, .. }) if is_unsupported(&source) => self.prepares = false,
+            // A folder that is gone, for example: dealt with when the picture comes.
+            Err(_) => {}
+        }
+    }
+
+    /// Lets go of what [`PictureStore::prepare`] made: no picture is expected soon.
+    pub fn rest(&mut self) {
+        self.prepared = None;
     }
 
     /// Stores one picture and returns its path relative to the data folder. When it fails nothing is
@@ -44,14 +84,13 @@ impl PictureStore {
         stored.map(|()| Path::new(&day.relative).join(name))
     }
 
-    /// Order for `power`: bytes, sync of the file, rename, sync of the folder. The parents were synced
+    /// Order for `power`: bytes, sync of the file, name, sync of the folder. The parents were synced
     /// when the folder was opened.
-    fn write(&self, day: &DayFolder, name: &str, frame: &Frame) -> Result<()> {
-        let part = self.boot.part_name(name);
-        day.folder.write_new(&part, &frame.bytes, self.days.durability())?;
-        if let Err(error) = day.folder.rename_new(&part, &day.folder, name) {
-            day.folder.remove_quietly(&part);
-            return Err(error);
+    fn write(&mut self, day: &Arc<DayFolder>, name: &str, frame: &Frame) -> Result<()> {
+        let prepared = self.prepared.take().filter(|prepared| Arc::ptr_eq(&prepared.day, day));
+        match prepared {
+            Some(prepared) => self.write_prepared(day, prepared.file, name, frame)?,
+            None => self.write_part(day, name, frame)?,
         }
         if self.days.durability().syncs()
             && let Err(error) = day.folder.sync()
@@ -61,6 +100,39 @@ impl PictureStore {
         }
         Ok(())
     }
+
+    fn write_prepared(&mut self, day: &DayFolder, mut file: File, name: &str, frame: &Frame) -> Result<()> {
+        let durability = self.days.durability();
+        let written = file
+            .write_all(&frame.bytes)
+            .and_then(|()| if durability.syncs() { file.sync_all() } else { Ok(()) });
+        written.map_err(|e| StoreError::io(day.folder.path().join(name), e))?;
+        match day.folder.name_new(&file, name) {
+            Err(StoreError::Io { .. }) => {
+                self.write_part(day, name, frame)?;
+                // So it was the naming alone that failed, as it does without /proc.
+                self.prepares = false;
+                Ok(())
+            }
+            named => named,
+        }
+    }
+
+    fn write_part(&self, day: &DayFolder, name: &str, frame: &Frame) -> Result<()> {
+        let part = self.boot.part_name(name);
+        day.folder.write_new(&part, &frame.bytes, self.days.durability())?;
+        if let Err(error) = day.folder.rename_new(&part, &day.folder, name) {
+            day.folder.remove_quietly(&part);
+            return Err(error);
+        }
+        Ok(())
+    }
+}
+
+/// What open(2) says where there are no files without names.
+fn is_unsupported(error: &io::Error) -> bool {
+    use io::ErrorKind::{InvalidInput, IsADirectory, Unsupported};
+    matches!(error.kind(), Unsupported | IsADirectory | InvalidInput)
 }
 
 #[cfg(test)]
@@ -135,6 +207,52 @@ mod tests {
         assert!(matches!(store.store(&frame(1, &b"second"[..])), Err(StoreError::Exists { .. })));
         assert_eq!(std::fs::read(temp.path().join(&stored)).unwrap(), b"first");
         assert_eq!(names(temp.path().join(&stored).parent().unwrap()).len(), 1);
+    }
+
+    #[test]
+    fn a_prepared_file_becomes_the_next_picture_of_its_day_and_is_never_seen() {
+        for durability in [Durability::Process, Durability::Power] {
+            let temp = tempfile::tempdir().unwrap();
+            let mut store = pictures(temp.path(), durability);
+            let first = frame(1, &b"first"[..]);
+            let day = temp.path().join("capture/image/door/2026-11-20");
+            store.prepare(&first.camera, first.wall);
+            // Not every file system has files without names; everything else holds there too.
+            let supported = store.prepares;
+            assert_eq!((store.prepared.is_some(), names(&day)), (supported, vec![]));
+            let stored = store.store(&first).unwrap();
+            assert_eq!(names(&day), [stored.file_name().unwrap().to_str().unwrap()]);
+            assert_eq!(std::fs::read(temp.path().join(&stored)).unwrap(), b"first");
+            let mode = std::fs::metadata(temp.path().join(&stored)).unwrap().permissions().mode();
+            assert_eq!(mode & 0o7777, 0o600);
+            assert_eq!((store.prepared.is_some(), store.prepares), (false, supported), "it was of use");
+
+            // The next picture is of tomorrow, or of another camera.
+            for (offset, camera) in [(86_400_000_000, "door"), (86_400_000_000, "yard")] {
+                store.prepare(&first.camera, first.wall);
+                let mut other = frame(2, &b"other"[..]);
+                (other.wall, other.camera) =
+                    (first.wall.offset_micros(offset), CameraId::parse(camera).unwrap());
+                let stored = store.store(&other).unwrap();
+                assert_eq!(std::fs::read(temp.path().join(stored)).unwrap(), b"other");
+                assert_eq!((names(&day).len(), store.prepares), (1, supported));
+            }
+
+            // The name is taken.
+            store.prepare(&first.camera, first.wall);
+            assert!(matches!(store.store(&frame(1, &b"again"[..])), Err(StoreError::Exists { .. })));
+            assert_eq!(std::fs::read(temp.path().join(&stored)).unwrap(), b"first");
+
+            store.prepare(&first.camera, first.wall);
+            store.rest();
+            assert!(store.prepared.is_none());
+            // Somebody tidied the folder away while a file for it was ready.
+            store.prepare(&first.camera, first.wall);
+            std::fs::remove_dir_all(&day).unwrap();
+            let stored = store.store(&first).unwrap();
+            assert_eq!(std::fs::read(temp.path().join(stored)).unwrap(), b"first");
+            assert_eq!((names(&day).len(), store.prepares), (1, supported));
+        }
     }
 
     #[test]
