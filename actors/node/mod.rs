@@ -29,7 +29,7 @@ use crate::gate::Gates;
 use crate::notifier::{Notifier, NotifierLink, NotifierTools};
 use crate::people::People;
 use crate::recorder::{Encoders, Places, RecorderTools, Room};
-use crate::session::{Door, DoorError, IoGroup, SessionTools};
+use crate::session::{Door, DoorError, IoGroup, LogRation, SessionTools};
 use crate::supervision::{
     ActorKind, BackoffSettings, Board, Component, Crew, CrewSettings, Failure, Solo, Station, Watch,
 };
@@ -255,6 +255,7 @@ impl Node {
             in_flight: in_flight.clone(),
             clock: Arc::clone(&clock),
             shutdown: shutdown.clone(),
+            refusals_logged: LogRation::default(),
         });
         let io = IoGroup::start(
             settings.frame.io_threads,

@@ -19,6 +19,7 @@ use tracing::{debug, info};
 
 use super::deliver::Delivery;
 use super::identity::{self, Peer, Who};
+use super::ration::LogRation;
 use crate::camera::{Camera, Cameras, Outcome, Seat, Stage};
 use crate::supervision::{ActorKind, Failure, fault};
 
@@ -41,6 +42,8 @@ pub struct SessionTools {
     pub clock: Arc<dyn Clock>,
     /// The signal to finish.
     pub shutdown: Shutdown,
+    /// Lines about refused connections that may still be logged.
+    pub refusals_logged: LogRation,
 }
 
 /// Why a session is over.
@@ -378,7 +381,9 @@ impl Session {
     }
 
     fn denied(&mut self, reason: &'static str) -> Turn {
-        info!(peer = %self.peer.address, reason, "connection refused");
+        if let Some(not_logged) = self.tools.refusals_logged.line(std::time::Instant::now()) {
+            info!(peer = %self.peer.address, reason, not_logged, "connection refused");
+        }
         Turn::AnswerAndEnd(false, SessionEnd::Refused(reason))
     }
 

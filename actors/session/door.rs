@@ -4,7 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use meerkat_base::{Shutdown, metric};
 use meerkat_settings::{Admission, FrameSettings, TlsSettings};
@@ -20,6 +20,7 @@ use tracing::{debug, info, warn};
 
 use super::component::SessionTools;
 use super::limits::{Connections, announce};
+use super::ration::LogRation;
 use super::shell::{Caller, IoGroup};
 
 /// A dead peer is found within about this time.
@@ -55,6 +56,7 @@ pub struct Door {
     connections: Connections,
     io: IoGroup,
     tools: Arc<SessionTools>,
+    turned_away: LogRation,
 }
 
 impl Door {
@@ -73,6 +75,7 @@ impl Door {
             connections: connections.clone(),
             io: io.clone(),
             tools: Arc::clone(tools),
+            turned_away: LogRation::default(),
         };
         let mut doors = vec![door(listen(settings.listen).await?, None)];
         if let Some(tls) = &settings.tls {
@@ -116,13 +119,17 @@ impl Door {
         let admission = settings.frame.admission(peer.ip(), settings.any_token());
         if admission == Admission::Refused {
             counter!(metric::PROTOCOL_ERRORS, "reason" => "address_not_allowed").increment(1);
-            debug!(peer = %peer.ip(), "an address that is not allowed was turned away");
+            if let Some(not_logged) = self.turned_away.line(Instant::now()) {
+                info!(peer = %peer.ip(), not_logged, "an address that is not allowed was turned away");
+            }
             return;
         }
         let admitted = match self.connections.admit(peer.ip()) {
             Ok(admitted) => admitted,
             Err(limit) => {
-                info!(peer = %peer.ip(), limit, "a connection was turned away");
+                if let Some(not_logged) = self.turned_away.line(Instant::now()) {
+                    info!(peer = %peer.ip(), limit, not_logged, "a connection was turned away");
+                }
                 return;
             }
         };

@@ -5,11 +5,13 @@ mod deliver;
 mod door;
 mod identity;
 mod limits;
+mod ration;
 mod shell;
 
 pub use component::{Session, SessionEnd, SessionTools};
 pub use door::{Door, DoorError};
 pub use limits::{Admitted, Connections};
+pub use ration::LogRation;
 pub use shell::{IoGroup, SessionActor};
 
 #[cfg(test)]

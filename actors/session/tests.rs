@@ -33,7 +33,13 @@ impl Rig {
         let clock = ManualClock::new(NOON);
         let cameras = cameras(&clock, changes);
         let in_flight = Budget::new(cameras.settings().frame.in_flight_bytes);
-        let tools = SessionTools { cameras, in_flight, clock: Arc::new(clock), shutdown: Shutdown::new() };
+        let tools = SessionTools {
+            cameras,
+            in_flight,
+            clock: Arc::new(clock),
+            shutdown: Shutdown::new(),
+            refusals_logged: Default::default(),
+        };
         Self { tools: Arc::new(tools) }
     }
 

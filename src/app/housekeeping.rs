@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use meerkat_actors::node::NodeHandle;
 use meerkat_base::{Clock, metric};
-use meerkat_store::disk::{UsageWalk, check_writable, free_bytes};
+use meerkat_store::StoreError;
+use meerkat_store::disk::{DataFolder, UsageWalk, free_bytes};
 use metrics::gauge;
 use tracing::warn;
 
@@ -52,11 +53,14 @@ impl Housekeeping {
         clock: Arc<dyn Clock>,
     ) -> std::io::Result<Self> {
         let stopping = Arc::new(AtomicBool::new(false));
-        let (own_stopping, data_dir) = (Arc::clone(&stopping), settings.data_dir.clone());
+        let own_stopping = Arc::clone(&stopping);
+        let data_dir = settings.data_dir.clone();
+        // Now, while it is the one that the database was opened in.
+        let folder = DataFolder::open(&data_dir).map_err(std::io::Error::other)?;
         let floor = settings.storage.free_floor_bytes;
-        let thread = std::thread::Builder::new()
-            .name("housekeeping".to_owned())
-            .spawn(move || keep_house(&data_dir, floor, &disk, &node, clock.as_ref(), &own_stopping))?;
+        let thread = std::thread::Builder::new().name("housekeeping".to_owned()).spawn(move || {
+            keep_house((&data_dir, &folder), floor, &disk, &node, clock.as_ref(), &own_stopping);
+        })?;
         Ok(Self { stopping, thread })
     }
 
@@ -68,7 +72,7 @@ impl Housekeeping {
 }
 
 fn keep_house(
-    data_dir: &Path,
+    (data_dir, folder): (&Path, &DataFolder),
     floor: u64,
     disk: &DiskState,
     node: &NodeHandle,
@@ -81,7 +85,7 @@ fn keep_house(
     let mut walk = UsageWalk::new(data_dir);
     let mut pruned: Option<Instant> = None;
     while !stopping.load(Ordering::Acquire) {
-        disk.set(look_at_disk(data_dir, floor));
+        disk.set(look_at_disk(data_dir, folder, floor));
         if let Some(usage) = walk.step(NAMES) {
             for (kind, bytes) in usage.by_kind() {
                 gauge!(metric::STORAGE_USED, "kind" => kind).set(bytes as f64);
@@ -99,7 +103,13 @@ fn keep_house(
     }
 }
 
-fn look_at_disk(data_dir: &Path, floor: u64) -> Option<String> {
+fn look_at_disk(data_dir: &Path, folder: &DataFolder, floor: u64) -> Option<String> {
+    if let Err(error) = folder.check() {
+        return Some(match error {
+            StoreError::Replaced { .. } => format!("the data folder was replaced: {error}"),
+            error => format!("the data folder cannot be written: {error}"),
+        });
+    }
     match free_bytes(data_dir) {
         Ok(free) => {
             gauge!(metric::STORAGE_FREE).set(free as f64);
@@ -111,5 +121,5 @@ fn look_at_disk(data_dir: &Path, floor: u64) -> Option<String> {
         }
         Err(error) => warn!(%error, "free space is unknown"),
     }
-    check_writable(data_dir).err().map(|error| format!("the data folder cannot be written: {error}"))
+    None
 }

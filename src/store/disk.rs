@@ -1,7 +1,7 @@
 //! How much room there is, how much is used by what, and whether the disk takes writes at all.
 
 use std::fs::ReadDir;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::error::{Result, StoreError};
@@ -106,19 +106,41 @@ pub fn free_bytes(folder: &Path) -> Result<u64> {
     Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
 }
 
-/// Writes and removes a small file in the data folder; the error says why that is not possible.
-pub fn check_writable(data_dir: &Path) -> Result<()> {
-    static PROBES: AtomicU64 = AtomicU64::new(0);
-    if !data_dir.is_dir() {
-        return Err(StoreError::NotAFolder { path: data_dir.to_path_buf() });
+/// The data folder as it was when it was opened. It is held open, so that its number on the disk cannot pass to
+/// another folder.
+#[derive(Debug)]
+pub struct DataFolder {
+    folder: Folder,
+    path: PathBuf,
+}
+
+impl DataFolder {
+    /// Opens the folder; makes it if it is missing.
+    pub fn open(data_dir: &Path) -> Result<Self> {
+        let path = std::path::absolute(data_dir).map_err(|e| StoreError::io(data_dir, e))?;
+        Ok(Self { folder: Folder::root(&path)?, path })
     }
-    let folder = Folder::root(data_dir)?;
-    let name =
-        format!("{PART_PREFIX}probe-{}-{}", std::process::id(), PROBES.fetch_add(1, Ordering::Relaxed));
-    // A probe of the same name is the leftover of a crash.
-    folder.remove(&name)?;
-    folder.write_new(&name, &[0; 4096], Durability::Process)?;
-    folder.remove(&name)
+
+    /// Whether its path still leads to it and it can be written: writes and removes a small file. The error says
+    /// what is wrong. A folder that took its place, such as the empty one under a disk that was taken out, is
+    /// left as it is.
+    pub fn check(&self) -> Result<()> {
+        if !self.path.is_dir() {
+            return Err(StoreError::NotAFolder { path: self.path.clone() });
+        }
+        let there = rustix::fs::stat(&self.path).map_err(|e| StoreError::io(&self.path, e))?;
+        let own = self.folder.stat()?;
+        if (there.st_dev, there.st_ino) != (own.st_dev, own.st_ino) {
+            return Err(StoreError::Replaced { path: self.path.clone() });
+        }
+        static PROBES: AtomicU64 = AtomicU64::new(0);
+        let name =
+            format!("{PART_PREFIX}probe-{}-{}", std::process::id(), PROBES.fetch_add(1, Ordering::Relaxed));
+        // A probe of the same name is the leftover of a crash.
+        self.folder.remove(&name)?;
+        self.folder.write_new(&name, &[0; 4096], Durability::Process)?;
+        self.folder.remove(&name)
+    }
 }
 
 #[cfg(test)]
@@ -166,10 +188,37 @@ mod tests {
     fn room_and_writability_are_seen() {
         let temp = tempfile::tempdir().unwrap();
         assert!(free_bytes(temp.path()).unwrap() > 0);
-        check_writable(temp.path()).unwrap();
-        assert_eq!(std::fs::read_dir(temp.path()).unwrap().count(), 0);
         assert!(free_bytes(&temp.path().join("missing")).is_err());
-        assert!(check_writable(&temp.path().join("missing")).is_err());
-        assert!(!temp.path().join("missing").exists(), "asking makes nothing");
+    }
+
+    #[test]
+    fn a_folder_that_took_the_place_of_the_data_folder_is_noticed_and_left_alone() {
+        let temp = tempfile::tempdir().unwrap();
+        let (data, aside) = (temp.path().join("data"), temp.path().join("aside"));
+        std::fs::create_dir(&data).unwrap();
+        let folder = DataFolder::open(&data).unwrap();
+        let names = |path: &Path| std::fs::read_dir(path).unwrap().count();
+        folder.check().unwrap();
+        assert_eq!(names(&data), 0, "the probe is gone");
+
+        std::fs::rename(&data, &aside).unwrap();
+        assert!(matches!(folder.check(), Err(StoreError::NotAFolder { .. })));
+        assert!(!data.exists(), "asking makes nothing");
+        std::fs::create_dir(&data).unwrap();
+        assert!(matches!(folder.check(), Err(StoreError::Replaced { .. })));
+        assert_eq!((names(&data), names(&aside)), (0, 0));
+
+        // It may be reached in another way; what counts is the folder.
+        std::fs::remove_dir(&data).unwrap();
+        std::os::unix::fs::symlink(&aside, &data).unwrap();
+        folder.check().unwrap();
+        std::fs::remove_file(&data).unwrap();
+        std::fs::rename(&aside, &data).unwrap();
+        folder.check().unwrap();
+
+        // Removed and made again: another one, whatever number the file system gives it.
+        std::fs::remove_dir(&data).unwrap();
+        std::fs::create_dir(&data).unwrap();
+        assert!(matches!(folder.check(), Err(StoreError::Replaced { .. })));
     }
 }

@@ -59,6 +59,12 @@ pub enum StoreError {
         /// What was found.
         path: PathBuf,
     },
+    /// Another folder lies where the data folder was.
+    #[error("{path} is another folder than the one this program was started with")]
+    Replaced {
+        /// The path of the data folder.
+        path: PathBuf,
+    },
     /// What was given does not fit what this room stores; says which rule it breaks.
     #[error("{0}")]
     Refused(String),

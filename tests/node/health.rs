@@ -33,6 +33,16 @@ fn a_node_whose_folder_is_gone_is_alive_but_not_ready() {
     assert_eq!(until_ready(&node, false).status, 503);
     std::fs::remove_file(&data).unwrap();
 
+    // An empty folder does, as under a disk that was unmounted: it can be written, but is not the node's.
+    std::fs::create_dir(&data).unwrap();
+    let page = eventually("it is noticed", PATIENCE, || {
+        let page = node.get("/readyz");
+        page.text().contains("replaced").then_some(page)
+    });
+    assert_eq!(page.status, 503);
+    assert_eq!(std::fs::read_dir(&data).unwrap().count(), 0, "nothing was written to it");
+    std::fs::remove_dir(&data).unwrap();
+
     std::fs::rename(&aside, &data).unwrap();
     assert_eq!(until_ready(&node, true).status, 200);
     assert_eq!(node.status()["node"]["degraded"], false);

@@ -487,6 +487,10 @@ fn a_crowd_is_turned_away_and_makes_room_again() {
     let mut second = crowd(OTHER_CROWD, 40);
     assert_eq!(second.iter_mut().filter_map(|camera| is_in(camera).then_some(())).count(), 26);
     grew_by(|| limits(&node), &hit, &[("connections_per_address", 10.0), ("connections", 14.0)]);
+    // A crowd does not fill the log.
+    let lines = node.wait_for_logs("a connection was turned away", 10);
+    assert_eq!(lines[0]["not_logged"], 0);
+    assert!(node.log().matches("a connection was turned away").count() < 24);
     assert_eq!(node.metric("meerkat_sessions", &[("dialect", "frame")]), 60.0);
     let status = node.status();
     assert_eq!(status["cameras"].as_array().unwrap().len(), 3 + 4 + 56, "each is a camera of its own");
