@@ -26,6 +26,9 @@ import cv2
 import numpy as np
 
 HERE = os.path.dirname(os.path.abspath(__file__))
+# Folders of finished runs. They are removed at the very end: for minutes ext4 takes no inode that was just freed and
+# looks past each of them whenever a file is made, so that removing pictures slows down whoever stores the next ones.
+LEFT = []
 
 
 def make_frames(folder, count=8, target=60_000):
@@ -124,7 +127,7 @@ class Node:
             self.process.wait(20)
         except subprocess.TimeoutExpired:
             self.process.kill()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        LEFT.append(self.folder)
 
 
 class Seed:
@@ -148,7 +151,7 @@ class Seed:
     def stop(self):
         self.process.kill()
         self.process.wait()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        LEFT.append(self.folder)
 
 
 def push(peers, server, frames, *, mode, clients, count, fps=0.0, pid=True):
@@ -392,8 +395,12 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         frames = make_frames(folder)
         print(f"frames: {len(frames)} of 640x480, {os.path.getsize(frames[0])} bytes")
-        for name in o.only.split(","):
-            PARTS[name](o, frames)
+        try:
+            for name in o.only.split(","):
+                PARTS[name](o, frames)
+        finally:
+            for left in LEFT:
+                shutil.rmtree(left, ignore_errors=True)
 
 
 if __name__ == "__main__":
