@@ -33,11 +33,17 @@ pub struct Match<'a> {
 pub struct Gallery {
     /// Values of an embedding; 0 while there is none.
     values: usize,
-    people: Vec<String>,
+    people: Vec<Person>,
     /// All embeddings of length 1, one after the other.
     embeddings: Vec<f32>,
     /// Whose each of them is: an index into `people`.
     owners: Vec<usize>,
+}
+
+#[derive(Debug, Clone)]
+struct Person {
+    name: String,
+    pictures: usize,
 }
 
 impl Gallery {
@@ -69,16 +75,19 @@ impl Gallery {
             return false;
         }
         // Pictures of one person come one after the other: look at the end first.
-        let known = self.people.iter().rposition(|person| person == name);
-        if let Some(person) = known {
-            if self.owners.iter().filter(|&&owner| owner == person).count() >= Self::MOST_PICTURES {
-                return false;
+        let known = self.people.iter().rposition(|person| person.name == name);
+        let owner = match known {
+            Some(person) => person,
+            None => {
+                self.people.push(Person { name: name.to_owned(), pictures: 0 });
+                self.people.len() - 1
             }
-        }
-        let owner = known.unwrap_or_else(|| {
-            self.people.push(name.to_owned());
-            self.people.len() - 1
-        });
+        };
+        let Some(person) = self.people.get_mut(owner).filter(|person| person.pictures < Self::MOST_PICTURES)
+        else {
+            return false;
+        };
+        person.pictures += 1;
         self.values = unit.len();
         self.embeddings.extend_from_slice(&unit);
         self.owners.push(owner);
@@ -118,7 +127,7 @@ impl Gallery {
             }
         }
         let (person, cosine) = best?;
-        Some((Match { name: self.people.get(person)?, cosine }, next))
+        Some((Match { name: &self.people.get(person)?.name, cosine }, next))
     }
 }
 
@@ -215,10 +224,9 @@ mod tests {
             let face = face.map(f32::from);
             for (person, row) in rows {
                 let row = row.map(f32::from);
-                if gallery.add(&person.to_string(), &row) {
-                    if let (Some(a), Some(b)) = (normalised(&row), normalised(&face)) {
-                        best[person] = best[person].max(cosine(&a, &b).clamp(-1.0, 1.0));
-                    }
+                let kept = gallery.add(&person.to_string(), &row);
+                if let (true, Some(a), Some(b)) = (kept, normalised(&row), normalised(&face)) {
+                    best[person] = best[person].max(cosine(&a, &b).clamp(-1.0, 1.0));
                 }
             }
             let found = gallery.find(&face, &SETTINGS);

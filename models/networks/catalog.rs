@@ -89,7 +89,7 @@ pub fn load(
         let fits = if step == 1 {
             (width, height) == entry.size
         } else {
-            width > 0 && height > 0 && width % step == 0 && height % step == 0
+            width > 0 && height > 0 && width.is_multiple_of(step) && height.is_multiple_of(step)
         };
         if !fits {
             let allowed = if step == 1 {

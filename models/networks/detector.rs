@@ -24,15 +24,14 @@ enum Kind {
 impl Kind {
     fn of(network: &Network) -> Result<Self, ModelError> {
         let rows = yolox::rows(network.size());
-        match network.outputs() {
-            [port] => match port.shape[..] {
+        if let [port] = network.outputs() {
+            match port.shape[..] {
                 [1, 1, _, ssd::ROW] => return Ok(Kind::Ssd),
                 [1, count, values] if count == rows && values > yolox::FIRST_CLASS => {
                     return Ok(Kind::Yolox { classes: values - yolox::FIRST_CLASS });
                 }
                 _ => {}
-            },
-            _ => {}
+            }
         }
         let shapes: Vec<_> = network.outputs().iter().map(|port| &port.shape).collect();
         Err(network.misfit(format!(

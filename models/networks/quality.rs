@@ -45,8 +45,9 @@ impl Default for QualitySettings {
 
 /// Looks at box and points, before the face is cut out.
 pub fn check_shape(face: &Face, settings: &QualitySettings) -> Result<(), Unfit> {
-    // Written so that NaN fails.
-    if !(face.bbox.width >= settings.min_width_px) {
+    // NaN is not large.
+    let is_large = face.bbox.width >= settings.min_width_px;
+    if !is_large {
         return Err(Unfit::Small);
     }
     let pose = Pose::of(&face.points).ok_or(Unfit::Turned)?;
@@ -246,9 +247,10 @@ mod tests {
 
     #[test]
     fn the_blurred_direction_decides() {
-        let stripes = planes(|x, _| if (x as usize / 8) % 2 == 0 { 40.0 } else { 200.0 });
+        let stripes = planes(|x, _| if (x as usize / 8).is_multiple_of(2) { 40.0 } else { 200.0 });
         assert_eq!(check_sharpness(&stripes, 128, &QualitySettings::default()), Err(Unfit::Blurred));
-        let board = planes(|x, y| if (x as usize / 8 + y as usize / 8) % 2 == 0 { 40.0 } else { 200.0 });
+        let board =
+            planes(|x, y| if (x as usize / 8 + y as usize / 8).is_multiple_of(2) { 40.0 } else { 200.0 });
         assert_eq!(check_sharpness(&board, 128, &QualitySettings::default()), Ok(()));
     }
 

@@ -90,21 +90,46 @@ pub fn planes(image: &Image, transform: &Similarity, width: usize, height: usize
 
 /// The picture at a place between pixels (the centre of the first pixel is 0, 0).
 fn sample(image: &Image, x: f32, y: f32) -> [f32; 3] {
-    let (left, top) = (x.floor(), y.floor());
-    let (part_x, part_y) = (x - left, y - top);
-    // Far outside, `as` cuts to the ends of the range, where no pixel is.
-    let (left, top) = (left as i64, top as i64);
-    let (upper_left, upper_right) = (pixel(image, left, top), pixel(image, left + 1, top));
-    let (lower_left, lower_right) = (pixel(image, left, top + 1), pixel(image, left + 1, top + 1));
+    // `floor` is a call into the C library where the processor is not known to have it.
+    let down = |value: f32| {
+        let whole = value as i32;
+        whole - i32::from(value < whole as f32)
+    };
+    let (x, y) = (x.clamp(-FAR, FAR), y.clamp(-FAR, FAR));
+    let (left, top) = (down(x), down(y));
+    let (part_x, part_y) = (x - left as f32, y - top as f32);
+    let [upper_left, upper_right, lower_left, lower_right] = corners(image, left, top);
     std::array::from_fn(|channel| {
         let upper = upper_left[channel] + (upper_right[channel] - upper_left[channel]) * part_x;
         let lower = lower_left[channel] + (lower_right[channel] - lower_left[channel]) * part_x;
-        (upper + (lower - upper) * part_y).round()
+        // Whole grey levels; beyond the range `as` stops at its ends.
+        f32::from((upper + (lower - upper) * part_y + 0.5) as u8)
     })
 }
 
-fn pixel(image: &Image, x: i64, y: i64) -> [f32; 3] {
-    if x < 0 || y < 0 || x >= i64::from(image.width()) || y >= i64::from(image.height()) {
+/// Farther than this from the origin there is no pixel of any picture that is decoded here.
+const FAR: f32 = 1e6;
+
+/// The four pixels around a place: upper left, upper right, lower left, lower right.
+fn corners(image: &Image, left: i32, top: i32) -> [[f32; 3]; 4] {
+    if image.format() == PixelFormat::Bgr8 && left >= 0 && top >= 0 {
+        let (width, height) = (image.width() as usize, image.height() as usize);
+        let (x, y) = (left as usize, top as usize);
+        if x + 1 < width && y + 1 < height {
+            let begin = 3 * (y * width + x);
+            let upper: Option<&[u8; 6]> = image.data()[begin..].first_chunk();
+            let lower: Option<&[u8; 6]> = image.data()[begin + 3 * width..].first_chunk();
+            if let (Some(upper), Some(lower)) = (upper, lower) {
+                let colour = |row: &[u8; 6], at: usize| [row[at], row[at + 1], row[at + 2]].map(f32::from);
+                return [colour(upper, 0), colour(upper, 3), colour(lower, 0), colour(lower, 3)];
+            }
+        }
+    }
+    [(left, top), (left + 1, top), (left, top + 1), (left + 1, top + 1)].map(|(x, y)| pixel(image, x, y))
+}
+
+fn pixel(image: &Image, x: i32, y: i32) -> [f32; 3] {
+    if x < 0 || y < 0 || x as u32 >= image.width() || y as u32 >= image.height() {
         return [0.0; 3];
     }
     let index = y as usize * image.width() as usize + x as usize;

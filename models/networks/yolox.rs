@@ -56,13 +56,15 @@ pub fn decode(
     for stride in STRIDES {
         let (columns, lines) = (input.0 / stride, input.1 / stride);
         for (cell, row) in rows.by_ref().take(columns * lines).enumerate() {
-            // No class reaches more than 1, so that most rows end here. NaN does not pass.
-            if !(row[4] >= settings.min_score) {
+            // NaN does not pass.
+            let passes = |score: f32| score >= settings.min_score;
+            // No class reaches more than 1, so that most rows end here.
+            if !passes(row[4]) {
                 continue;
             }
             let Some((class, certainty)) = best_class(&row[FIRST_CLASS..], settings.only) else { continue };
             let score = row[4] * certainty;
-            if !(score >= settings.min_score) {
+            if !passes(score) {
                 continue;
             }
             let unit = stride as f32 / scale;

@@ -70,7 +70,9 @@ pub fn decode(
             .take(columns * (input.1 / stride));
         for (cell, ((&class, &object), (bbox, points))) in rows.enumerate() {
             let score = (class.clamp(0.0, 1.0) * object.clamp(0.0, 1.0)).sqrt();
-            if !(score >= settings.min_score) {
+            // NaN does not pass.
+            let passes = score >= settings.min_score;
+            if !passes {
                 continue;
             }
             let unit = stride as f32 / scale;

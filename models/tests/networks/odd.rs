@@ -13,7 +13,7 @@ fn pictures() -> Vec<Image> {
     for (width, height) in [(1, 1), (2, 1), (1, 3000), (3000, 1), (7, 5), (31, 900)] {
         for format in [PixelFormat::Gray8, PixelFormat::Bgr8] {
             let len = width as usize * height as usize * format.channels();
-            for data in [vec![0; len], vec![255; len], (0..len).map(|n| (n * 97 >> 2) as u8).collect()] {
+            for data in [vec![0; len], vec![255; len], (0..len).map(|n| (n * 97 / 4) as u8).collect()] {
                 pictures.push(Image::new(width, height, format, data).unwrap());
             }
         }
