@@ -124,8 +124,8 @@ unsafe fn tile<V: Lanes, const O: usize, const P: usize, const S: usize>(
     (block, y, x): (usize, usize, usize),
 ) {
     unsafe {
-        let mut sums = accumulate::<V, O, P, S>(conv, base, block, y, x);
-        epilogue::apply(&mut sums, &conv.stages, base, (block, y, x));
+        let sums = accumulate::<V, O, P, S>(conv, base, block, y, x);
+        let sums = epilogue::apply(sums, &conv.stages, base, (block, y, x));
         for (o, line) in sums.iter().enumerate() {
             let to = base.add(conv.output.at(block + o, y, x));
             for (p, value) in line.iter().enumerate() {
@@ -148,22 +148,34 @@ impl<const S: usize> TileJob for Lines<'_, S> {
         let Self { conv, base, rows } = self;
         let width = conv.output.size.w;
         let blocks = conv.output.size.blocks();
-        let groups = blocks.div_ceil(V::OUTPUT_BLOCKS);
+        // Narrow tiles take more output channels, so that there are always enough independent sums.
+        let most = match P {
+            _ if V::OUTPUT_BLOCKS == 1 => 1,
+            1..=3 => 8,
+            4..=7 => 4,
+            _ => 2,
+        };
+        let wide = if most == 1 { 0 } else { blocks / most };
+        let groups = wide + blocks - wide * most;
         // Few weights: they stay in the cache while the picture passes once. Many: a row band of the picture stays
         // while the weights pass once.
         let small = conv.weights.len() * size_of::<f32>() <= FIRST_CACHE;
         let tiles = width.div_ceil(P);
         for i in 0..groups * rows.len() {
             let (group, y) = if small { (i % groups, i / groups) } else { (i / rows.len(), i % rows.len()) };
-            let (block, y) = (group * V::OUTPUT_BLOCKS, rows.start + y);
+            let y = rows.start + y;
             for t in 0..tiles {
                 // The last tile overlaps the one before it: its pixels are computed twice, to the same values.
                 let x = (t * P).min(width - P);
                 unsafe {
-                    if V::OUTPUT_BLOCKS == 2 && block + 1 < blocks {
-                        tile::<V, 2, P, S>(conv, base, (block, y, x));
+                    if group >= wide {
+                        tile::<V, 1, P, S>(conv, base, (wide * most + group - wide, y, x));
+                    } else if P <= 3 {
+                        tile::<V, 8, P, S>(conv, base, (group * 8, y, x));
+                    } else if P <= 7 {
+                        tile::<V, 4, P, S>(conv, base, (group * 4, y, x));
                     } else {
-                        tile::<V, 1, P, S>(conv, base, (block, y, x));
+                        tile::<V, 2, P, S>(conv, base, (group * 2, y, x));
                     }
                 }
             }
@@ -222,8 +234,8 @@ impl Job for OddStep<'_> {
                 for block in 0..conv.output.size.blocks() {
                     for x in 0..conv.output.size.w {
                         // S only spaces the pixels of a tile; a tile of one pixel starts where it is told.
-                        let mut sums = accumulate::<V, 1, 1, 1>(conv, base, block, y, x * step);
-                        epilogue::apply(&mut sums, &conv.stages, base, (block, y, x));
+                        let sums = accumulate::<V, 1, 1, 1>(conv, base, block, y, x * step);
+                        let sums = epilogue::apply(sums, &conv.stages, base, (block, y, x));
                         sums[0][0].store(base.add(conv.output.at(block, y, x)));
                     }
                 }

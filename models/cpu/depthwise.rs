@@ -62,7 +62,7 @@ unsafe fn tile<V: Lanes, const P: usize, const K: usize>(d: &Depthwise, base: *m
                 }
             }
         }
-        epilogue::apply(&mut sums, &d.stages, base, place);
+        let sums = epilogue::apply(sums, &d.stages, base, place);
         let to = base.add(d.output.at(block, y, x));
         for p in 0..P {
             sums[0][p].store(to.add(p * LANES));

@@ -3,6 +3,7 @@
 use super::lanes::{Job, LANES, Lanes};
 use super::layout::View;
 use crate::graph::Unary;
+use crate::graph::fuse::Quantize;
 
 /// One step of an epilogue. Constants per channel are padded to whole blocks.
 #[derive(Debug, Clone)]
@@ -25,91 +26,35 @@ pub enum Stage {
     ShiftBy(View),
     /// * one computed value per channel.
     ScaleBy(View),
+    /// Rounds to steps.
+    Quantize(Quantize),
 }
 
+/// An activation of one vector. No closures anywhere here: a closure is compiled without the instruction set unless
+/// it happens to be inlined.
 #[inline(always)]
-unsafe fn each<V: Lanes, const O: usize, const P: usize>(tile: &mut [[V; P]; O], f: impl Fn(V) -> V) {
-    for line in tile.iter_mut() {
-        for value in line.iter_mut() {
-            *value = f(*value);
-        }
-    }
-}
-
-#[inline(always)]
-unsafe fn per_channel<V: Lanes, const O: usize, const P: usize>(
-    tile: &mut [[V; P]; O],
-    constants: *const f32,
-    step: usize,
-    f: impl Fn(V, V) -> V,
-) {
-    unsafe {
-        for (o, line) in tile.iter_mut().enumerate() {
-            let constant = V::load(constants.add(o * step));
-            for value in line.iter_mut() {
-                *value = f(*value, constant);
-            }
-        }
-    }
-}
-
-#[inline(always)]
-unsafe fn per_value<V: Lanes, const O: usize, const P: usize>(
-    tile: &mut [[V; P]; O],
-    other: *const f32,
-    view: &View,
-    f: impl Fn(V, V) -> V,
-) {
-    unsafe {
-        for (o, line) in tile.iter_mut().enumerate() {
-            for (p, value) in line.iter_mut().enumerate() {
-                *value = f(*value, V::load(other.add(o * view.plane + p * LANES)));
-            }
-        }
-    }
-}
-
-/// Applies an activation to every vector of a tile.
-#[inline(always)]
-unsafe fn activate<V: Lanes, const O: usize, const P: usize>(tile: &mut [[V; P]; O], act: Unary) {
+unsafe fn activate<V: Lanes>(x: V, act: Unary) -> V {
     unsafe {
         let zero = V::splat(0.0);
         let one = V::splat(1.0);
         match act {
-            Unary::Relu => each(tile, |x| x.max(zero)),
-            Unary::LeakyRelu(slope) => {
-                let slope = V::splat(slope);
-                each(tile, |x| x.where_positive(x, x.mul(slope)));
-            }
-            Unary::Sigmoid => each(tile, |x| x.sigmoid()),
-            Unary::Silu => each(tile, |x| x.mul(x.sigmoid())),
+            Unary::Relu => x.max(zero),
+            Unary::LeakyRelu(slope) => x.where_positive(x, x.mul(V::splat(slope))),
+            Unary::Sigmoid => x.sigmoid(),
+            Unary::Silu => x.mul(x.sigmoid()),
             Unary::HardSwish => {
-                let (three, six) = (V::splat(3.0), V::splat(6.0));
-                let sixth = V::splat(1.0 / 6.0);
-                each(tile, |x| x.mul(x.add(three).max(zero).min(six)).mul(sixth));
+                x.mul(x.add(V::splat(3.0)).max(zero).min(V::splat(6.0))).mul(V::splat(1.0 / 6.0))
             }
-            Unary::HardSigmoid(alpha, beta) => {
-                let (alpha, beta) = (V::splat(alpha), V::splat(beta));
-                each(tile, |x| x.mul_add(alpha, beta).max(zero).min(one));
-            }
-            Unary::Clamp(low, high) => {
-                let (low, high) = (V::splat(low), V::splat(high));
-                each(tile, |x| x.max(low).min(high));
-            }
-            Unary::Exp => each(tile, |x| x.exp()),
-            Unary::Neg => each(tile, |x| zero.sub(x)),
-            Unary::Abs => each(tile, |x| x.max(zero.sub(x))),
-            Unary::Elu(alpha) => {
-                let alpha = V::splat(alpha);
-                each(tile, |x| x.where_positive(x, x.exp().sub(one).mul(alpha)));
-            }
+            Unary::HardSigmoid(alpha, beta) => x.mul_add(V::splat(alpha), V::splat(beta)).max(zero).min(one),
+            Unary::Clamp(low, high) => x.max(V::splat(low)).min(V::splat(high)),
+            Unary::Exp => x.exp(),
+            Unary::Neg => zero.sub(x),
+            Unary::Abs => x.max(zero.sub(x)),
+            Unary::Elu(alpha) => x.where_positive(x, x.exp().sub(one).mul(V::splat(alpha))),
             // tanh x = 2 sigmoid(2x) - 1
-            Unary::Tanh => {
-                let two = V::splat(2.0);
-                each(tile, |x| x.mul(two).sigmoid().mul_add(two, zero.sub(one)));
-            }
+            Unary::Tanh => x.mul(V::splat(2.0)).sigmoid().mul_add(V::splat(2.0), zero.sub(one)),
             // The plan gives these to the plain interpreter: no network needs them fast.
-            Unary::Log | Unary::Sqrt => {}
+            Unary::Log | Unary::Sqrt => x,
         }
     }
 }
@@ -132,45 +77,89 @@ struct Spilled<'a> {
     place: Place,
 }
 
+/// Replaces every vector of a spilled tile; `o` and `p` say which one it is.
+macro_rules! replace {
+    ($self:ident, $o:ident, $p:ident, $x:ident, $value:expr) => {
+        for $o in 0..$self.blocks {
+            for $p in 0..$self.pixels {
+                let at = $self.values.add(($o * $self.pixels + $p) * LANES);
+                let $x = V::load(at);
+                let value: V = $value;
+                value.store(at);
+            }
+        }
+    };
+}
+
 impl Job for Spilled<'_> {
     #[inline(always)]
     unsafe fn run<V: Lanes>(self) {
+        let (block, y, x0) = self.place;
         unsafe {
-            let (block, y, x) = self.place;
-            for o in 0..self.blocks {
-                for p in 0..self.pixels {
-                    let at = self.values.add((o * self.pixels + p) * LANES);
-                    let mut value = [[V::load(at)]];
-                    one_stage(&mut value, self.stage, self.base, (block + o, y, x + p));
-                    value[0][0].store(at);
+            let constants = |v: &Vec<f32>| v.as_ptr().wrapping_add(block * LANES);
+            let other = |view: &View| self.base.wrapping_add(view.at(block, y, x0));
+            let channel = |view: &View| self.base.wrapping_add(view.at(block, 0, 0));
+            match self.stage {
+                Stage::Shift(v) => {
+                    let c = constants(v);
+                    replace!(self, o, p, x, x.add(V::load(c.add(o * LANES))));
+                }
+                Stage::Scale(v) => {
+                    let c = constants(v);
+                    replace!(self, o, p, x, x.mul(V::load(c.add(o * LANES))));
+                }
+                Stage::PRelu(v) => {
+                    let c = constants(v);
+                    replace!(self, o, p, x, x.where_positive(x, x.mul(V::load(c.add(o * LANES)))));
+                }
+                // One loop each for the frequent ones: the choice is not made again for every vector.
+                Stage::Act(Unary::Silu) => replace!(self, o, p, x, x.mul(x.sigmoid())),
+                Stage::Act(Unary::Sigmoid) => replace!(self, o, p, x, x.sigmoid()),
+                Stage::Act(act) => replace!(self, o, p, x, activate(x, *act)),
+                Stage::Add(view) => {
+                    let from = other(view);
+                    replace!(self, o, p, x, x.add(V::load(from.add(o * view.plane + p * LANES))));
+                }
+                Stage::Mul(view) => {
+                    let from = other(view);
+                    replace!(self, o, p, x, x.mul(V::load(from.add(o * view.plane + p * LANES))));
+                }
+                Stage::SubFrom(view) => {
+                    let from = other(view);
+                    replace!(self, o, p, x, V::load(from.add(o * view.plane + p * LANES)).sub(x));
+                }
+                Stage::ShiftBy(view) => {
+                    let from = channel(view);
+                    replace!(self, o, p, x, x.add(V::load(from.add(o * view.plane))));
+                }
+                Stage::ScaleBy(view) => {
+                    let from = channel(view);
+                    replace!(self, o, p, x, x.mul(V::load(from.add(o * view.plane))));
+                }
+                Stage::Quantize(q) => {
+                    let (low, high) = (V::splat(q.input[0]), V::splat(q.input[1]));
+                    let scale = V::splat(q.steps / (q.input[1] - q.input[0]));
+                    let (out_low, out_scale) = (V::splat(q.output[0]), V::splat((q.output[1] - q.output[0]) / q.steps));
+                    replace!(self, o, p, x, {
+                        x.max(low).min(high).sub(low).mul(scale).round().mul_add(out_scale, out_low)
+                    });
                 }
             }
         }
     }
 }
 
-#[inline(always)]
-unsafe fn one_stage<V: Lanes, const O: usize, const P: usize>(
-    tile: &mut [[V; P]; O],
-    stage: &Stage,
-    base: *const f32,
-    (block, y, x): Place,
-) {
-    unsafe {
-        match stage {
-            Stage::Shift(v) => per_channel(tile, v.as_ptr().add(block * LANES), LANES, |x, c| x.add(c)),
-            Stage::Scale(v) => per_channel(tile, v.as_ptr().add(block * LANES), LANES, |x, c| x.mul(c)),
-            Stage::PRelu(v) => {
-                per_channel(tile, v.as_ptr().add(block * LANES), LANES, |x, c| x.where_positive(x, x.mul(c)));
+/// Replaces every vector of a tile in registers.
+macro_rules! in_registers {
+    ($tile:ident, $o:ident, $p:ident, $x:ident, $constant:ident = $load:expr, $value:expr) => {
+        for $o in 0..O {
+            let $constant = $load;
+            for $p in 0..P {
+                let $x = $tile[$o][$p];
+                $tile[$o][$p] = $value;
             }
-            Stage::Act(act) => activate(tile, *act),
-            Stage::Add(view) => per_value(tile, base.add(view.at(block, y, x)), view, |x, o| x.add(o)),
-            Stage::Mul(view) => per_value(tile, base.add(view.at(block, y, x)), view, |x, o| x.mul(o)),
-            Stage::SubFrom(view) => per_value(tile, base.add(view.at(block, y, x)), view, |x, o| o.sub(x)),
-            Stage::ShiftBy(view) => per_channel(tile, base.add(view.at(block, 0, 0)), view.plane, |x, c| x.add(c)),
-            Stage::ScaleBy(view) => per_channel(tile, base.add(view.at(block, 0, 0)), view.plane, |x, c| x.mul(c)),
         }
-    }
+    };
 }
 
 /// Applies the stages to a tile in registers.
@@ -179,25 +168,40 @@ unsafe fn one_stage<V: Lanes, const O: usize, const P: usize>(
 /// As for [`Lanes`]; `base` is the plan's memory, which holds every view of the stages, and the tile lies within them.
 #[inline(always)]
 pub unsafe fn apply<V: Lanes, const O: usize, const P: usize>(
-    tile: &mut [[V; P]; O],
+    mut tile: [[V; P]; O],
     stages: &[Stage],
     base: *const f32,
     place: Place,
-) {
+) -> [[V; P]; O] {
+    let (block, y, x0) = place;
     unsafe {
         for stage in stages {
             match stage {
                 // What nearly every network does stays in registers; each of these is a few instructions.
-                Stage::Shift(_) | Stage::PRelu(_) | Stage::Add(_) => one_stage(tile, stage, base, place),
-                Stage::Act(Unary::Relu) => activate(tile, Unary::Relu),
+                Stage::Shift(v) => {
+                    let c = v.as_ptr().add(block * LANES);
+                    in_registers!(tile, o, p, x, shift = V::load(c.add(o * LANES)), x.add(shift));
+                }
+                Stage::PRelu(v) => {
+                    let c = v.as_ptr().add(block * LANES);
+                    in_registers!(tile, o, p, x, slope = V::load(c.add(o * LANES)), x.where_positive(x, x.mul(slope)));
+                }
+                Stage::Act(Unary::Relu) => {
+                    in_registers!(tile, o, p, x, zero = V::splat(0.0), x.max(zero));
+                }
+                Stage::Add(view) => {
+                    let from = base.add(view.at(block, y, x0));
+                    in_registers!(tile, o, p, x, line = from.add(o * view.plane), x.add(V::load(line.add(p * LANES))));
+                }
                 _ => {
                     // A copy: the tile itself must not have its address taken, or it would live in memory.
-                    let mut spilled = *tile;
+                    let mut spilled = tile;
                     let values = (&raw mut spilled).cast();
                     V::outline(Spilled { values, blocks: O, pixels: P, stage, base, place });
-                    *tile = spilled;
+                    tile = spilled;
                 }
             }
         }
     }
+    tile
 }

@@ -273,6 +273,7 @@ impl Lowering<'_> {
                     FusedStage::SubFrom(id) => Stage::SubFrom(self.picture(*id, &node.name)?),
                     FusedStage::ShiftBy(id) => Stage::ShiftBy(self.picture(*id, &node.name)?),
                     FusedStage::ScaleBy(id) => Stage::ScaleBy(self.picture(*id, &node.name)?),
+                    FusedStage::Quantize(q) => Stage::Quantize(*q),
                 })
             })
             .collect()

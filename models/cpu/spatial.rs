@@ -117,15 +117,15 @@ impl Job for MapRows<'_> {
                         for p in 0..TILE {
                             tile[0][p] = V::load(from.add((x + p) * LANES));
                         }
-                        epilogue::apply(&mut tile, stages, self.base, (block, y, x));
+                        let tile = epilogue::apply(tile, stages, self.base, (block, y, x));
                         for p in 0..TILE {
                             tile[0][p].store(to.add((x + p) * LANES));
                         }
                         x += TILE;
                     }
                     while x < output.size.w {
-                        let mut tile = [[V::load(from.add(x * LANES))]];
-                        epilogue::apply(&mut tile, stages, self.base, (block, y, x));
+                        let tile = [[V::load(from.add(x * LANES))]];
+                        let tile = epilogue::apply(tile, stages, self.base, (block, y, x));
                         tile[0][0].store(to.add(x * LANES));
                         x += 1;
                     }
@@ -212,7 +212,8 @@ impl Job for PlaneAll<'_> {
         let count = (input.size.h * input.size.w) as f32;
         unsafe {
             for block in 0..input.planes() {
-                let mean = sum(self.base, input, block, |x: V| x).mul(V::splat(1.0 / count));
+                let total = sum::<V, false>(self.base, input, block, V::splat(0.0));
+                let mean = total.mul(V::splat(1.0 / count));
                 let Some(norm) = normalise else {
                     mean.store(self.base.add(output.at(block, 0, 0)));
                     continue;
@@ -220,10 +221,7 @@ impl Job for PlaneAll<'_> {
                 let mut factor = [1.0f32; LANES];
                 if norm.variance {
                     // A second pass over what is in the cache: the difference of two large sums would lose digits.
-                    let squares = sum(self.base, input, block, |x: V| {
-                        let d = x.sub(mean);
-                        d.mul(d)
-                    });
+                    let squares = sum::<V, true>(self.base, input, block, mean);
                     squares.mul(V::splat(1.0 / count)).store(factor.as_mut_ptr());
                     for value in &mut factor {
                         *value = if norm.inside {
@@ -245,22 +243,27 @@ impl Job for PlaneAll<'_> {
     }
 }
 
-/// Sum over one block's plane; four sums side by side hide the latency of the addition.
+/// Sum over one block's plane of the values, or of the squares of their distances from `mean`; four sums side by side
+/// hide the latency of the addition.
 #[inline(always)]
-unsafe fn sum<V: Lanes>(base: *const f32, view: &View, block: usize, f: impl Fn(V) -> V) -> V {
+unsafe fn sum<V: Lanes, const SQUARES: bool>(base: *const f32, view: &View, block: usize, mean: V) -> V {
     unsafe {
         let mut sums = [V::splat(0.0); 4];
         for y in 0..view.size.h {
             let row = base.add(view.at(block, y, 0));
             let mut x = 0;
             while x + 4 <= view.size.w {
-                for (i, sum) in sums.iter_mut().enumerate() {
-                    *sum = sum.add(f(V::load(row.add((x + i) * LANES))));
+                for i in 0..4 {
+                    let value = V::load(row.add((x + i) * LANES));
+                    let off = value.sub(mean);
+                    sums[i] = if SQUARES { off.mul_add(off, sums[i]) } else { sums[i].add(value) };
                 }
                 x += 4;
             }
             while x < view.size.w {
-                sums[0] = sums[0].add(f(V::load(row.add(x * LANES))));
+                let value = V::load(row.add(x * LANES));
+                let off = value.sub(mean);
+                sums[0] = if SQUARES { off.mul_add(off, sums[0]) } else { sums[0].add(value) };
                 x += 1;
             }
         }

@@ -26,6 +26,21 @@ pub enum FusedStage {
     ShiftBy(TensorId),
     /// * one computed value per channel.
     ScaleBy(TensorId),
+    /// Rounded to steps.
+    Quantize(Quantize),
+}
+
+/// Rounding to the steps of a quantised network, one range for the whole tensor: the number of the step is
+/// `round((clamp(x, in_low, in_high) - in_low) * steps / (in_high - in_low))`, its value
+/// `number * (out_high - out_low) / steps + out_low`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Quantize {
+    /// Range of the values, low and high.
+    pub input: [f32; 2],
+    /// Range of the result, low and high.
+    pub output: [f32; 2],
+    /// Steps: levels - 1.
+    pub steps: f32,
 }
 
 impl FusedStage {
@@ -224,6 +239,7 @@ impl Fuser<'_> {
                 self.attach(node, node.inputs[0], FusedStage::Act(*act));
                 true
             }
+            Op::FakeQuantize { levels } if is_picture(shape) => self.quantize(node, *levels),
             Op::PRelu if is_picture(shape) => match slopes(self.graph, node.inputs[1], shape[1]) {
                 Some(slopes) => {
                     self.attach(node, node.inputs[0], FusedStage::PRelu(slopes));
@@ -257,6 +273,22 @@ impl Fuser<'_> {
         let kind = FusedKind::Conv { window, groups, weights: weights.to_vec() };
         let inputs = vec![node.inputs[0]];
         self.push(FusedNode { name: node.name.clone(), kind, inputs, stages, output: node.output });
+        true
+    }
+
+    fn quantize(&mut self, node: &Node, levels: usize) -> bool {
+        let scalar = |i: usize| match self.graph.constant(node.inputs[i]) {
+            Some([one]) => Some(*one),
+            _ => None,
+        };
+        let (Some(il), Some(ih), Some(ol), Some(oh)) = (scalar(1), scalar(2), scalar(3), scalar(4)) else {
+            return false;
+        };
+        if !(il < ih && levels >= 2) {
+            return false;
+        }
+        let quantize = Quantize { input: [il, ih], output: [ol, oh], steps: (levels - 1) as f32 };
+        self.attach(node, node.inputs[0], FusedStage::Quantize(quantize));
         true
     }
 
