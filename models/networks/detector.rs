@@ -179,3 +179,62 @@ impl PersonDetector for PersonNet {
         Ok(all.pop().unwrap_or_default())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use meerkat_base::Rect;
+
+    use super::*;
+    use crate::networks::testing::{board, brightness_network};
+
+    /// Says "here is one" with the picture's brightness (0..=255 as 0..=1) as certainty.
+    fn list() -> Network {
+        let slope = [0.0, 0.0, 1.0 / 255.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0];
+        let level = [0.0, 1.0, 0.0, 0.25, 0.5, 0.75, 1.0, -1.0, 1.0, 1.0, 0.0, 0.0, 1.0, 1.0];
+        brightness_network("list", (8, 6), ("out", &[1, 1, 2, 7]), &slope, &level)
+    }
+
+    #[test]
+    fn several_pictures_keep_their_order_and_size() {
+        let mut net = PersonNet::new(list(), 0.3).unwrap();
+        assert_eq!(net.info(), DetectorInfo { name: "list".into(), backend: "candle", device: "cpu".into() });
+        assert_eq!(net.wish(), ImageWish { format: PixelFormat::Bgr8, enough_width: 8 });
+        let pictures = [board(40, 20, 200, 20), board(40, 20, 50, 20), board(8, 80, 100, 20)];
+        let found = net.detect_all(&pictures.each_ref()).unwrap();
+        assert_eq!(found.iter().map(Vec::len).collect::<Vec<_>>(), [1, 0, 1]);
+        assert_eq!(found[0][0].bbox, Rect::new(10.0, 10.0, 20.0, 10.0));
+        assert_eq!(found[2][0].bbox, Rect::new(2.0, 40.0, 4.0, 40.0));
+        assert_eq!((found[0][0].label.as_str(), found[0][0].identity.as_ref()), ("person", None));
+        assert!((found[0][0].score - 200.0 / 255.0).abs() < 0.02, "{:?}", found[0][0]);
+        assert_eq!(net.detect(&pictures[2]).unwrap(), found[2]);
+    }
+
+    /// YOLOX's shape for an input of 32 x 32: 16 + 4 + 1 rows of two classes; row 20 is the only one that speaks.
+    fn rows() -> Network {
+        let mut level = vec![0.0; 21 * 7];
+        level[20 * 7..].copy_from_slice(&[0.5, 0.5, 0.0, -1.0, 0.9, 0.2, 0.8]);
+        brightness_network("rows", (32, 32), ("out", &[1, 21, 7]), &[0.0; 21 * 7], &level)
+    }
+
+    #[test]
+    fn classes_have_the_names_given() {
+        let mut net = ObjectNet::new(rows(), &["cat", "dog"], 0.3).unwrap();
+        let found = net.detect_all(&[&board(64, 48, 100, 20)]).unwrap();
+        assert_eq!(found[0].len(), 1);
+        assert_eq!(found[0][0].label, "dog");
+        assert!((found[0][0].score - 0.72).abs() < 1e-6);
+        // Half the size: 32 pixels around the middle (16, 16) of the input are 64 around (32, 32), cut below.
+        let Rect { x, width, .. } = found[0][0].bbox;
+        assert!(x.abs() < 1e-3 && (width - 64.0).abs() < 1e-3, "{:?}", found[0][0].bbox);
+    }
+
+    #[test]
+    fn networks_of_another_kind_are_refused() {
+        let other = brightness_network("other", (8, 8), ("out", &[1, 4]), &[0.0; 4], &[0.0; 4]);
+        let message = PersonNet::new(other, 0.3).unwrap_err().to_string();
+        assert!(message.contains("other") && message.contains("[1, 1, N, 7]"), "{message}");
+        let message = ObjectNet::new(rows(), &["cat"], 0.3).unwrap_err().to_string();
+        assert!(message.contains("2 classes"), "{message}");
+        assert!(PersonNet::new(rows(), 0.3).is_err(), "two classes that are not COCO's");
+    }
+}

@@ -200,3 +200,63 @@ fn read(path: &Path, limit: usize) -> Result<Vec<u8>, ModelError> {
     File::open(path).map_err(failed)?.take(limit as u64 + 1).read_to_end(&mut bytes).map_err(failed)?;
     Ok(bytes)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::networks::testing::brightness_network;
+
+    #[test]
+    fn each_picture_gets_its_own_answer() {
+        let mut network = brightness_network("test", (4, 2), ("out", &[1, 2]), &[1.0, 0.0], &[0.5, 7.0]);
+        assert_eq!(network.size(), (4, 2));
+        let mut read = Vec::new();
+        network
+            .run(
+                3,
+                |n, planes| {
+                    assert_eq!(planes.len(), 24);
+                    planes.fill(10.0 * n as f32);
+                    n * n
+                },
+                |n, square, outputs| read.push((n, square, outputs[0].to_vec())),
+            )
+            .unwrap();
+        let expected = [0.5, 10.5, 20.5].map(|mean| vec![mean, 7.0]);
+        assert_eq!(read, (0..3).map(|n| (n, n * n, expected[n].clone())).collect::<Vec<_>>());
+        network.run(0, |_, _| (), |_, (), _| panic!("there is nothing to read")).unwrap();
+    }
+
+    #[test]
+    fn what_does_not_fit_is_said() {
+        let network = brightness_network("thing", (4, 2), ("out", &[1, 2]), &[1.0, 0.0], &[0.5, 7.0]);
+        assert!(network.expect((4, 2), &[2]).is_ok());
+        for (size, outputs) in [((2, 4), &[2][..]), ((4, 2), &[3]), ((4, 2), &[2, 2])] {
+            let message = network.expect(size, outputs).unwrap_err().to_string();
+            assert!(message.contains("thing") && message.contains("4x2"), "{message}");
+        }
+    }
+
+    #[test]
+    fn files_that_are_no_network_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let files = |format, name: &str| {
+            let graph = folder.path().join(name);
+            std::fs::write(&graph, b"neither\xffone nor the other").unwrap();
+            NetworkFiles {
+                name: "own".into(),
+                format,
+                weights: Some(graph.clone()),
+                graph,
+                sha256: String::new(),
+            }
+        };
+        for files in [files(Format::Onnx, "a.onnx"), files(Format::OpenVino, "a.xml")] {
+            let error = Network::load(&files, DeviceChoice::Cpu, None).unwrap_err();
+            assert!(matches!(error, ModelError::Import { .. }), "{error}");
+            std::fs::remove_file(&files.graph).unwrap();
+            let error = Network::load(&files, DeviceChoice::Cpu, None).unwrap_err();
+            assert!(matches!(error, ModelError::Read { .. }), "{error}");
+        }
+    }
+}

@@ -152,3 +152,109 @@ impl FaceRecogniser for CandleFaceRecogniser {
         Ok(all.pop().unwrap_or_default())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::networks::network::Network;
+    use crate::networks::testing::{board, brightness_network};
+
+    /// Finds two faces in each picture, the smaller one first.
+    fn finder() -> FaceFinder {
+        let level = [0.0, 1.0, 0.95, 0.75, 0.0, 1.0, 0.25, 0.0, 1.0, 0.9, 0.0, 0.0, 0.5, 1.0];
+        let boxes = brightness_network("boxes", (30, 30), ("out", &[1, 1, 2, 7]), &[0.0; 14], &level);
+        // A frontal face.
+        let level = [0.3, 0.4, 0.7, 0.4, 0.5, 0.6, 0.35, 0.8, 0.65, 0.8];
+        let points = brightness_network("points", (48, 48), ("out", &[1, 10]), &[0.0; 10], &level);
+        FaceFinder::ssd(boxes, points, 0.5).unwrap()
+    }
+
+    /// The brighter the face, the more the second value says against the first.
+    fn embedder() -> FaceEmbedder {
+        let (mut slope, mut level) = (vec![0.0; 256], vec![0.0; 256]);
+        (level[0], slope[1]) = (100.0, 1.0);
+        let network: Network =
+            brightness_network("embedding", (128, 128), ("out", &[1, 256]), &slope, &level);
+        FaceEmbedder::new(network).unwrap()
+    }
+
+    fn recogniser() -> CandleFaceRecogniser {
+        let matching = MatchSettings { threshold: 0.99, margin: 0.01 };
+        let settings = RecogniserSettings { matching, ..Default::default() };
+        CandleFaceRecogniser::new(finder(), embedder(), settings)
+    }
+
+    fn who(faces: &[FoundFace]) -> Vec<(Option<&str>, Option<Unfit>)> {
+        let name = |face: &FoundFace| match &face.identity {
+            FaceIdentity::Known { name, .. } => Some(name.clone()),
+            FaceIdentity::Unknown => None,
+        };
+        let names: Vec<Option<String>> = faces.iter().map(name).collect();
+        let known = ["ann", "bob"];
+        let given =
+            names.into_iter().map(|name| known.into_iter().find(|known| Some(*known) == name.as_deref()));
+        given.zip(faces.iter().map(|face| face.unfit)).collect()
+    }
+
+    #[test]
+    fn the_enrolled_are_named_and_the_unfit_are_counted() {
+        let mut recogniser = recogniser();
+        let (dark, bright) = (board(120, 90, 60, 40), board(120, 90, 200, 40));
+        assert_eq!(
+            who(&recogniser.recognise(&dark).unwrap()),
+            [(None, None), (None, None)],
+            "nobody is enrolled"
+        );
+
+        let people = [("ann".to_owned(), vec![dark.clone()]), ("bob".to_owned(), vec![bright.clone()])];
+        assert_eq!(recogniser.enrol(&people).unwrap(), 2);
+        let found = recogniser.recognise(&dark).unwrap();
+        assert_eq!(who(&found)[0], (Some("ann"), None));
+        assert!(found[0].bbox.area() > found[1].bbox.area(), "the largest comes first");
+        let FaceIdentity::Known { score, .. } = found[0].identity else { panic!("{:?}", found[0]) };
+        assert!((0.99..=1.0).contains(&score));
+
+        // Brightness between the two is nobody.
+        let between = board(120, 90, 120, 40);
+        let all = recogniser.recognise_all(&[&bright, &between, &board(120, 90, 60, 0)]).unwrap();
+        assert_eq!(who(&all[0])[0], (Some("bob"), None));
+        assert_eq!(who(&all[1])[0], (None, None));
+        assert_eq!(who(&all[2]), [(None, Some(Unfit::Blurred)), (None, Some(Unfit::Blurred))]);
+
+        // A quarter as wide: 30 and 15 pixels, of which 24 are enough.
+        let narrow = recogniser.recognise(&board(60, 60, 60, 40)).unwrap();
+        assert_eq!(
+            narrow.iter().map(|face| face.unfit == Some(Unfit::Small)).collect::<Vec<_>>(),
+            [false, true]
+        );
+    }
+
+    #[test]
+    fn a_gallery_comes_into_force_at_once() {
+        let mut recogniser = recogniser();
+        let (dark, bright) = (board(120, 90, 60, 40), board(120, 90, 200, 40));
+        recogniser.begin_gallery();
+        assert!(recogniser.add_to_gallery("ann", &dark).unwrap());
+        assert_eq!(who(&recogniser.recognise(&dark).unwrap())[0].0, None, "not yet");
+        recogniser.use_gallery();
+        assert_eq!(who(&recogniser.recognise(&dark).unwrap())[0].0, Some("ann"));
+        recogniser.begin_gallery();
+        assert!(recogniser.add_to_gallery("bob", &bright).unwrap());
+        assert_eq!(who(&recogniser.recognise(&dark).unwrap())[0].0, Some("ann"), "still");
+        recogniser.begin_gallery();
+        recogniser.use_gallery();
+        assert_eq!(
+            who(&recogniser.recognise(&dark).unwrap())[0].0,
+            None,
+            "what was begun first is forgotten"
+        );
+    }
+
+    #[test]
+    fn a_picture_that_is_not_fit_is_not_enrolled() {
+        let mut recogniser = recogniser();
+        let people =
+            [("ann".to_owned(), vec![board(120, 90, 60, 0), board(30, 30, 60, 40), board(120, 90, 60, 40)])];
+        assert_eq!(recogniser.enrol(&people).unwrap(), 1);
+    }
+}
