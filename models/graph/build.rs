@@ -1,6 +1,7 @@
 //! What both importers build a graph with: every tensor and node is held against the limits and its shape inferred as
 //! it comes; what depends on constants only is computed at once; at the end what no output needs is dropped.
 
+use std::cell::Cell;
 use std::sync::Arc;
 
 use super::error::{At, ImportError, at_most};
@@ -18,8 +19,8 @@ pub(super) struct Builder {
     stored: usize,
     /// Values of the constants that were computed.
     folded: usize,
-    /// Multiplications done to compute them.
-    folding_work: u64,
+    /// Multiplications done to compute them, and values read.
+    folding_work: Cell<u64>,
     /// Multiplications of one run.
     work: u64,
 }
@@ -88,6 +89,7 @@ impl Builder {
 
     /// Integers of a constant; f32 that are whole numbers count as such.
     pub fn integers(&self, at: At<'_>, id: TensorId, what: &str) -> Result<Vec<i64>, ImportError> {
+        self.charge(self.get(id).len() as u64)?;
         match &self.get(id).value {
             Some(Data::I64(values)) => Ok(values.to_vec()),
             Some(Data::F32(values)) => values
@@ -101,6 +103,7 @@ impl Builder {
 
     /// Values of a constant as f32.
     pub fn floats(&self, at: At<'_>, id: TensorId, what: &str) -> Result<Vec<f32>, ImportError> {
+        self.charge(self.get(id).len() as u64)?;
         match &self.get(id).value {
             Some(Data::F32(values)) => Ok(values.to_vec()),
             Some(Data::I64(values)) => Ok(values.iter().map(|value| *value as f32).collect()),
@@ -162,14 +165,22 @@ impl Builder {
 
     /// Counts what is about to be made of constants against the limit.
     pub fn may_fold(&mut self, elements: usize, work: u64) -> Result<(), ImportError> {
-        let limit = self.stored.saturating_mul(FOLDED_PER_STORED).saturating_add(MAX_FOLDED_ELEMENTS);
         self.folded = self.folded.saturating_add(elements);
-        at_most("number of values made of constants", self.folded, limit)?;
-        let limit = (limit as u64).saturating_mul(FOLDING_WORK_PER_ELEMENT as u64);
-        self.folding_work = self.folding_work.saturating_add(work);
-        if self.folding_work > limit {
-            let what = "work on constants";
-            return Err(ImportError::TooLarge { what, claimed: self.folding_work, limit });
+        at_most("number of values made of constants", self.folded, self.folded_limit())?;
+        self.charge(work)
+    }
+
+    fn folded_limit(&self) -> usize {
+        self.stored.saturating_mul(FOLDED_PER_STORED).saturating_add(MAX_FOLDED_ELEMENTS)
+    }
+
+    /// Counts work on constants against the limit.
+    fn charge(&self, work: u64) -> Result<(), ImportError> {
+        let limit = (self.folded_limit() as u64).saturating_mul(FOLDING_WORK_PER_ELEMENT as u64);
+        let claimed = self.folding_work.get().saturating_add(work);
+        self.folding_work.set(claimed);
+        if claimed > limit {
+            return Err(ImportError::TooLarge { what: "work on constants", claimed, limit });
         }
         Ok(())
     }

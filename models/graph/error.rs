@@ -92,7 +92,7 @@ impl At<'_> {
     pub fn invalid(&self, reason: impl Into<String>) -> ImportError {
         ImportError::Invalid {
             node: self.node.to_owned(),
-            operator: self.operator.to_owned(),
+            operator: self.operator.escape_debug().to_string(),
             reason: reason.into(),
         }
     }
@@ -100,7 +100,7 @@ impl At<'_> {
     pub fn unsupported(&self, reason: impl Into<String>) -> ImportError {
         ImportError::Unsupported {
             node: self.node.to_owned(),
-            operator: self.operator.to_owned(),
+            operator: self.operator.escape_debug().to_string(),
             reason: reason.into(),
         }
     }

@@ -182,8 +182,8 @@ pub struct PriorBoxClustered {
 }
 
 /// OpenVINO's DetectionOutput-8 with shared locations, centre-size code and normalised priors: inputs are the boxes
-/// [1, priors*4], the confidences [1, priors*classes] and the priors [1, 2, priors*4] (boxes, variances). Its output is
-/// [1, 1, keep_top_k, 7]: image, label, score, x0, y0, x1, y1; a row with image -1 ends the list.
+/// [1, priors*4], the confidences [1, priors*classes] and the priors [1, 2, priors*4] (boxes, variances; boxes alone,
+/// [1, 1, priors*4], will do when the variances are encoded). Its output is [1, 1, keep_top_k, 7]: image, label, score, x0, y0, x1, y1; a row with image -1 ends the list.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DetectionOutput {
     /// Number of classes with the background.

@@ -53,5 +53,11 @@ pub const MAX_NAME_BYTES: usize = 1 << 10;
 pub const MAX_WINDOW: usize = 1 << 12;
 
 /// Multiplications, or values read by a window, that one run of a network may cost. The largest detectors in use are
-/// below a hundredth of it.
-pub const MAX_WORK: u64 = 1 << 44;
+/// at a thirtieth of it.
+pub const MAX_WORK: u64 = 1 << 42;
+
+/// Largest height or width to resize to or from.
+pub const MAX_RESIZED_SIDE: usize = 1 << 14;
+
+/// Most candidates per class that enter the suppression of overlapping boxes.
+pub const MAX_CANDIDATES: usize = 1 << 14;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::build::{Builder, count};
 use super::error::{At, ImportError};
-use super::limits::{MAX_RANK, MAX_TENSOR_ELEMENTS};
+use super::limits::{MAX_NODE_INPUTS, MAX_RANK, MAX_RESIZED_SIDE};
 use super::{Binary, Data, Kind, Op, Reduction, Sampling, TensorId, Unary, Window};
 
 /// An axis that may count from the end.
@@ -251,6 +251,7 @@ impl Builder {
         axis: usize,
         lengths: &[usize],
     ) -> Result<Vec<TensorId>, ImportError> {
+        super::error::at_most("outputs of a node", lengths.len(), MAX_NODE_INPUTS)?;
         let shape = self.shape(x).to_vec();
         let total = lengths.iter().try_fold(0usize, |sum, length| sum.checked_add(*length));
         if total != Some(shape[axis]) {
@@ -284,6 +285,11 @@ impl Builder {
 
     /// Arithmetic on each value; integers only where they are constants and the result is an integer.
     pub fn unary(&mut self, at: At<'_>, how: Unary, x: TensorId) -> Result<TensorId, ImportError> {
+        if let Unary::Clamp(low, high) = how
+            && (low.is_nan() || high.is_nan() || low > high)
+        {
+            return Err(at.unsupported(format!("bounds {low} and {high}")));
+        }
         if self.get(x).kind == Kind::F32 {
             return self.op(at, Op::Unary(how), &[x]);
         }
@@ -387,7 +393,9 @@ impl Builder {
         if let Some(row) = rows.iter().find(|row| !(-size..size).contains(*row)) {
             return Err(at.invalid(format!("index {row} of {size}")));
         }
-        let indices = self.to_i64(at, indices)?;
+        // Executors see indices that count from the front.
+        let rows: Arc<[i64]> = rows.into_iter().map(|row| if row < 0 { row + size } else { row }).collect();
+        let indices = self.made(at, &self.shape(indices).to_vec(), Data::I64(rows))?;
         self.op(at, Op::Gather { axis }, &[x, indices])
     }
 
@@ -445,11 +453,14 @@ impl Builder {
         x: TensorId,
         sides: [usize; 2],
     ) -> Result<Vec<usize>, ImportError> {
-        let &[batch, channels, _, _] = self.shape(x) else {
+        let &[batch, channels, height, width] = self.shape(x) else {
             return Err(at.unsupported(format!("resizing {:?}; only [N,C,H,W] is", self.shape(x))));
         };
-        if sides.iter().any(|side| *side == 0 || *side > MAX_TENSOR_ELEMENTS) {
+        if sides.contains(&0) {
             return Err(at.invalid(format!("resizing to {sides:?}")));
+        }
+        for side in [height, width].iter().chain(&sides) {
+            super::error::at_most("a side that is resized", *side, MAX_RESIZED_SIDE)?;
         }
         let shape = vec![batch, channels, sides[0], sides[1]];
         count(&shape)?;

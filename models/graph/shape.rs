@@ -1,7 +1,7 @@
 //! What shape and kind of values each operator makes of its inputs', and whether it can take them at all. No file
 //! format here; importers and the check of a finished graph use the same functions.
 
-use super::limits::{MAX_RANK, MAX_TENSOR_ELEMENTS, MAX_WINDOW};
+use super::limits::{MAX_CANDIDATES, MAX_RANK, MAX_TENSOR_ELEMENTS, MAX_WINDOW};
 use super::{Graph, Kind, Op, TensorId, Window};
 
 /// Number of values of a shape, if it stays within the limits of one tensor.
@@ -256,13 +256,15 @@ pub(super) fn output(op: &Op, inputs: &[&[usize]], given: Option<&[usize]>) -> R
             )
         }
         Op::DetectionOutput(detection) => {
-            let (&[1, boxes], &[1, confidences], &[1, 2, priors]) = (x, inputs[1], inputs[2]) else {
+            let (&[1, boxes], &[1, confidences], &[1, parts, priors]) = (x, inputs[1], inputs[2]) else {
                 return Err(format!("cannot take {inputs:?}; one picture at a time"));
             };
             let fit = boxes == priors
+                && (parts == 2 || (parts == 1 && detection.variance_encoded))
                 && boxes % 4 == 0
                 && (boxes / 4).checked_mul(detection.classes) == Some(confidences)
-                && detection.keep_top_k > 0;
+                && detection.keep_top_k > 0
+                && detection.top_k <= MAX_CANDIDATES;
             if !fit {
                 return Err(format!("{} classes do not fit {inputs:?}", detection.classes));
             }
@@ -308,6 +310,10 @@ pub(super) fn work(op: &Op, inputs: &[&[usize]], output: &[usize]) -> u64 {
         Op::MaxPool(window) | Op::AvgPool { window, .. } => (window.kernel[0] * window.kernel[1]) as u64,
         Op::MatMul { transpose_a, .. } => {
             inputs[0].iter().rev().nth(usize::from(*transpose_a)).map_or(1, |size| *size as u64)
+        }
+        Op::DetectionOutput(detection) => {
+            let compared = detection.top_k.saturating_mul(detection.top_k.min(detection.keep_top_k));
+            return (compared.saturating_mul(detection.classes) as u64).saturating_add(made);
         }
         _ => 1,
     };

@@ -5,6 +5,7 @@ use super::node::Call;
 use super::{constants, layers, tensors};
 use crate::graph::build::Builder;
 use crate::graph::error::ImportError;
+use crate::graph::limits::MAX_NODE_INPUTS;
 use crate::graph::lower::{Range, axes, axis, size, sizes};
 use crate::graph::values::Stored;
 use crate::graph::{Binary, Kind, Op, Reduction, TensorId, Unary};
@@ -320,7 +321,7 @@ fn split(build: &mut Builder, call: &Call<'_>) -> Result<Vec<TensorId>, ImportEr
     };
     let lengths = match told {
         Some(lengths) => sizes(at, &lengths, "a part")?,
-        None if parts == 0 || parts > whole => {
+        None if parts == 0 || parts > whole.min(MAX_NODE_INPUTS) => {
             return Err(at.invalid(format!("{whole} values in {parts} parts")));
         }
         None => {

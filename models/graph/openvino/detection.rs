@@ -3,7 +3,8 @@
 use super::attributes::Attributes;
 use super::needed;
 use crate::graph::build::Builder;
-use crate::graph::error::ImportError;
+use crate::graph::error::{ImportError, at_most};
+use crate::graph::limits::MAX_CANDIDATES;
 use crate::graph::lower::size;
 use crate::graph::{DetectionOutput, Op, PriorBoxClustered, TensorId};
 
@@ -28,7 +29,11 @@ pub(super) fn prior_boxes(
     let mut total = 8 * prior.widths.len().max(1);
     let cells = build.integers(at, layer, "the layer's size")?;
     for side in &cells {
-        total = total.saturating_mul(size(at, *side, "a layer")?);
+        let side = size(at, *side, "a layer")?;
+        if side == 0 {
+            return Err(at.invalid("a layer without places"));
+        }
+        total = total.saturating_mul(side);
     }
     build.shaped(at, Op::PriorBoxClustered(prior), &[layer, image], Some(&[2, total / 2]))
 }
@@ -69,17 +74,18 @@ pub(super) fn detections(
     }
     let top_k: i64 = attributes.or("top_k", -1)?;
     let keep: i64 = attributes.list("keep_top_k")?.and_then(|list| list.first().copied()).unwrap_or(-1);
-    let top_k = usize::try_from(top_k).ok().filter(|top_k| *top_k > 0);
+    let top_k = usize::try_from(top_k).ok().filter(|top_k| *top_k > 0).unwrap_or(count).min(count);
+    at_most("candidates of a class", top_k, MAX_CANDIDATES)?;
     // As many rows as there can be detections, when nothing else limits them.
     let keep_top_k = match usize::try_from(keep) {
         Ok(keep) if keep > 0 => keep,
-        _ => top_k.unwrap_or(count).saturating_mul(classes),
+        _ => top_k.saturating_mul(classes),
     };
     let background: i64 = attributes.or("background_label_id", 0)?;
     let detection = DetectionOutput {
         classes,
         background: usize::try_from(background).ok(),
-        top_k: top_k.unwrap_or(count).min(count),
+        top_k,
         keep_top_k,
         confidence,
         nms,

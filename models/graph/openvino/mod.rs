@@ -18,7 +18,8 @@ use constants::Weights;
 use document::Layer;
 
 /// Reads a network. `shapes` replace the shapes of the inputs with these names; inputs are called by the first of
-/// their tensor names, or by their layer's name where they have none, and both are understood here.
+/// their tensor names, or by their layer's name where they have none, and both are understood here. Outputs likewise;
+/// of several tensor names the one counts that the output's own layer is called by.
 ///
 /// # Errors
 /// See [`ImportError`].
@@ -60,7 +61,7 @@ pub fn import(xml: &str, bin: &[u8], shapes: &[(&str, &[usize])]) -> Result<Grap
                 let (&[id], &[(source, port)]) = (inputs.as_slice(), layer.inputs.as_slice()) else {
                     return Err(layer.at().invalid("needs one input"));
                 };
-                outputs.push((port_name(&layers[source], port)?.to_owned(), id));
+                outputs.push((place, result_name(layer, &layers[source], port)?.to_owned(), id));
                 Vec::new()
             }
             _ => import.layer(layer, &inputs)?,
@@ -69,6 +70,9 @@ pub fn import(xml: &str, bin: &[u8], shapes: &[(&str, &[usize])]) -> Result<Grap
     if let Some(input) = given.keys().next() {
         return Err(ImportError::Shape { input: (*input).into(), reason: "there is no such input".into() });
     }
+    // In the order of the file, whichever could be computed first.
+    outputs.sort_by_key(|(place, _, _)| *place);
+    let outputs: Vec<(String, TensorId)> = outputs.into_iter().map(|(_, name, id)| (name, id)).collect();
     import.build.finish(&outputs)
 }
 
@@ -79,6 +83,14 @@ fn port_name<'a>(layer: &Layer<'a>, port: usize) -> Result<&'a str, ImportError>
         Some(first) if !first.is_empty() => name(first),
         _ => Ok(layer.name),
     }
+}
+
+/// What an output is called: where its port has several names, the one that the `Result` layer is called by, such as
+/// `prob` in `prob/sink_port_0`; else the first.
+fn result_name<'a>(result: &Layer<'a>, source: &Layer<'a>, port: usize) -> Result<&'a str, ImportError> {
+    let called = result.name.rsplit_once("/sink_port_").map_or(result.name, |(called, _)| called);
+    let names = source.outputs.get(port).copied().unwrap_or("");
+    if names.split(',').any(|name| name == called) { name(called) } else { port_name(source, port) }
 }
 
 /// The shape of an input: as given, else as the file says if that is one shape.

@@ -6,6 +6,7 @@ use super::document::Layer;
 use super::{detection, needed, quoted};
 use crate::graph::build::Builder;
 use crate::graph::error::{At, ImportError};
+use crate::graph::limits::MAX_NODE_INPUTS;
 use crate::graph::lower::{Padding, Range, Rounding, axes, axis, padded, pair, size, sizes};
 use crate::graph::resize::{Coordinates, Nearest, Rule, Side};
 use crate::graph::values::Stored;
@@ -343,7 +344,7 @@ impl Lowering<'_> {
         let axis = axis(self.at, self.integer(1, "the axis")?, self.build.rank(x))?;
         let whole = self.build.shape(x)[axis];
         let lengths = match self.attributes.value::<usize>("num_splits")? {
-            Some(parts) if parts > 0 && whole % parts == 0 => vec![whole / parts; parts],
+            Some(parts @ 1..=MAX_NODE_INPUTS) if whole % parts == 0 => vec![whole / parts; parts],
             Some(parts) => return Err(self.at.invalid(format!("{whole} values in {parts} parts"))),
             None => {
                 let mut lengths = self.integers(2, "lengths")?;
@@ -438,6 +439,7 @@ impl Lowering<'_> {
         if begin.len() != end.len() || begin.len() != step.len() || begin.len() != on.len() {
             return Err(self.at.invalid("as many begins as ends, steps and axes are needed"));
         }
+        axes(self.at, &on, rank)?;
         for (place, on) in on.iter().enumerate() {
             ranges[axis(self.at, *on, rank)?] =
                 Range { begin: Some(begin[place]), end: Some(end[place]), step: step[place] };

@@ -181,6 +181,9 @@ fn prior_boxes(prior: &super::PriorBoxClustered, layer: &[i64], image: &[i64], o
     let half = output[1];
     let mut made = Vec::with_capacity(2 * half);
     'cells: for row in 0..layer_height {
+        if layer_width <= 0 {
+            break;
+        }
         for column in 0..layer_width {
             let centre_x = (column as f32 + prior.offset) * step_x;
             let centre_y = (row as f32 + prior.offset) * step_y;

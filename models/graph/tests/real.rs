@@ -46,7 +46,7 @@ fn openvino_networks_load() {
         (
             "age-gender-recognition-retail-0013",
             "FP16-INT8",
-            &[("data", &[1, 3, 62, 62]), ("fc3_a", &[1, 1, 1, 1]), ("prob", &[1, 2, 1, 1])],
+            &[("data", &[1, 3, 62, 62]), ("prob", &[1, 2, 1, 1]), ("fc3_a", &[1, 1, 1, 1])],
         ),
         (
             "person-reidentification-retail-0277",
