@@ -1,7 +1,5 @@
 //! Depthwise convolution on blocked pictures: one filter per channel, sixteen channels at a time.
 
-use std::ops::Range;
-
 use super::epilogue::{self, Stage};
 use super::lanes::{Job, LANES, Lanes};
 use super::layout::View;
@@ -18,6 +16,8 @@ pub struct Depthwise {
     pub window: Window,
     /// `[block][tap][16]`
     pub weights: Vec<f32>,
+    /// What the sums begin with: one value per channel, padded to whole blocks.
+    pub bias: Vec<f32>,
     /// What follows.
     pub stages: Vec<Stage>,
 }
@@ -41,7 +41,11 @@ const TILE: usize = 8;
 
 /// `P` pixels; `K`: size of a square window known at compile time, 0 when it is another.
 #[inline(always)]
-unsafe fn tile<V: Lanes, const P: usize, const K: usize>(d: &Depthwise, base: *mut f32, place: (usize, usize, usize)) {
+unsafe fn tile<V: Lanes, const P: usize, const K: usize>(
+    d: &Depthwise,
+    base: *mut f32,
+    place: (usize, usize, usize),
+) {
     unsafe {
         let (block, y, x) = place;
         let [kernel_h, kernel_w] = if K > 0 { [K, K] } else { d.window.kernel };
@@ -51,7 +55,7 @@ unsafe fn tile<V: Lanes, const P: usize, const K: usize>(d: &Depthwise, base: *m
         let corner = base
             .add(d.input.at(block, y * d.window.stride[0], x * d.window.stride[1]))
             .sub(d.window.before[0] * d.input.row + d.window.before[1] * LANES);
-        let mut sums = [[V::splat(0.0); P]];
+        let mut sums = [[V::load(d.bias.as_ptr().add(block * LANES)); P]];
         for ky in 0..kernel_h {
             for kx in 0..kernel_w {
                 let weight = V::load(weights.add((ky * kernel_w + kx) * LANES));
@@ -70,21 +74,20 @@ unsafe fn tile<V: Lanes, const P: usize, const K: usize>(d: &Depthwise, base: *m
     }
 }
 
-/// All rows asked for.
+/// All rows.
 struct Lines<'a, const K: usize> {
     depthwise: &'a Depthwise,
     base: *mut f32,
-    rows: Range<usize>,
 }
 
 impl<const K: usize> Job for Lines<'_, K> {
     #[inline(always)]
     unsafe fn run<V: Lanes>(self) {
-        let Self { depthwise: d, base, rows } = self;
+        let Self { depthwise: d, base } = self;
         unsafe {
             let width = d.output.size.w;
             for block in 0..d.output.size.blocks() {
-                for y in rows.clone() {
+                for y in 0..d.output.size.h {
                     let mut x = 0;
                     while x + TILE <= width {
                         tile::<V, TILE, K>(d, base, (block, y, x));
@@ -104,24 +107,22 @@ impl<const K: usize> Job for Lines<'_, K> {
     }
 }
 
-/// Computes these rows of the output.
-pub struct Rows<'a> {
+/// Computes the output.
+pub struct All<'a> {
     /// The convolution. The input's halo is at least the padding, the output overlaps no tensor that is read.
     pub depthwise: &'a Depthwise,
     /// The plan's memory, which holds every view of the convolution.
     pub base: *mut f32,
-    /// Rows, within the output.
-    pub rows: Range<usize>,
 }
 
-impl Job for Rows<'_> {
+impl Job for All<'_> {
     #[inline(always)]
     unsafe fn run<V: Lanes>(self) {
-        let Self { depthwise, base, rows } = self;
+        let Self { depthwise, base } = self;
         unsafe {
             match depthwise.window.kernel {
-                [3, 3] => V::outline(Lines::<3> { depthwise, base, rows }),
-                _ => V::outline(Lines::<0> { depthwise, base, rows }),
+                [3, 3] => V::outline(Lines::<3> { depthwise, base }),
+                _ => V::outline(Lines::<0> { depthwise, base }),
             }
         }
     }

@@ -14,6 +14,8 @@ pub enum Stage {
     Scale(Vec<f32>),
     /// x where x > 0, else constant per channel * x.
     PRelu(Vec<f32>),
+    /// The same where all constants are at most 1: then it is the larger of x and constant * x.
+    PReluAtMostOne(Vec<f32>),
     /// An activation.
     Act(Unary),
     /// + a tensor of the same size.
@@ -108,7 +110,7 @@ impl Job for Spilled<'_> {
                     let c = constants(v);
                     replace!(self, o, p, x, x.mul(V::load(c.add(o * LANES))));
                 }
-                Stage::PRelu(v) => {
+                Stage::PRelu(v) | Stage::PReluAtMostOne(v) => {
                     let c = constants(v);
                     replace!(self, o, p, x, x.where_positive(x, x.mul(V::load(c.add(o * LANES)))));
                 }
@@ -139,7 +141,8 @@ impl Job for Spilled<'_> {
                 Stage::Quantize(q) => {
                     let (low, high) = (V::splat(q.input[0]), V::splat(q.input[1]));
                     let scale = V::splat(q.steps / (q.input[1] - q.input[0]));
-                    let (out_low, out_scale) = (V::splat(q.output[0]), V::splat((q.output[1] - q.output[0]) / q.steps));
+                    let (out_low, out_scale) =
+                        (V::splat(q.output[0]), V::splat((q.output[1] - q.output[0]) / q.steps));
                     replace!(self, o, p, x, {
                         x.max(low).min(high).sub(low).mul(scale).round().mul_add(out_scale, out_low)
                     });
@@ -182,16 +185,23 @@ pub unsafe fn apply<V: Lanes, const O: usize, const P: usize>(
                     let c = v.as_ptr().add(block * LANES);
                     in_registers!(tile, o, p, x, shift = V::load(c.add(o * LANES)), x.add(shift));
                 }
-                Stage::PRelu(v) => {
+                Stage::PReluAtMostOne(v) => {
                     let c = v.as_ptr().add(block * LANES);
-                    in_registers!(tile, o, p, x, slope = V::load(c.add(o * LANES)), x.where_positive(x, x.mul(slope)));
+                    in_registers!(tile, o, p, x, slope = V::load(c.add(o * LANES)), x.mul(slope).max(x));
                 }
                 Stage::Act(Unary::Relu) => {
                     in_registers!(tile, o, p, x, zero = V::splat(0.0), x.max(zero));
                 }
                 Stage::Add(view) => {
                     let from = base.add(view.at(block, y, x0));
-                    in_registers!(tile, o, p, x, line = from.add(o * view.plane), x.add(V::load(line.add(p * LANES))));
+                    in_registers!(
+                        tile,
+                        o,
+                        p,
+                        x,
+                        line = from.add(o * view.plane),
+                        x.add(V::load(line.add(p * LANES)))
+                    );
                 }
                 _ => {
                     // A copy: the tile itself must not have its address taken, or it would live in memory.

@@ -1,8 +1,6 @@
 //! Sixteen f32 at a time: what the kernels are written with, once, for every instruction set. The instruction sets
 //! stand in the folder; what they have in common, the exponential among it, stands here.
 
-
-
 /// Channels in a block of the layout, and values in one [`Lanes`].
 pub const LANES: usize = 16;
 
@@ -45,6 +43,21 @@ macro_rules! tile_widths {
             unsafe {
                 match width {
                     $($width => Self::outline(OfWidth::<J, $width>(job)),)*
+                    _ => Self::outline(OfWidth::<J, 1>(job)),
+                }
+            }
+        }
+
+        #[inline(always)]
+        unsafe fn with_narrow_tile<J: crate::cpu::lanes::TileJob>(width: usize, job: J) {
+            use crate::cpu::lanes::OfWidth;
+            unsafe {
+                match width {
+                    1 => Self::outline(OfWidth::<J, 1>(job)),
+                    2 => Self::outline(OfWidth::<J, 2>(job)),
+                    3 if $most >= 3 => Self::outline(OfWidth::<J, 3>(job)),
+                    4 if $most >= 4 => Self::outline(OfWidth::<J, 4>(job)),
+                    5 if $most >= 5 => Self::outline(OfWidth::<J, 5>(job)),
                     _ => Self::outline(OfWidth::<J, 1>(job)),
                 }
             }
@@ -149,6 +162,9 @@ pub unsafe trait Lanes: Copy {
     /// Runs the job with tiles of this width, or of one pixel where there is no such tile.
     unsafe fn with_any_tile<J: TileJob>(width: usize, job: J);
 
+    /// Runs the job with tiles of this width if it is at most 5, or of one pixel.
+    unsafe fn with_narrow_tile<J: TileJob>(width: usize, job: J);
+
     /// Runs the job with the widest tile when there are that many pixels, else with tiles of one pixel: for what is
     /// rare, so that not every width is compiled.
     unsafe fn with_wide_tile<J: TileJob>(width: usize, job: J);
@@ -157,6 +173,8 @@ pub unsafe trait Lanes: Copy {
     unsafe fn splat(value: f32) -> Self;
     /// From memory.
     unsafe fn load(from: *const f32) -> Self;
+    /// From sixteen whole numbers of 8 bits.
+    unsafe fn load_i8(from: *const i8) -> Self;
     /// To memory.
     unsafe fn store(self, to: *mut f32);
     /// self * factor + summand, in one rounding where the processor can.
@@ -198,9 +216,13 @@ pub unsafe trait Lanes: Copy {
         }
     }
 
-    /// 1 / (1 + e^-self)
+    /// 1 / (1 + e^-self), self clamped to -60..=60: what lies beyond would become denormal numbers further on, and
+    /// those take processors a hundred times as long.
     #[inline(always)]
     unsafe fn sigmoid(self) -> Self {
-        unsafe { Self::splat(0.0).sub(self).exp().add(Self::splat(1.0)).reciprocal() }
+        unsafe {
+            let x = self.max(Self::splat(-60.0)).min(Self::splat(60.0));
+            Self::splat(0.0).sub(x).exp().add(Self::splat(1.0)).reciprocal()
+        }
     }
 }

@@ -50,6 +50,8 @@ struct Lowering<'a> {
     plains: HashMap<TensorId, Flat>,
     halos: HashMap<TensorId, Halo>,
     places: HashMap<TensorId, Place>,
+    /// Which node (by what it makes) is the last to read a tensor; outputs of the network are read for ever.
+    last_read: HashMap<TensorId, TensorId>,
     /// Tensors that are the input with its channels permuted, scaled and shifted: made when somebody asks for them.
     inputs: HashMap<TensorId, Vec<InputChannel>>,
 }
@@ -87,6 +89,7 @@ pub fn lower(fused: &FusedGraph) -> Result<Lowered, LowerError> {
         plains: HashMap::new(),
         halos: HashMap::new(),
         places: HashMap::new(),
+        last_read: last_reads(fused),
         inputs: HashMap::new(),
     };
     lowering.plan_halos();
@@ -98,7 +101,8 @@ pub fn lower(fused: &FusedGraph) -> Result<Lowered, LowerError> {
     for node in &fused.nodes {
         lowering.node(node)?;
     }
-    let outputs = fused.graph.outputs.iter().map(|&id| lowering.plain(id, "output")).collect::<Result<_, _>>()?;
+    let outputs =
+        fused.graph.outputs.iter().map(|&id| lowering.plain(id, "output")).collect::<Result<_, _>>()?;
     Ok(Lowered { steps: lowering.steps, buffers: lowering.buffers, outputs })
 }
 
@@ -155,7 +159,8 @@ impl Lowering<'_> {
         loop {
             let mut changed = false;
             for (member, place) in &self.places {
-                let [a, b] = [*member, place.whole].map(|id| self.halos.get(&id).copied().unwrap_or_default());
+                let [a, b] =
+                    [*member, place.whole].map(|id| self.halos.get(&id).copied().unwrap_or_default());
                 let both = a.union(b);
                 for id in [*member, place.whole] {
                     if self.halos.insert(id, both) != Some(both) {
@@ -243,7 +248,10 @@ impl Lowering<'_> {
         } else if let Some(Data::F32(values)) = &self.fused.graph.tensor(id).value {
             let output = self.flat(len);
             let inputs = vec![(Source::Constant(Data::F32(values.clone())), vec![len])];
-            self.step(name, Kernel::Plain(PlainStep { op: Op::Concat { axis: 0 }, inputs, output, shape: vec![len] }));
+            self.step(
+                name,
+                Kernel::Plain(PlainStep { op: Op::Concat { axis: 0 }, inputs, output, shape: vec![len] }),
+            );
             output
         } else {
             return Err(LowerError {
@@ -266,6 +274,9 @@ impl Lowering<'_> {
                 Ok(match stage {
                     FusedStage::Shift(c) => Stage::Shift(padded(c.clone())),
                     FusedStage::Scale(c) => Stage::Scale(padded(c.clone())),
+                    FusedStage::PRelu(c) if c.iter().all(|slope| *slope <= 1.0) => {
+                        Stage::PReluAtMostOne(padded(c.clone()))
+                    }
                     FusedStage::PRelu(c) => Stage::PRelu(padded(c.clone())),
                     FusedStage::Act(act) => Stage::Act(*act),
                     FusedStage::Add(id) => Stage::Add(self.picture(*id, &node.name)?),
@@ -287,41 +298,81 @@ impl Lowering<'_> {
         }
     }
 
-    fn conv(&mut self, node: &FusedNode, window: Window, groups: usize, weights: &[f32]) -> Result<(), LowerError> {
+    fn conv(
+        &mut self,
+        node: &FusedNode,
+        window: Window,
+        groups: usize,
+        weights: &[f32],
+    ) -> Result<(), LowerError> {
         let (input_size, output_size) = (self.size(node.inputs[0]), self.size(node.output));
-        let stages = self.stages(node)?;
+        let mut stages = self.stages(node)?;
+        let bias = match stages.first() {
+            Some(Stage::Shift(bias)) => {
+                let bias = bias.clone();
+                stages.remove(0);
+                bias
+            }
+            _ => padded(vec![0.0; output_size.c]),
+        };
         if groups == 1 {
             let input = match self.input_view(node.inputs[0], &node.name) {
                 Some(view) => view,
                 None => self.picture(node.inputs[0], &node.name)?,
             };
+            self.replace_residual(node, &input, &window);
             let output = self.target(node.output);
-            let weights = Conv::pack(weights, output_size.c, &input, &window);
-            self.step(&node.name, Kernel::Conv(Conv { input, output, window, weights, stages }));
+            let conv = Conv::new((input, output), window, weights, bias, stages);
+            self.step(&node.name, Kernel::Conv(conv));
         } else if groups == input_size.c && output_size.c == input_size.c {
             let input = self.picture(node.inputs[0], &node.name)?;
             let output = self.target(node.output);
             let weights = Depthwise::pack(weights, input_size.c, &window);
-            self.step(&node.name, Kernel::Depthwise(Depthwise { input, output, window, weights, stages }));
+            self.step(
+                &node.name,
+                Kernel::Depthwise(Depthwise { input, output, window, weights, bias, stages }),
+            );
         } else {
-            self.grouped(node, window, groups, weights, stages)?;
+            self.grouped(node, window, groups, weights, bias, stages)?;
         }
         Ok(())
     }
 
-    /// Groups of several channels: one dense convolution each where the groups are whole blocks; else one dense
-    /// convolution with zeros for the other groups' channels.
+    /// When nobody reads the residual any more, the sum takes its place: a third less memory to go through.
+    fn replace_residual(&mut self, node: &FusedNode, input: &View, window: &Window) {
+        let Some(residual) = node.stages.iter().find_map(|stage| match stage {
+            FusedStage::Add(id) => Some(*id),
+            _ => None,
+        }) else {
+            return;
+        };
+        let read_once = node.reads().filter(|id| *id == residual).count() == 1;
+        let last = self.last_read.get(&residual) == Some(&node.output);
+        let halos = [residual, node.output].map(|id| self.halos.get(&id).copied().unwrap_or_default());
+        let placed = [residual, node.output].iter().any(|id| self.places.contains_key(id));
+        let contains = self.places.values().any(|p| p.whole == residual || p.whole == node.output);
+        let Some(view) = self.pictures.get(&residual).copied() else { return };
+        let plain_too = self.plains.contains_key(&residual);
+        let simple = input.pixel == LANES && window.stride[1] == 1 && view.pixel == LANES;
+        if read_once && last && simple && halos[0] == halos[1] && !placed && !contains && !plain_too {
+            self.pictures.insert(node.output, view);
+        }
+    }
+
+    /// Groups of several channels: one dense convolution with zeros for the other groups' channels. No network of
+    /// ours has any; this is right rather than fast.
     fn grouped(
         &mut self,
         node: &FusedNode,
         window: Window,
         groups: usize,
         weights: &[f32],
+        bias: Vec<f32>,
         stages: Vec<Stage>,
     ) -> Result<(), LowerError> {
         let input = self.picture(node.inputs[0], &node.name)?;
         let output = self.target(node.output);
-        let (c_in, c_out) = (input.size.c / groups, output.size.c / groups);
+        let (c_in, c_out) = (input.size.c / groups, (output.size.c / groups).max(1));
         let taps = window.kernel[0] * window.kernel[1];
         let mut dense = vec![0.0; output.size.c * input.size.c * taps];
         for o in 0..output.size.c {
@@ -330,8 +381,7 @@ impl Lowering<'_> {
             let to = (o * input.size.c + first) * taps;
             dense[to..to + c_in * taps].copy_from_slice(&weights[from..from + c_in * taps]);
         }
-        let weights = Conv::pack(&dense, output.size.c, &input, &window);
-        self.step(&node.name, Kernel::Conv(Conv { input, output, window, weights, stages }));
+        self.step(&node.name, Kernel::Conv(Conv::new((input, output), window, &dense, bias, stages)));
         Ok(())
     }
 
@@ -363,7 +413,8 @@ impl Lowering<'_> {
                 let size = self.size(first);
                 let input = self.picture(first, name)?;
                 let output = self.target(node.output);
-                let whole = window.kernel == [size.h, size.w] && window.before == [0, 0] && how != Pooling::Max;
+                let whole =
+                    window.kernel == [size.h, size.w] && window.before == [0, 0] && how != Pooling::Max;
                 if whole && output.size.h * output.size.w == 1 {
                     self.step(name, Kernel::Plane(Plane { input, output, normalise: None }));
                 } else {
@@ -420,7 +471,8 @@ impl Lowering<'_> {
                 // Element by element: as a picture of sixteen channels and one row, whatever the shape is.
                 let input = self.plain(first, name)?;
                 let output = self.flat(input.len);
-                let [input, flat] = [input, output].map(|flat| View::line(flat.buffer, flat.offset, flat.len));
+                let [input, flat] =
+                    [input, output].map(|flat| View::line(flat.buffer, flat.offset, flat.len));
                 let stages = vec![Stage::Act(*act)];
                 self.step(name, Kernel::Map(Map { input, output: flat, stages }));
                 self.plains.insert(node.output, output);
@@ -476,6 +528,15 @@ impl Lowering<'_> {
         self.plains.insert(node.output, output);
         Ok(())
     }
+}
+
+fn last_reads(fused: &FusedGraph) -> HashMap<TensorId, TensorId> {
+    let mut last: HashMap<_, _> =
+        fused.nodes.iter().flat_map(|node| node.reads().map(|id| (id, node.output))).collect();
+    fused.graph.outputs.iter().for_each(|id| {
+        last.remove(id);
+    });
+    last
 }
 
 /// The node's result is made by a picture kernel, which can write where it is told.

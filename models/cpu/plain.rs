@@ -71,11 +71,8 @@ fn interpret(step: &PlainStep, memory: &mut [f32]) {
             Source::Constant(data) => data.clone(),
         })
         .collect();
-    let operands: Vec<_> = data
-        .iter()
-        .zip(&step.inputs)
-        .map(|(data, (_, shape))| reference::Operand { shape, data })
-        .collect();
+    let operands: Vec<_> =
+        data.iter().zip(&step.inputs).map(|(data, (_, shape))| reference::Operand { shape, data }).collect();
     let to = &mut memory[step.output.offset..step.output.offset + step.output.len];
     match reference::compute(&step.op, &operands, &step.shape) {
         Ok(Data::F32(values)) if values.len() == to.len() => to.copy_from_slice(&values),

@@ -1,38 +1,19 @@
-//! A network ready to run on the CPU: steps with addresses, in bands of rows where that keeps data in the cache, and
-//! one memory that is used from frame to frame.
+//! A network ready to run on the CPU: steps with addresses, and one memory that is used from frame to frame.
 
-use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use super::convert::Flat;
 use super::lanes::{Isa, LANES};
-use super::layout::View;
 use super::lower::{LowerError, Lowered, lower};
 use super::step::Step;
 use crate::graph::Graph;
 use crate::graph::fuse::fuse;
-
-/// Pictures of more bytes than this are made band by band together with what reads them.
-const LARGE: usize = 384 << 10;
-/// Bytes of a band of the first picture of a run of steps. Several bands of several steps must fit the second cache.
-const BAND: usize = 96 << 10;
-
-/// Steps that run together.
-#[derive(Debug)]
-struct Run {
-    steps: Range<usize>,
-    /// For each step, which steps of the run it reads and through which of its needs.
-    reads: Vec<Vec<(usize, usize)>>,
-    /// Rows that each step does at most at a time when nothing holds it back.
-    band: Vec<usize>,
-}
 
 /// A network ready to run.
 #[derive(Debug)]
 pub struct Plan {
     isa: Isa,
     steps: Vec<Step>,
-    runs: Vec<Run>,
     memory: Vec<f32>,
     /// f32 to skip so that the first vector is aligned to its size.
     skip: usize,
@@ -66,10 +47,11 @@ impl Plan {
         let input_len = graph.tensor(input).len();
         let fused = fuse(graph);
         let Lowered { mut steps, buffers, mut outputs } = lower(&fused)?;
-        let runs = runs(&steps);
-        let (starts, len) = addresses(&mut steps, &buffers, &runs, &outputs);
+        let (starts, len) = addresses(&mut steps, &buffers, &outputs);
         for step in &mut steps {
-            step.visit(&mut |view| view.offset += starts[view.buffer], &mut |flat| flat.offset += starts[flat.buffer]);
+            step.visit(&mut |view| view.offset += starts[view.buffer], &mut |flat| {
+                flat.offset += starts[flat.buffer]
+            });
         }
         outputs.iter_mut().for_each(|flat| flat.offset += starts[flat.buffer]);
         // The kernels rely on this; it is checked once here instead of in every row.
@@ -80,12 +62,15 @@ impl Plan {
                 outside &= flat.offset + flat.len <= len;
             });
             if !(inside && outside) {
-                return Err(LowerError { node: step.name.clone(), reason: "lies outside the plan's memory".into() });
+                return Err(LowerError {
+                    node: step.name.clone(),
+                    reason: "lies outside the plan's memory".into(),
+                });
             }
         }
         let memory = vec![0.0; len + LANES];
         let skip = (memory.as_ptr() as usize).next_multiple_of(64).wrapping_sub(memory.as_ptr() as usize) / 4;
-        Ok(Self { isa, steps, runs, memory, skip, input_len, outputs })
+        Ok(Self { isa, steps, memory, skip, input_len, outputs })
     }
 
     /// Values of the input.
@@ -107,8 +92,8 @@ impl Plan {
     /// [`Plan::output_len`] say.
     pub fn run(&mut self, input: &[f32], outputs: &mut [f32]) {
         let memory = &mut self.memory[self.skip..];
-        for run in &self.runs {
-            run.execute(&self.steps, self.isa, memory, input);
+        for step in &self.steps {
+            step.run(self.isa, memory, input);
         }
         let mut rest = outputs;
         for flat in &self.outputs {
@@ -118,127 +103,42 @@ impl Plan {
         }
     }
 
-    /// Runs once, step by step without bands, and says what each step cost.
+    /// Runs once and says what each step cost.
     pub fn profile(&mut self, input: &[f32]) -> Vec<StepCost> {
         let memory = &mut self.memory[self.skip..];
         self.steps
             .iter()
             .map(|step| {
-                let rows = step.rowwise().map_or(0, |view| view.size.h);
                 let began = Instant::now();
-                step.run(self.isa, memory, input, 0..rows);
-                StepCost { name: step.name.clone(), what: step.describe(), took: began.elapsed(), flops: step.flops() }
+                step.run(self.isa, memory, input);
+                StepCost {
+                    name: step.name.clone(),
+                    what: step.describe(),
+                    took: began.elapsed(),
+                    flops: step.flops(),
+                }
             })
             .collect()
     }
 }
 
-impl Run {
-    fn execute(&self, steps: &[Step], isa: Isa, memory: &mut [f32], input: &[f32]) {
-        let steps = &steps[self.steps.clone()];
-        if let [step] = steps {
-            let rows = step.rowwise().map_or(0, |view| view.size.h);
-            step.run(isa, memory, input, 0..rows);
-            return;
-        }
-        let mut done = vec![0; steps.len()];
-        loop {
-            let mut moved = false;
-            for (i, step) in steps.iter().enumerate() {
-                let all = step.rowwise().map_or(0, |view| view.size.h);
-                let mut end = (done[i] + self.band[i]).min(all);
-                // As many rows as what they need is there for.
-                while end > done[i] && !self.ready(step, i, end, steps, &done) {
-                    end -= 1;
-                }
-                if end > done[i] {
-                    step.run(isa, memory, input, done[i]..end);
-                    done[i] = end;
-                    moved = true;
-                }
-            }
-            if !moved {
-                return;
-            }
-        }
-    }
-
-    fn ready(&self, step: &Step, i: usize, end: usize, steps: &[Step], done: &[usize]) -> bool {
-        if self.reads[i].is_empty() {
-            return true;
-        }
-        let needs = step.needs(end);
-        self.reads[i].iter().all(|&(maker, need)| {
-            let all = steps[maker].rowwise().map_or(0, |view| view.size.h);
-            done[maker] >= needs[need].1.min(all)
-        })
-    }
-}
-
-/// Groups consecutive steps on large pictures.
-fn runs(steps: &[Step]) -> Vec<Run> {
-    let large = |step: &Step| {
-        step.rowwise().is_some_and(|output| {
-            let biggest = step.needs(1).iter().map(|(view, _)| view.len()).max().unwrap_or(0).max(output.len());
-            biggest * size_of::<f32>() > LARGE
-        })
-    };
-    let mut found = Vec::new();
-    let mut at = 0;
-    while at < steps.len() {
-        let mut end = at + 1;
-        if large(&steps[at]) {
-            while end < steps.len() && large(&steps[end]) {
-                end += 1;
-            }
-        }
-        let reads = (at..end)
-            .map(|i| {
-                let needs = steps[i].needs(1);
-                let mut reads = Vec::new();
-                for (n, (view, _)) in needs.iter().enumerate() {
-                    for j in at..i {
-                        if steps[j].rowwise().is_some_and(|made| overlap(made, view)) {
-                            reads.push((j - at, n));
-                        }
-                    }
-                }
-                reads
-            })
-            .collect();
-        let band = steps[at..end]
-            .iter()
-            .map(|step| step.rowwise().map_or(1, |view| (BAND / (view.row * view.planes() * 4)).max(1)))
-            .collect();
-        found.push(Run { steps: at..end, reads, band });
-        at = end;
-    }
-    found
-}
-
-fn overlap(a: &View, b: &View) -> bool {
-    let end = |view: &View| view.start() + view.len();
-    a.buffer == b.buffer && a.start() < end(b) && b.start() < end(a)
-}
-
 /// Gives each buffer an address such that buffers in use at the same time do not overlap: the largest first, each at
 /// the lowest place that is free while it lives. Returns the addresses and the memory needed.
-fn addresses(steps: &mut [Step], buffers: &[usize], runs: &[Run], outputs: &[Flat]) -> (Vec<usize>, usize) {
+fn addresses(steps: &mut [Step], buffers: &[usize], outputs: &[Flat]) -> (Vec<usize>, usize) {
     let mut life = vec![(usize::MAX, 0usize); buffers.len()];
     let mut touch = |buffer: usize, time: usize| {
         life[buffer].0 = life[buffer].0.min(time);
         life[buffer].1 = life[buffer].1.max(time);
     };
-    for (time, run) in runs.iter().enumerate() {
-        for step in &mut steps[run.steps.clone()] {
-            let mut touched = Vec::new();
-            step.visit(&mut |view| touched.push(view.buffer), &mut |_| {});
-            step.visit(&mut |_| {}, &mut |flat| touched.push(flat.buffer));
-            touched.into_iter().for_each(|buffer| touch(buffer, time));
-        }
+    let end = steps.len();
+    for (time, step) in steps.iter_mut().enumerate() {
+        let mut touched = Vec::new();
+        step.visit(&mut |view| touched.push(view.buffer), &mut |_| {});
+        step.visit(&mut |_| {}, &mut |flat| touched.push(flat.buffer));
+        touched.into_iter().for_each(|buffer| touch(buffer, time));
     }
     for flat in outputs {
-        touch(flat.buffer, runs.len());
+        touch(flat.buffer, end);
     }
     let mut order: Vec<usize> = (0..buffers.len()).collect();
     order.sort_by_key(|&b| std::cmp::Reverse(buffers[b]));

@@ -1,7 +1,5 @@
 //! The other kernels on blocked pictures: element by element, pools, doubling, means, normalisation over a plane.
 
-use std::ops::Range;
-
 use super::epilogue::{self, Stage};
 use super::lanes::{Job, LANES, Lanes};
 use super::layout::View;
@@ -83,34 +81,33 @@ macro_rules! job {
             pub of: &'a $of,
             /// The plan's memory, which holds every view.
             pub base: *mut f32,
-            /// Rows, within the output.
-            pub rows: Range<usize>,
         }
     };
 }
 
 job!(
-    /// Rows of a [`Map`].
-    MapRows, Map
+    /// A whole [`Map`].
+    MapAll, Map
 );
 job!(
-    /// Rows of a [`Pool`].
-    PoolRows, Pool
+    /// A whole [`Pool`].
+    PoolAll, Pool
 );
 job!(
-    /// Rows of an [`Upsample`].
-    UpsampleRows, Upsample
+    /// A whole [`Upsample`].
+    UpsampleAll, Upsample
 );
 
-impl Job for MapRows<'_> {
+impl Job for MapAll<'_> {
     #[inline(always)]
     unsafe fn run<V: Lanes>(self) {
         const TILE: usize = 8;
         let Map { input, output, stages } = self.of;
         unsafe {
             for block in 0..output.planes() {
-                for y in self.rows.clone() {
-                    let (from, to) = (self.base.add(input.at(block, y, 0)), self.base.add(output.at(block, y, 0)));
+                for y in 0..output.size.h {
+                    let (from, to) =
+                        (self.base.add(input.at(block, y, 0)), self.base.add(output.at(block, y, 0)));
                     let mut x = 0;
                     while x + TILE <= output.size.w {
                         let mut tile = [[V::splat(0.0); TILE]];
@@ -135,7 +132,7 @@ impl Job for MapRows<'_> {
     }
 }
 
-impl Job for PoolRows<'_> {
+impl Job for PoolAll<'_> {
     #[inline(always)]
     unsafe fn run<V: Lanes>(self) {
         let Pool { input, output, window, how } = self.of;
@@ -150,9 +147,45 @@ impl Job for PoolRows<'_> {
         let all = (window.kernel[0] * window.kernel[1]) as f32;
         unsafe {
             for block in 0..output.planes() {
-                for y in self.rows.clone() {
+                for y in 0..output.size.h {
                     let (top, high) = inside(y, 0, input.size.h);
-                    for x in 0..output.size.w {
+                    let mut x = 0;
+                    if high == window.kernel[0] && window.dilation == [1, 1] && window.before[1] == 0 {
+                        // Whole windows, four at a time.
+                        while x + 4 <= output.size.w
+                            && (x + 3) * window.stride[1] + window.kernel[1] <= input.size.w
+                        {
+                            let first = self.base.add(input.at(block, top, x * window.stride[1]));
+                            let step = window.stride[1] * LANES;
+                            let mut values = [V::load(first); 4];
+                            for i in 0..4 {
+                                values[i] = V::load(first.add(i * step));
+                            }
+                            for ky in 0..window.kernel[0] {
+                                for kx in 0..window.kernel[1] {
+                                    if ky + kx == 0 {
+                                        continue;
+                                    }
+                                    let tap = first.add(ky * input.row + kx * LANES);
+                                    for i in 0..4 {
+                                        let tap = V::load(tap.add(i * step));
+                                        values[i] = if *how == Pooling::Max {
+                                            values[i].max(tap)
+                                        } else {
+                                            values[i].add(tap)
+                                        };
+                                    }
+                                }
+                            }
+                            let factor = V::splat(if *how == Pooling::Max { 1.0 } else { 1.0 / all });
+                            let to = self.base.add(output.at(block, y, x));
+                            for i in 0..4 {
+                                values[i].mul(factor).store(to.add(i * LANES));
+                            }
+                            x += 4;
+                        }
+                    }
+                    for x in x..output.size.w {
                         let (left, wide) = inside(x, 1, input.size.w);
                         let start = if *how == Pooling::Max { f32::NEG_INFINITY } else { 0.0 };
                         let mut value = V::splat(start);
@@ -176,13 +209,13 @@ impl Job for PoolRows<'_> {
     }
 }
 
-impl Job for UpsampleRows<'_> {
+impl Job for UpsampleAll<'_> {
     #[inline(always)]
     unsafe fn run<V: Lanes>(self) {
         let Upsample { input, output, factor } = self.of;
         unsafe {
             for block in 0..output.planes() {
-                for y in self.rows.clone() {
+                for y in 0..output.size.h {
                     let from = self.base.add(input.at(block, y / factor, 0));
                     let to = self.base.add(output.at(block, y, 0));
                     for x in 0..input.size.w {
@@ -233,7 +266,8 @@ impl Job for PlaneAll<'_> {
                 }
                 let factor = V::load(factor.as_ptr());
                 for y in 0..input.size.h {
-                    let (from, to) = (self.base.add(input.at(block, y, 0)), self.base.add(output.at(block, y, 0)));
+                    let (from, to) =
+                        (self.base.add(input.at(block, y, 0)), self.base.add(output.at(block, y, 0)));
                     for x in 0..input.size.w {
                         V::load(from.add(x * LANES)).sub(mean).mul(factor).store(to.add(x * LANES));
                     }

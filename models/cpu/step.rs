@@ -1,6 +1,4 @@
-//! One step of a plan: which kernel runs on which views, which rows of its inputs its rows need, and how to run it.
-
-use std::ops::Range;
+//! One step of a plan: which kernel runs on which views, and how to run it.
 
 use super::conv::{self, Conv};
 use super::convert::{self, Flat};
@@ -9,7 +7,7 @@ use super::epilogue::Stage;
 use super::lanes::Isa;
 use super::layout::View;
 use super::plain::{self, PlainStep};
-use super::spatial::{Map, MapRows, Plane, PlaneAll, Pool, PoolRows, Upsample, UpsampleRows};
+use super::spatial::{Map, MapAll, Plane, PlaneAll, Pool, PoolAll, Upsample, UpsampleAll};
 use crate::graph::Window;
 
 /// Where one channel of the network's input goes, and what is done to it on the way.
@@ -63,53 +61,7 @@ pub struct Step {
     pub kernel: Kernel,
 }
 
-/// Rows of the input that the first `end` output rows of a window need.
-fn window_need(window: &Window, end: usize) -> usize {
-    ((end.max(1) - 1) * window.stride[0] + (window.kernel[0] - 1) * window.dilation[0] + 1)
-        .saturating_sub(window.before[0])
-}
-
 impl Step {
-    /// The picture it makes row by row; `None` for steps that run whole.
-    pub fn rowwise(&self) -> Option<&View> {
-        match &self.kernel {
-            Kernel::Conv(k) => Some(&k.output),
-            Kernel::Depthwise(k) => Some(&k.output),
-            Kernel::Map(k) => Some(&k.output),
-            Kernel::Pool(k) => Some(&k.output),
-            Kernel::Upsample(k) => Some(&k.output),
-            Kernel::Input { output, .. } => Some(output),
-            _ => None,
-        }
-    }
-
-    fn stages(&self) -> &[Stage] {
-        match &self.kernel {
-            Kernel::Conv(k) => &k.stages,
-            Kernel::Depthwise(k) => &k.stages,
-            Kernel::Map(k) => &k.stages,
-            _ => &[],
-        }
-    }
-
-    /// The views that are read row by row with how many of their rows the first `end` rows of the output need.
-    pub fn needs(&self, end: usize) -> Vec<(View, usize)> {
-        let main = match &self.kernel {
-            Kernel::Conv(k) => Some((k.input, window_need(&k.window, end))),
-            Kernel::Depthwise(k) => Some((k.input, window_need(&k.window, end))),
-            Kernel::Map(k) => Some((k.input, end)),
-            Kernel::Pool(k) => Some((k.input, window_need(&k.window, end))),
-            Kernel::Upsample(k) => Some((k.input, end.div_ceil(k.factor))),
-            _ => None,
-        };
-        let of_stages = self.stages().iter().filter_map(|stage| match stage {
-            Stage::Add(view) | Stage::Mul(view) | Stage::SubFrom(view) => Some((*view, end)),
-            Stage::ShiftBy(view) | Stage::ScaleBy(view) => Some((*view, view.size.h)),
-            _ => None,
-        });
-        main.into_iter().chain(of_stages).map(|(view, rows)| (view, rows.min(view.size.h))).collect()
-    }
-
     /// Visits every place in memory that it touches.
     pub fn visit(&mut self, views: &mut dyn FnMut(&mut View), flats: &mut dyn FnMut(&mut Flat)) {
         let mut stages: &mut [Stage] = &mut [];
@@ -160,36 +112,43 @@ impl Step {
         }
     }
 
-    /// The view whose halo must be cleared before the first row is written.
+    /// The picture that it makes.
     fn written(&self) -> Option<&View> {
         match &self.kernel {
+            Kernel::Conv(k) => Some(&k.output),
+            Kernel::Depthwise(k) => Some(&k.output),
+            Kernel::Map(k) => Some(&k.output),
+            Kernel::Pool(k) => Some(&k.output),
+            Kernel::Upsample(k) => Some(&k.output),
             Kernel::Plane(k) => Some(&k.output),
-            Kernel::ToBlocked { output, .. } | Kernel::CopyChannels { output, .. } => Some(output),
-            _ => self.rowwise(),
+            Kernel::Input { output, .. }
+            | Kernel::ToBlocked { output, .. }
+            | Kernel::CopyChannels { output, .. } => Some(output),
+            Kernel::InputFlat { .. } | Kernel::ToPlain { .. } | Kernel::ToRows { .. } | Kernel::Plain(_) => {
+                None
+            }
         }
     }
 
-    /// Runs these rows (all, for steps that are not row by row).
+    /// Computes the step.
     ///
     /// The plan has checked that every view lies within `memory`, that halos suffice and that outputs overlap no
     /// input: that is what the kernels rely on.
-    pub fn run(&self, isa: Isa, memory: &mut [f32], input: &[f32], rows: Range<usize>) {
-        if rows.start == 0
-            && let Some(view) = self.written()
-        {
+    pub fn run(&self, isa: Isa, memory: &mut [f32], input: &[f32]) {
+        if let Some(view) = self.written() {
             convert::clear_halo(memory, view);
         }
         let base = memory.as_mut_ptr();
         // SAFETY: `Plan::new` asked the processor for `isa` and checked every view against the memory's length.
         unsafe {
             match &self.kernel {
-                Kernel::Conv(conv) => isa.run(conv::Rows { conv, base, rows }),
-                Kernel::Depthwise(depthwise) => isa.run(depthwise::Rows { depthwise, base, rows }),
-                Kernel::Map(of) => isa.run(MapRows { of, base, rows }),
-                Kernel::Pool(of) => isa.run(PoolRows { of, base, rows }),
-                Kernel::Upsample(of) => isa.run(UpsampleRows { of, base, rows }),
+                Kernel::Conv(conv) => isa.run(conv::All { conv, base }),
+                Kernel::Depthwise(depthwise) => isa.run(depthwise::All { depthwise, base }),
+                Kernel::Map(of) => isa.run(MapAll { of, base }),
+                Kernel::Pool(of) => isa.run(PoolAll { of, base }),
+                Kernel::Upsample(of) => isa.run(UpsampleAll { of, base }),
                 Kernel::Plane(of) => isa.run(PlaneAll { of, base }),
-                Kernel::Input { channels, output } => load_input(memory, input, channels, output, rows),
+                Kernel::Input { channels, output } => load_input(memory, input, channels, output),
                 Kernel::InputFlat { output } => {
                     memory[output.offset..output.offset + output.len].copy_from_slice(input);
                 }
@@ -207,11 +166,11 @@ impl Step {
     }
 }
 
-/// Rows of the network's input, plain `[C, H, W]`, into a planar view.
-fn load_input(memory: &mut [f32], input: &[f32], channels: &[InputChannel], view: &View, rows: Range<usize>) {
+/// The network's input, plain `[C, H, W]`, into a planar view.
+fn load_input(memory: &mut [f32], input: &[f32], channels: &[InputChannel], view: &View) {
     let (h, w) = (view.size.h, view.size.w);
     for (plane, channel) in channels.iter().enumerate() {
-        for y in rows.clone() {
+        for y in 0..h {
             let from = &input[(channel.from * h + y) * w..][..w];
             let at = view.at(plane, y, 0);
             let to = &mut memory[at..at + w];
@@ -239,8 +198,12 @@ impl Step {
                 let [h, w] = k.window.kernel;
                 format!("depthwise {h}x{w}/{} {} -> {}", k.window.stride[0], size(&k.input), size(&k.output))
             }
-            Kernel::Map(k) => format!("map {} {:?}", size(&k.output), k.stages.iter().map(std::mem::discriminant).count()),
-            Kernel::Pool(k) => format!("pool {:?} {} -> {}", k.window.kernel, size(&k.input), size(&k.output)),
+            Kernel::Map(k) => {
+                format!("map {} {:?}", size(&k.output), k.stages.iter().map(std::mem::discriminant).count())
+            }
+            Kernel::Pool(k) => {
+                format!("pool {:?} {} -> {}", k.window.kernel, size(&k.input), size(&k.output))
+            }
             Kernel::Upsample(k) => format!("upsample {} -> {}", size(&k.input), size(&k.output)),
             Kernel::Plane(k) => format!("plane {} normalise {}", size(&k.input), k.normalise.is_some()),
             Kernel::Input { output, .. } => format!("input {}", size(output)),
@@ -259,7 +222,11 @@ impl Step {
     /// Multiplications and additions of the convolutions; 0 for everything else.
     pub fn flops(&self) -> u64 {
         let window = |window: &Window, input: usize, output: &View| {
-            2 * window.kernel.iter().product::<usize>() * input * output.size.c * output.size.h * output.size.w
+            2 * window.kernel.iter().product::<usize>()
+                * input
+                * output.size.c
+                * output.size.h
+                * output.size.w
         };
         (match &self.kernel {
             Kernel::Conv(k) => window(&k.window, k.input.size.c, &k.output),

@@ -4,7 +4,9 @@ use proptest::prelude::*;
 
 use super::lanes::Isa;
 use super::plan::Plan;
-use crate::graph::{Binary, Data, Graph, Kind, Node, Op, Reduction, Sampling, Tensor, TensorId, Unary, Window, reference};
+use crate::graph::{
+    Binary, Data, Graph, Kind, Node, Op, Reduction, Sampling, Tensor, TensorId, Unary, Window, reference,
+};
 
 /// Makes graphs; its random numbers are the same in every run.
 pub struct Sketch {
@@ -75,7 +77,13 @@ impl Sketch {
 }
 
 pub fn window(kernel: usize, stride: usize, padding: usize) -> Window {
-    Window { kernel: [kernel; 2], stride: [stride; 2], dilation: [1; 2], before: [padding; 2], after: [padding; 2] }
+    Window {
+        kernel: [kernel; 2],
+        stride: [stride; 2],
+        dilation: [1; 2],
+        before: [padding; 2],
+        after: [padding; 2],
+    }
 }
 
 fn out(window: &Window, h: usize, w: usize) -> (usize, usize) {
@@ -146,9 +154,13 @@ fn every_width_of_tile() {
 
 #[test]
 fn depthwise_and_grouped() {
-    for (c, h, w, kernel, stride, padding) in
-        [(8, 9, 9, 3, 1, 1), (16, 9, 40, 3, 2, 1), (40, 8, 8, 8, 1, 0), (33, 7, 5, 5, 1, 2), (64, 6, 4, 6, 2, 3)]
-    {
+    for (c, h, w, kernel, stride, padding) in [
+        (8, 9, 9, 3, 1, 1),
+        (16, 9, 40, 3, 2, 1),
+        (40, 8, 8, 8, 1, 0),
+        (33, 7, 5, 5, 1, 2),
+        (64, 6, 4, 6, 2, 3),
+    ] {
         let (mut sketch, x) = Sketch::new(c, h, w);
         let y = sketch.conv(x, c, window(kernel, stride, padding), c);
         let y = sketch.unary(Unary::Relu, y);
@@ -162,7 +174,8 @@ fn depthwise_and_grouped() {
 #[test]
 fn dilation_and_one_sided_padding() {
     let (mut sketch, x) = Sketch::new(16, 12, 14);
-    let one_sided = Window { kernel: [3, 3], stride: [2, 2], dilation: [1, 1], before: [0, 0], after: [1, 1] };
+    let one_sided =
+        Window { kernel: [3, 3], stride: [2, 2], dilation: [1, 1], before: [0, 0], after: [1, 1] };
     let y = sketch.conv(x, 16, one_sided, 1);
     let wide = Window { kernel: [3, 2], stride: [1, 1], dilation: [2, 3], before: [2, 1], after: [2, 2] };
     let z = sketch.conv(y, 16, wide, 16);
@@ -216,7 +229,8 @@ fn a_block_with_everything() {
         let norm = (0..3).map(|_| sketch.constant(vec![c])).collect::<Vec<_>>();
         let variance = sketch.constant(vec![c]);
         let variance = sketch.tensor(vec![c], {
-            let values: Vec<f32> = sketch.graph.constant(variance).unwrap().iter().map(|v| v.abs() + 0.5).collect();
+            let values: Vec<f32> =
+                sketch.graph.constant(variance).unwrap().iter().map(|v| v.abs() + 0.5).collect();
             Some(Data::F32(values.into()))
         });
         let y = sketch.node(
@@ -226,8 +240,11 @@ fn a_block_with_everything() {
         );
         let y = sketch.unary(Unary::Silu, y);
         let y = sketch.conv(y, c, window(1, 1, 0), 1);
-        let mean =
-            sketch.node(Op::Reduce { how: Reduction::Mean, axes: vec![2, 3], keep: true }, vec![y], vec![1, c, 1, 1]);
+        let mean = sketch.node(
+            Op::Reduce { how: Reduction::Mean, axes: vec![2, 3], keep: true },
+            vec![y],
+            vec![1, c, 1, 1],
+        );
         let gate = sketch.conv(mean, 8, window(1, 1, 0), 1);
         let gate = sketch.unary(Unary::Relu, gate);
         let gate = sketch.conv(gate, c, window(1, 1, 0), 1);

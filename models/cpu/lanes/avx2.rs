@@ -47,6 +47,17 @@ unsafe impl Lanes for Avx2 {
     }
 
     #[inline(always)]
+    unsafe fn load_i8(from: *const i8) -> Self {
+        unsafe {
+            let (low, high) = (_mm_loadl_epi64(from.cast()), _mm_loadl_epi64(from.add(8).cast()));
+            Self(
+                _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(low)),
+                _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(high)),
+            )
+        }
+    }
+
+    #[inline(always)]
     unsafe fn store(self, to: *mut f32) {
         unsafe {
             _mm256_storeu_ps(to, self.0);
@@ -57,10 +68,7 @@ unsafe impl Lanes for Avx2 {
     #[inline(always)]
     unsafe fn mul_add(self, factor: Self, summand: Self) -> Self {
         unsafe {
-            Self(
-                _mm256_fmadd_ps(self.0, factor.0, summand.0),
-                _mm256_fmadd_ps(self.1, factor.1, summand.1),
-            )
+            Self(_mm256_fmadd_ps(self.0, factor.0, summand.0), _mm256_fmadd_ps(self.1, factor.1, summand.1))
         }
     }
 
@@ -113,10 +121,7 @@ unsafe impl Lanes for Avx2 {
             let zero = _mm256_setzero_ps();
             let first = _mm256_cmp_ps::<_CMP_GT_OQ>(self.0, zero);
             let second = _mm256_cmp_ps::<_CMP_GT_OQ>(self.1, zero);
-            Self(
-                _mm256_blendv_ps(otherwise.0, then.0, first),
-                _mm256_blendv_ps(otherwise.1, then.1, second),
-            )
+            Self(_mm256_blendv_ps(otherwise.0, then.0, first), _mm256_blendv_ps(otherwise.1, then.1, second))
         }
     }
 }

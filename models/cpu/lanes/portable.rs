@@ -43,6 +43,11 @@ unsafe impl Lanes for Portable {
     }
 
     #[inline(always)]
+    unsafe fn load_i8(from: *const i8) -> Self {
+        unsafe { Self(from.cast::<[i8; LANES]>().read().map(f32::from)) }
+    }
+
+    #[inline(always)]
     unsafe fn store(self, to: *mut f32) {
         unsafe { to.cast::<[f32; LANES]>().write_unaligned(self.0) }
     }
