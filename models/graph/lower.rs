@@ -301,7 +301,8 @@ impl Builder {
         };
         let values = self.integers(at, x, "values")?.into_iter().map(of).collect::<Option<Vec<i64>>>();
         let values = values.ok_or_else(|| at.invalid("integers overflow"))?;
-        self.made(at, &self.shape(x).to_vec(), Data::I64(values.into()))
+        let shape = self.shape(x).to_vec();
+        self.made(at, &shape, Data::I64(values.into()))
     }
 
     /// A constant that was computed of others.
@@ -318,11 +319,12 @@ impl Builder {
         of: impl Fn(f32) -> f32,
     ) -> Result<TensorId, ImportError> {
         let values: Arc<[f32]> = self.floats(at, x, "values")?.into_iter().map(of).collect();
-        self.made(at, &self.shape(x).to_vec(), Data::F32(values))
+        let shape = self.shape(x).to_vec();
+        self.made(at, &shape, Data::F32(values))
     }
 
     /// Constants as f32; what flows is f32 already.
-    pub fn to_f32(&mut self, at: At<'_>, x: TensorId) -> Result<TensorId, ImportError> {
+    pub fn cast_f32(&mut self, at: At<'_>, x: TensorId) -> Result<TensorId, ImportError> {
         match self.get(x).kind {
             Kind::F32 => Ok(x),
             Kind::I64 => self.map_constant(at, x, |value| value),
@@ -330,13 +332,14 @@ impl Builder {
     }
 
     /// Constants as integers, cut towards zero.
-    pub fn to_i64(&mut self, at: At<'_>, x: TensorId) -> Result<TensorId, ImportError> {
+    pub fn cast_i64(&mut self, at: At<'_>, x: TensorId) -> Result<TensorId, ImportError> {
         if self.get(x).kind == Kind::I64 {
             return Ok(x);
         }
         let values: Arc<[i64]> =
             self.floats(at, x, "values")?.into_iter().map(|value| value as i64).collect();
-        self.made(at, &self.shape(x).to_vec(), Data::I64(values))
+        let shape = self.shape(x).to_vec();
+        self.made(at, &shape, Data::I64(values))
     }
 
     pub fn reduce(
@@ -395,7 +398,8 @@ impl Builder {
         }
         // Executors see indices that count from the front.
         let rows: Arc<[i64]> = rows.into_iter().map(|row| if row < 0 { row + size } else { row }).collect();
-        let indices = self.made(at, &self.shape(indices).to_vec(), Data::I64(rows))?;
+        let shape = self.shape(indices).to_vec();
+        let indices = self.made(at, &shape, Data::I64(rows))?;
         self.op(at, Op::Gather { axis }, &[x, indices])
     }
 

@@ -76,10 +76,10 @@ pub(super) fn dequantize(build: &mut Builder, call: &Call<'_>) -> Result<TensorI
     if build.get(x).value.is_none() {
         return Err(at.unsupported("8-bit values that depend on the input"));
     }
-    let mut made = build.to_f32(at, x)?;
+    let mut made = build.cast_f32(at, x)?;
     for (place, how) in [(2, Binary::Sub), (1, Binary::Mul)] {
         let Some(parameter) = call.optional(place) else { continue };
-        let parameter = build.to_f32(at, parameter)?;
+        let parameter = build.cast_f32(at, parameter)?;
         let parameter = match build.shape(parameter) {
             [] | [1] => build.reshape_to(at, parameter, &[])?,
             &[size] => {
@@ -154,7 +154,8 @@ pub(super) fn not(build: &mut Builder, call: &Call<'_>) -> Result<TensorId, Impo
     let x = call.input(0)?;
     let values: Arc<[i64]> =
         build.integers(call.at, x, "conditions")?.into_iter().map(|value| i64::from(value == 0)).collect();
-    build.made(call.at, &build.shape(x).to_vec(), Data::I64(values))
+    let shape = build.shape(x).to_vec();
+    build.made(call.at, &shape, Data::I64(values))
 }
 
 /// From the first of two constants where the condition holds, else from the second.
@@ -180,7 +181,7 @@ pub(super) fn choose(build: &mut Builder, call: &Call<'_>) -> Result<TensorId, I
         };
     }
     let spread = |build: &mut Builder, id: TensorId| build.shaped(at, Op::Broadcast, &[id], Some(&whole));
-    let condition = build.to_i64(at, call.input(0)?)?;
+    let condition = build.cast_i64(at, call.input(0)?)?;
     let (condition, a, b) = (spread(build, condition)?, spread(build, a)?, spread(build, b)?);
     let condition = build.integers(at, condition, "conditions")?;
     if build.get(a).kind != build.get(b).kind {

@@ -221,4 +221,4 @@ fn input_shape(input: &proto::ValueInfo, given: Option<&[usize]>) -> Result<Vec<
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -158,7 +158,7 @@ fn binary(build: &mut Builder, call: &Call<'_>, how: Binary) -> Result<TensorId,
 fn power(build: &mut Builder, call: &Call<'_>) -> Result<TensorId, ImportError> {
     let (base, mut exponent) = (call.input(0)?, call.input(1)?);
     if build.get(base).kind == Kind::F32 {
-        exponent = build.to_f32(call.at, exponent)?;
+        exponent = build.cast_f32(call.at, exponent)?;
     }
     build.binary(call.at, Binary::Pow, base, exponent)
 }
@@ -269,11 +269,11 @@ fn cast(build: &mut Builder, call: &Call<'_>) -> Result<TensorId, ImportError> {
     call.ignore(&["saturate", "round_mode"]);
     let to = call.int("to", 0)?;
     match i32::try_from(to).ok().and_then(tensors::stored) {
-        Some(Stored::F16 | Stored::Bf16 | Stored::F32 | Stored::F64) => build.to_f32(at, x),
-        Some(Stored::I32 | Stored::I64) => build.to_i64(at, x),
+        Some(Stored::F16 | Stored::Bf16 | Stored::F32 | Stored::F64) => build.cast_f32(at, x),
+        Some(Stored::I32 | Stored::I64) => build.cast_i64(at, x),
         Some(Stored::Bool) => {
             let truth = build.map_constant(at, x, |value| f32::from(u8::from(value != 0.0)))?;
-            build.to_i64(at, truth)
+            build.cast_i64(at, truth)
         }
         _ => Err(at.unsupported(format!("conversion to type {to}"))),
     }

@@ -150,6 +150,62 @@ fn gives(
     same(&run(&graph, &x)[0], shape, values);
 }
 
+/// Small files for the fuzz target, by name.
+pub(in crate::graph) fn seeds() -> std::collections::BTreeMap<String, Vec<u8>> {
+    let image = In::X(&[1, 2, 4, 4], &[]);
+    let two = ("kernel_shape", A::Is(&[2, 2]));
+    let step = ("strides", A::Is(&[2, 2]));
+    let one = |opset, op, attributes: &[(&str, A<'_>)], inputs: &[In<'_>], outputs| {
+        (format!("seed-{}-{opset}", op), single(opset, op, attributes, inputs, outputs).0)
+    };
+    let scales = In::F(&[4], &[1.0, 1.0, 2.0, 1.5]);
+    let linear = ("mode", A::S("linear"));
+    let statistics = In::F(&[2], &[1.0, 0.5]);
+    let kept = ("keepdims", A::I(0));
+    let files = [
+        ("seed-network".to_owned(), hostile::small()),
+        one(
+            13,
+            "Conv",
+            &[("group", A::I(2)), ("dilations", A::Is(&[2, 1]))],
+            &[image, In::F(&[2, 1, 1, 1], &[1.0, 2.0])],
+            1,
+        ),
+        one(11, "Conv", &[("auto_pad", A::S("SAME_UPPER"))], &[image, In::F(&[1, 2, 1, 2], &[0.5; 4])], 1),
+        one(12, "MaxPool", &[two, step, ("ceil_mode", A::I(1))], &[image], 1),
+        one(
+            12,
+            "AveragePool",
+            &[two, ("pads", A::Is(&[1, 1, 0, 0])), ("count_include_pad", A::I(1))],
+            &[image],
+            1,
+        ),
+        one(13, "Resize", &[linear], &[image, In::Not, In::Not, In::I(&[1, 2, 8, 8])], 1),
+        one(11, "Resize", &[("nearest_mode", A::S("ceil"))], &[image, In::Not, scales], 1),
+        one(9, "Upsample", &[], &[image, scales], 1),
+        one(13, "BatchNormalization", &[], &[image, statistics, statistics, statistics, statistics], 1),
+        one(13, "InstanceNormalization", &[], &[image, statistics, statistics], 1),
+        one(13, "Slice", &[], &[image, In::I(&[-1]), In::I(&[i64::MIN]), In::I(&[2]), In::I(&[-2])], 1),
+        one(13, "Split", &[("axis", A::I(1))], &[image, In::I(&[1, 1])], 2),
+        one(13, "Concat", &[("axis", A::I(-3))], &[image, image], 1),
+        one(13, "Reshape", &[], &[image, In::I(&[0, -1])], 1),
+        one(13, "Transpose", &[("perm", A::Is(&[0, 2, 3, 1]))], &[image], 1),
+        one(13, "Gather", &[("axis", A::I(1))], &[image, In::I(&[1, 0, -1])], 1),
+        one(13, "Expand", &[], &[image, In::I(&[2, 1, 1, 1])], 1),
+        one(13, "Tile", &[], &[image, In::I(&[1, 2, 1, 1])], 1),
+        one(13, "Pad", &[], &[image, In::I(&[0, 0, 1, 1, 0, 0, 1, 1])], 1),
+        one(13, "Gemm", &[("transB", A::I(1))], &[In::X(&[1, 2], &[]), In::F(&[1, 2], &[1.0, 2.0])], 1),
+        one(13, "MatMul", &[], &[image, In::F(&[4, 1], &[1.0; 4])], 1),
+        one(11, "Softmax", &[("axis", A::I(1))], &[image], 1),
+        one(18, "ReduceMean", &[kept], &[image, In::I(&[2, 3])], 1),
+        one(11, "Clip", &[], &[image, In::F(&[], &[0.0]), In::F(&[], &[6.0])], 1),
+        one(13, "PRelu", &[], &[image, In::F(&[2, 1, 1], &[0.5, 0.25])], 1),
+        one(13, "DepthToSpace", &[("blocksize", A::I(1))], &[image], 1),
+        one(13, "Pow", &[], &[image, In::F(&[], &[2.0])], 1),
+    ];
+    files.into_iter().collect()
+}
+
 /// What a node is refused with.
 #[track_caller]
 fn refused(opset: i64, op: &str, attributes: &[(&str, A<'_>)], inputs: &[In<'_>]) -> String {

@@ -14,8 +14,8 @@ pub(super) fn prior_boxes(
     inputs: &[TensorId],
 ) -> Result<TensorId, ImportError> {
     let at = attributes.at;
-    let layer = build.to_i64(at, needed(at, inputs, 0)?)?;
-    let image = build.to_i64(at, needed(at, inputs, 1)?)?;
+    let layer = build.cast_i64(at, needed(at, inputs, 0)?)?;
+    let image = build.cast_i64(at, needed(at, inputs, 1)?)?;
     let step: f32 = attributes.or("step", 0.0)?;
     let steps = [attributes.or("step_h", 0.0)?, attributes.or("step_w", 0.0)?];
     let prior = PriorBoxClustered {

@@ -5,6 +5,7 @@ mod constants;
 mod detection;
 mod document;
 mod operators;
+mod shapes;
 
 use std::collections::HashMap;
 
@@ -156,4 +157,4 @@ fn needed(at: At<'_>, inputs: &[TensorId], place: usize) -> Result<TensorId, Imp
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -148,6 +148,67 @@ fn gives(version: &str, operator: &str, data: &str, inputs: &[In<'_>], shape: &[
     same(&run(&graph, &x)[0], shape, values);
 }
 
+/// Small files for the fuzz target, by name: the XML, a zero byte, the weights.
+pub(in crate::graph) fn seeds() -> std::collections::BTreeMap<String, Vec<u8>> {
+    let joined = |xml: String, bin: Vec<u8>| [xml.as_bytes(), &[0], &bin].concat();
+    let image = In::X(&[1, 2, 4, 4], &[]);
+    let one = |version: &str, operator: &str, data: &str, inputs: &[In<'_>], outputs| {
+        let (ir, _) = single(version, operator, data, inputs, outputs);
+        (format!("seed-{operator}"), joined(ir.xml(), ir.bin))
+    };
+    let (xml, bin) = hostile::small();
+    let masks =
+        r#"begin_mask="0,1" end_mask="1,0" new_axis_mask="0,0" shrink_axis_mask="0,0" ellipsis_mask="0,0""#;
+    let pool = r#"strides="2,2" kernel="3,3" pads_begin="1,1" pads_end="0,0" rounding_type="ceil" auto_pad="explicit""#;
+    let resize = r#"mode="nearest" shape_calculation_mode="scales" coordinate_transformation_mode="asymmetric" nearest_mode="floor""#;
+    let detection = r#"background_label_id="0" top_k="3" keep_top_k="2" code_type="caffe.PriorBoxParameter.CENTER_SIZE" share_location="true" nms_threshold="0.5" confidence_threshold="0.1" normalized="true""#;
+    let ranges = In::F(&[], &[1.0]);
+    let files = [
+        ("seed-network".to_owned(), joined(xml, bin)),
+        one(
+            "opset1",
+            "Convolution",
+            r#"strides="1,2" auto_pad="same_lower""#,
+            &[image, In::F(&[1, 2, 1, 2], &[0.5; 4])],
+            1,
+        ),
+        one("opset8", "MaxPool", pool, &[image], 2),
+        one("opset1", "AvgPool", &format!(r#"{pool} exclude-pad="true""#), &[image], 1),
+        one(
+            "opset6",
+            "MVN",
+            r#"eps="0.1" eps_mode="outside_sqrt" normalize_variance="true""#,
+            &[image, In::I(&[2, 3])],
+            1,
+        ),
+        one("opset1", "StridedSlice", masks, &[image, In::I(&[0, 1]), In::I(&[1, 2]), In::I(&[1, -1])], 1),
+        one("opset8", "Slice", "", &[image, In::I(&[3]), In::I(&[0]), In::I(&[-2]), In::I(&[2])], 1),
+        one("opset1", "Split", r#"num_splits="2""#, &[image, In::N(1)], 2),
+        one("opset1", "VariadicSplit", "", &[image, In::N(2), In::I(&[1, -1])], 2),
+        one("opset11", "Interpolate", resize, &[image, In::F(&[2], &[2.0, 1.5]), In::I(&[2, 3])], 1),
+        one("opset1", "FakeQuantize", r#"levels="4""#, &[image, ranges, ranges, ranges, ranges], 1),
+        one("opset1", "ReduceMean", r#"keep_dims="true""#, &[image, In::I(&[-1, 2])], 1),
+        one(
+            "opset1",
+            "Pad",
+            r#"pad_mode="constant""#,
+            &[image, In::I(&[0, 0, 1, 1]), In::I(&[0, 0, 0, 1])],
+            1,
+        ),
+        one("opset1", "Broadcast", r#"mode="bidirectional""#, &[image, In::I(&[2, 1, 1, 1])], 1),
+        one("opset8", "Gather", r#"batch_dims="0""#, &[image, In::I(&[1, 0]), In::N(1)], 1),
+        one("opset1", "Clamp", r#"min="0" max="6""#, &[image], 1),
+        one(
+            "opset8",
+            "DetectionOutput",
+            detection,
+            &[In::X(&[1, 8], &[]), In::X(&[1, 4], &[]), In::F(&[1, 2, 8], &[0.5; 16])],
+            1,
+        ),
+    ];
+    files.into_iter().collect()
+}
+
 #[track_caller]
 fn refused(version: &str, operator: &str, data: &str, inputs: &[In<'_>]) -> String {
     let (ir, _) = single(version, operator, data, inputs, 1);

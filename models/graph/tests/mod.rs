@@ -1,6 +1,11 @@
 //! Real networks through the importers. What the operators compute is tested beside them.
 
+mod corpus;
+mod goldens;
 mod real;
+
+#[path = "../../../tests/fuzz/importers.rs"]
+mod importers;
 
 use std::path::PathBuf;
 
