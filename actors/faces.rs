@@ -5,17 +5,19 @@ mod gallery;
 use std::sync::Arc;
 use std::time::Instant;
 
-use meerkat_base::{Clock, Detection, EventKind, FaceIdentity, FaceRecogniser, Unfit, metric};
-use meerkat_vision::decode_image;
-use metrics::{counter, histogram};
+use meerkat_base::{
+    Clock, Detection, EventKind, FaceIdentity, FaceRecogniser, FoundFace, Image, Unfit, metric,
+};
+use metrics::counter;
 
 use gallery::Following;
 pub use gallery::Gallery;
 
 use crate::camera::{Outcome, Stage};
+use crate::detectors::{Look, Place, gather};
 use crate::events::{EventsLink, Seen};
 use crate::gate::Lineup;
-use crate::supervision::{ActorKind, Component, Failure, Step, fault};
+use crate::supervision::{ActorKind, Component, Failure, Step};
 
 /// Finds and names faces in whichever camera's frame is next.
 pub struct Faces {
@@ -23,7 +25,7 @@ pub struct Faces {
     clock: Arc<dyn Clock>,
     events: EventsLink,
     gallery: Following,
-    recogniser: Box<dyn FaceRecogniser>,
+    place: Place<dyn FaceRecogniser>,
 }
 
 impl Faces {
@@ -33,53 +35,57 @@ impl Faces {
         clock: Arc<dyn Clock>,
         events: EventsLink,
         gallery: Arc<dyn Gallery>,
-        recogniser: Box<dyn FaceRecogniser>,
+        place: Place<dyn FaceRecogniser>,
     ) -> Self {
         for result in ["known", "unknown"].into_iter().chain(Unfit::ALL.map(Unfit::as_str)) {
             counter!(metric::FACES, "result" => result).increment(0);
         }
-        Self { line, clock, events, gallery: Following::new(gallery), recogniser }
+        Self { line, clock, events, gallery: Following::new(gallery), place }
     }
-}
 
-impl Component for Faces {
-    fn step(&mut self) -> Result<Step, Failure> {
-        let more = self.gallery.advance(self.recogniser.as_mut());
-        let Some((camera, frame)) = self.line.take() else {
-            return Ok(if more { Step::Again } else { Step::Idle });
-        };
-        fault::point(ActorKind::Face, Some(camera.id()))?;
-        let (image, scale) = match decode_image(&frame.bytes, self.recogniser.wish()) {
-            Ok(decoded) => decoded,
-            Err(error) => {
-                tracing::debug!(camera = %camera.id(), frame = frame.seq, %error, "a frame cannot be decoded");
-                camera.counters.frame(Stage::Face, Outcome::Error);
-                return Ok(Step::Again);
-            }
-        };
-        let began = Instant::now();
-        let found = self.recogniser.recognise(&image).map_err(|error| {
-            camera.counters.frame(Stage::Face, Outcome::Error);
-            Failure::error(error)
-        })?;
-        let model = self.recogniser.info();
-        histogram!(metric::INFERENCE_DURATION, "model" => model.name, "device" => model.device)
-            .record(began.elapsed());
-        let floor = camera.settings().face_min_score;
+    fn tell(&self, look: &Look, faces: Vec<FoundFace>) {
+        let floor = look.camera.settings().face_min_score;
         let mut detections = Vec::new();
-        for face in found.into_iter().filter(|face| face.score >= floor) {
+        for face in faces.into_iter().filter(|face| face.score >= floor) {
             let (result, identity) = match face.identity {
                 FaceIdentity::Known { name, .. } => ("known", name),
                 FaceIdentity::Unknown => (face.unfit.map_or("unknown", Unfit::as_str), UNKNOWN.to_owned()),
             };
             counter!(metric::FACES, "result" => result).increment(1);
-            let mut detection = Detection::new("face", face.score, face.bbox.scaled(scale));
+            let mut detection = Detection::new("face", face.score, face.bbox.scaled(look.scale));
             detection.identity = Some(identity);
             detections.push(detection);
         }
-        camera.counters.frame(Stage::Face, Outcome::Ok);
-        camera.counters.took(Stage::Face, self.clock.mono() - frame.mono);
-        self.events.tell(Seen::of(&camera, &frame, EventKind::Face, detections));
+        look.camera.counters.frame(Stage::Face, Outcome::Ok);
+        look.camera.counters.took(Stage::Face, self.clock.mono() - look.frame.mono);
+        self.events.tell(Seen::of(&look.camera, &look.frame, EventKind::Face, detections));
+    }
+}
+
+impl Component for Faces {
+    fn step(&mut self) -> Result<Step, Failure> {
+        let Some(recogniser) = self.place.detector()? else {
+            // Whoever comes next at this place knows nobody yet.
+            self.gallery.forget();
+            return Ok(Step::Idle);
+        };
+        let more = self.gallery.advance(recogniser);
+        let Some(looks) = gather(&self.line, ActorKind::Face, recogniser.wish(), recogniser.batch())? else {
+            return Ok(if more { Step::Again } else { Step::Idle });
+        };
+        if looks.is_empty() {
+            return Ok(Step::Again);
+        }
+        let began = Instant::now();
+        let images: Vec<&Image> = looks.iter().map(|look| &look.image).collect();
+        let found = recogniser.recognise_all(&images).map_err(|error| {
+            looks.iter().for_each(|look| look.camera.counters.frame(Stage::Face, Outcome::Error));
+            Failure::error(error)
+        })?;
+        self.place.looked(began, looks.len());
+        for (look, faces) in looks.iter().zip(found) {
+            self.tell(look, faces);
+        }
         Ok(Step::Again)
     }
 }

@@ -1,8 +1,8 @@
 //! Decides which frames the expensive detectors get: by mode, by motion, and by their own pace.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
-use std::time::Duration;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::time::{Duration, Instant};
 
 use meerkat_base::{Clock, Frame, Mode, Slot};
 use meerkat_settings::{DetectorSettings, DetectorsSettings, Gate};
@@ -18,12 +18,14 @@ pub struct Lineup {
     stage: Stage,
     slot: fn(&Camera) -> &Slot<Frame>,
     waiting: Mutex<VecDeque<Weak<Camera>>>,
+    came: Condvar,
     stations: OnceLock<Vec<Station>>,
 }
 
 impl Lineup {
     fn new(stage: Stage, slot: fn(&Camera) -> &Slot<Frame>) -> Arc<Self> {
-        Arc::new(Self { stage, slot, waiting: Mutex::default(), stations: OnceLock::new() })
+        let (waiting, came) = (Mutex::default(), Condvar::new());
+        Arc::new(Self { stage, slot, waiting, came, stations: OnceLock::new() })
     }
 
     /// Says who serves this line. Once.
@@ -41,21 +43,49 @@ impl Lineup {
             // The camera stands in line already, but whoever was to serve it may have been lost since.
         } else {
             self.waiting().push_back(Arc::downgrade(camera));
+            self.came.notify_one();
         }
         for station in self.stations.get().into_iter().flatten() {
             station.wake();
         }
     }
 
+    /// What these cameras' frames are taken for.
+    pub fn stage(&self) -> Stage {
+        self.stage
+    }
+
     /// The camera that has waited longest, with its newest frame.
     pub fn take(&self) -> Option<(Arc<Camera>, Frame)> {
         loop {
             let camera = self.waiting().pop_front()?;
-            let Some(camera) = camera.upgrade() else { continue };
-            if let Some(frame) = (self.slot)(&camera).take() {
-                return Some((camera, frame));
+            if let Some(taken) = self.frame_of(&camera) {
+                return Some(taken);
             }
         }
+    }
+
+    /// As [`Lineup::take`]; waits until then for a camera to come.
+    pub fn take_by(&self, until: Instant) -> Option<(Arc<Camera>, Frame)> {
+        let mut waiting = self.waiting();
+        loop {
+            while let Some(camera) = waiting.pop_front() {
+                if let Some(taken) = self.frame_of(&camera) {
+                    return Some(taken);
+                }
+            }
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return None;
+            }
+            waiting = self.came.wait_timeout(waiting, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    fn frame_of(&self, camera: &Weak<Camera>) -> Option<(Arc<Camera>, Frame)> {
+        let camera = camera.upgrade()?;
+        let frame = (self.slot)(&camera).take()?;
+        Some((camera, frame))
     }
 
     /// Cameras that wait.
@@ -213,6 +243,22 @@ mod tests {
         assert!(!scene.passes(Mode::Faces, 100));
         scene.gates.reload(settings(&[("detectors.face.gate", "none")]).detectors);
         assert!(scene.passes(Mode::Faces, 100));
+    }
+
+    #[test]
+    fn whoever_waits_for_a_camera_gets_it_at_once_or_nothing_in_the_end() {
+        let scene = scene(&[("detectors.person.gate", "none")]);
+        let soon = || Instant::now() + Duration::from_millis(5);
+        assert!(scene.gates.people.take_by(soon()).is_none());
+        let (picture, _) = frame(&scene.camera, &scene.clock);
+        scene.clock.advance(Duration::from_millis(1));
+        std::thread::scope(|scope| {
+            let line = Arc::clone(&scene.gates.people);
+            let waiting = scope.spawn(move || line.take_by(Instant::now() + Duration::from_secs(60)));
+            scene.gates.offer(&scene.camera, Mode::People, &picture);
+            assert_eq!(waiting.join().unwrap().unwrap().1.seq, picture.seq);
+        });
+        assert!(scene.gates.people.take_by(soon()).is_none());
     }
 
     #[test]

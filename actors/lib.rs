@@ -14,6 +14,7 @@ pub mod session;
 pub mod decoder;
 pub mod motion;
 
+pub mod detectors;
 pub mod faces;
 pub mod gate;
 pub mod people;

@@ -3,22 +3,20 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use meerkat_base::{Clock, EventKind, PersonDetector, metric};
-use meerkat_vision::decode_image;
-use metrics::histogram;
-use tracing::debug;
+use meerkat_base::{Clock, EventKind, Image, PersonDetector};
 
 use crate::camera::{Outcome, Stage};
+use crate::detectors::{Place, gather};
 use crate::events::{EventsLink, Seen};
 use crate::gate::Lineup;
-use crate::supervision::{ActorKind, Component, Failure, Step, fault};
+use crate::supervision::{ActorKind, Component, Failure, Step};
 
 /// Looks for people in whichever camera's frame is next.
 pub struct People {
     line: Arc<Lineup>,
     clock: Arc<dyn Clock>,
     events: EventsLink,
-    detector: Box<dyn PersonDetector>,
+    place: Place<dyn PersonDetector>,
 }
 
 impl People {
@@ -27,43 +25,37 @@ impl People {
         line: Arc<Lineup>,
         clock: Arc<dyn Clock>,
         events: EventsLink,
-        detector: Box<dyn PersonDetector>,
+        place: Place<dyn PersonDetector>,
     ) -> Self {
-        // Made without a value: exported with zeros from the start.
-        let info = detector.info();
-        let _ = histogram!(metric::INFERENCE_DURATION, "model" => info.name, "device" => info.device);
-        Self { line, clock, events, detector }
+        Self { line, clock, events, place }
     }
 }
 
 impl Component for People {
     fn step(&mut self) -> Result<Step, Failure> {
-        let Some((camera, frame)) = self.line.take() else { return Ok(Step::Idle) };
-        fault::point(ActorKind::Person, Some(camera.id()))?;
-        let (image, scale) = match decode_image(&frame.bytes, self.detector.wish()) {
-            Ok(decoded) => decoded,
-            Err(error) => {
-                debug!(camera = %camera.id(), frame = frame.seq, %error, "a frame cannot be decoded");
-                camera.counters.frame(Stage::Person, Outcome::Error);
-                return Ok(Step::Again);
-            }
-        };
+        let Some(detector) = self.place.detector()? else { return Ok(Step::Idle) };
+        let gathered = gather(&self.line, ActorKind::Person, detector.wish(), detector.batch())?;
+        let Some(looks) = gathered else { return Ok(Step::Idle) };
+        if looks.is_empty() {
+            return Ok(Step::Again);
+        }
         let began = Instant::now();
-        let mut found = self.detector.detect(&image).map_err(|error| {
-            camera.counters.frame(Stage::Person, Outcome::Error);
+        let images: Vec<&Image> = looks.iter().map(|look| &look.image).collect();
+        let found = detector.detect_all(&images).map_err(|error| {
+            looks.iter().for_each(|look| look.camera.counters.frame(Stage::Person, Outcome::Error));
             Failure::error(error)
         })?;
-        let info = self.detector.info();
-        histogram!(metric::INFERENCE_DURATION, "model" => info.name, "device" => info.device)
-            .record(began.elapsed());
-        let floor = camera.settings().person_min_score;
-        found.retain(|detection| detection.score >= floor);
-        for detection in &mut found {
-            detection.bbox = detection.bbox.scaled(scale);
+        self.place.looked(began, looks.len());
+        for (look, mut found) in looks.iter().zip(found) {
+            let floor = look.camera.settings().person_min_score;
+            found.retain(|detection| detection.score >= floor);
+            for detection in &mut found {
+                detection.bbox = detection.bbox.scaled(look.scale);
+            }
+            look.camera.counters.frame(Stage::Person, Outcome::Ok);
+            look.camera.counters.took(Stage::Person, self.clock.mono() - look.frame.mono);
+            self.events.tell(Seen::of(&look.camera, &look.frame, EventKind::Person, found));
         }
-        camera.counters.frame(Stage::Person, Outcome::Ok);
-        camera.counters.took(Stage::Person, self.clock.mono() - frame.mono);
-        self.events.tell(Seen::of(&camera, &frame, EventKind::Person, found));
         Ok(Step::Again)
     }
 }

@@ -15,6 +15,7 @@ const ROOMS: &[(&str, &str, &[&str])] = &[
     ("wire", "src/wire", &["base"]),
     ("settings", "src/settings", &["base"]),
     ("vision", "src/vision", &["base"]),
+    ("models", "models", &["base"]),
     ("media", "src/media", &["base"]),
     ("store", "src/store", &["base"]),
     ("outbound", "src/outbound", &["base"]),
@@ -40,7 +41,7 @@ const OWNED: &[(&str, &[&str])] = &[
 ];
 
 /// Rooms that open no socket themselves.
-const WITHOUT_SOCKETS: &[&str] = &["base", "wire", "settings", "vision", "media", "store"];
+const WITHOUT_SOCKETS: &[&str] = &["base", "wire", "settings", "vision", "models", "media", "store"];
 
 /// Rooms that touch no file either.
 const WITHOUT_FILES: &[&str] = &["base", "wire"];

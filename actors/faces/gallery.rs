@@ -45,6 +45,11 @@ impl Following {
         Self { gallery, in_force: None, making: None, looked: None }
     }
 
+    /// The recogniser is gone; the next one knows nobody.
+    pub fn forget(&mut self) {
+        (self.in_force, self.making, self.looked) = (None, None, None);
+    }
+
     /// Does one piece of work: at most one picture. True when there is more to do at once.
     pub fn advance(&mut self, recogniser: &mut dyn FaceRecogniser) -> bool {
         if self.looked.is_none_or(|at| at.elapsed() >= INTERVAL) {

@@ -1,11 +1,12 @@
 //! What status, pages and metrics may ask of a running node. Asks only; the node itself is in the file above.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use meerkat_base::{Budget, CameraId, DetectorInfo};
 
 use crate::archivist::Archivist;
 use crate::camera::{Camera, CameraReport, Cameras};
+use crate::detectors::Known;
 use crate::gate::Gates;
 use crate::notifier::NotifierLink;
 use crate::recorder::Encoders;
@@ -19,7 +20,7 @@ pub struct NodeHandle {
     pub(super) in_flight: Budget,
     pub(super) archivist: Archivist,
     pub(super) encoders: Encoders,
-    pub(super) detectors: Arc<Mutex<Vec<(&'static str, DetectorInfo)>>>,
+    pub(super) detectors: Known,
     pub(super) gates: Arc<Gates>,
     pub(super) notifier: NotifierLink,
 }
@@ -67,7 +68,7 @@ impl NodeHandle {
 
     /// Detectors at work, with what they are for.
     pub fn detectors(&self) -> Vec<(&'static str, DetectorInfo)> {
-        self.detectors.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.detectors.list()
     }
 
     /// Queues with their lengths.

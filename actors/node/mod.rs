@@ -9,9 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use meerkat_base::{
-    Budget, Clock, DetectorError, DetectorInfo, FaceRecogniser, PersonDetector, Shutdown, metric,
-};
+use meerkat_base::{Budget, Clock, FaceRecogniser, PersonDetector, Shutdown, metric};
 use meerkat_notify::{Channel, RetryPolicy};
 use meerkat_settings::Settings;
 use meerkat_store::{BootId, Durability, Store, StoreError};
@@ -23,6 +21,7 @@ use wiring::{Wiring, courier_rules, encoder_settings};
 
 use crate::archivist::Archivist;
 use crate::camera::Cameras;
+use crate::detectors::{Known, Place, Pool};
 use crate::events::{CourierRules, CourierTools, Events, EventsLink, EventsTools};
 use crate::faces::{Faces, Gallery};
 use crate::gate::Gates;
@@ -31,7 +30,7 @@ use crate::people::People;
 use crate::recorder::{Encoders, Places, RecorderTools, Room};
 use crate::session::{Door, DoorError, IoGroup, LogRation, SessionTools};
 use crate::supervision::{
-    ActorKind, BackoffSettings, Board, Component, Crew, CrewSettings, Failure, Solo, Station, Watch,
+    ActorKind, BackoffSettings, Board, Component, Crew, CrewSettings, Solo, Station, Watch,
 };
 
 /// A message box that is not emptied for this long means a standstill of events or notifier.
@@ -45,10 +44,6 @@ const VISION_NICENESS: i32 = 5;
 const DETECT_NICENESS: i32 = 10;
 const ENCODE_NICENESS: i32 = 19;
 
-/// Makes a person detector; called on the thread that will use it, again after each failure.
-pub type MakePersonDetector = Arc<dyn Fn() -> Result<Box<dyn PersonDetector>, DetectorError> + Send + Sync>;
-/// Makes a face recogniser; called on the thread that will use it, again after each failure.
-pub type MakeFaceRecogniser = Arc<dyn Fn() -> Result<Box<dyn FaceRecogniser>, DetectorError> + Send + Sync>;
 /// Opens the database again after a failure of the archivist.
 pub type ReopenStore = Arc<dyn Fn() -> Result<Store, StoreError> + Send + Sync>;
 
@@ -66,10 +61,10 @@ pub struct NodeParts {
     pub store: Store,
     /// Opens it again.
     pub reopen: ReopenStore,
-    /// Person detector.
-    pub person: MakePersonDetector,
-    /// Face recogniser.
-    pub face: MakeFaceRecogniser,
+    /// Person detectors.
+    pub person: Pool<dyn PersonDetector>,
+    /// Face recognisers.
+    pub face: Pool<dyn FaceRecogniser>,
     /// Who is enrolled.
     pub gallery: Arc<dyn Gallery>,
     /// Channels by which people are told.
@@ -111,7 +106,7 @@ pub struct Node {
     events_solo: Solo<Events>,
     io: IoGroup,
     crews: Vec<(&'static str, Crew)>,
-    detectors: Arc<Mutex<Vec<(&'static str, DetectorInfo)>>>,
+    detectors: Known,
     addresses: Vec<(SocketAddr, bool)>,
     shutdown: Shutdown,
     _shared_stations: Vec<Station>,
@@ -197,31 +192,23 @@ impl Node {
             });
 
         let gates = Arc::new(Gates::new(settings.detectors.clone(), Arc::clone(&clock)));
-        let detectors = Arc::new(Mutex::new(Vec::new()));
+        let detectors = Known::default();
         let deadline = supervision.detector_deadline;
         let people = stations(&detect, |n| {
             let (line, clock, events) = (Arc::clone(&gates.people), Arc::clone(&clock), events.clone());
-            let (person, known) = (Arc::clone(&person), Arc::clone(&detectors));
+            let (person, known) = (person.clone(), detectors.clone());
             detect.station(ActorKind::Person, None, deadline, move || {
-                let detector = person().map_err(Failure::error)?;
-                note_detector(&known, "person", detector.info(), n == 0);
-                Ok(Box::new(People::new(Arc::clone(&line), Arc::clone(&clock), events.clone(), detector)))
+                let place = Place::new(person.clone(), "person", known.clone(), n)?;
+                Ok(Box::new(People::new(Arc::clone(&line), Arc::clone(&clock), events.clone(), place)))
             })
         });
         let faces = stations(&detect, |n| {
             let (line, clock, events) = (Arc::clone(&gates.faces), Arc::clone(&clock), events.clone());
-            let (face, known, gallery) = (Arc::clone(&face), Arc::clone(&detectors), Arc::clone(&gallery));
+            let (face, known, gallery) = (face.clone(), detectors.clone(), Arc::clone(&gallery));
             detect.station(ActorKind::Face, None, deadline, move || {
-                let recogniser = face().map_err(Failure::error)?;
-                note_detector(&known, "face", recogniser.info(), n == 0);
-                let faces = Faces::new(
-                    Arc::clone(&line),
-                    Arc::clone(&clock),
-                    events.clone(),
-                    Arc::clone(&gallery),
-                    recogniser,
-                );
-                Ok(Box::new(faces) as Box<dyn Component>)
+                let place = Place::new(face.clone(), "face", known.clone(), n)?;
+                let (line, clock, gallery) = (Arc::clone(&line), Arc::clone(&clock), Arc::clone(&gallery));
+                Ok(Box::new(Faces::new(line, clock, events.clone(), gallery, place)) as Box<dyn Component>)
             })
         });
         // Built at once: whether a detector can be had is known from the start, not at the first frame.
@@ -328,7 +315,7 @@ impl Node {
             in_flight: self.in_flight.clone(),
             archivist: self.archivist.clone(),
             encoders: self.encoders.clone(),
-            detectors: Arc::clone(&self.detectors),
+            detectors: self.detectors.clone(),
             gates: Arc::clone(&self.gates),
             notifier: self.notifier_tools.lock().unwrap_or_else(PoisonError::into_inner).link.clone(),
         }
@@ -398,19 +385,4 @@ impl Node {
 
 fn stations(crew: &Crew, make: impl Fn(usize) -> Station) -> Vec<Station> {
     (0..crew.threads()).map(make).collect()
-}
-
-fn note_detector(
-    known: &Mutex<Vec<(&'static str, DetectorInfo)>>,
-    role: &'static str,
-    info: DetectorInfo,
-    first: bool,
-) {
-    if first {
-        info!(role, detector = info.name, backend = info.backend, device = info.device, "detector ready");
-        gauge!(metric::MODEL_INFO, "model" => info.name.clone(), "sha256" => "").set(1.0);
-    }
-    let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
-    known.retain(|(other, _)| *other != role);
-    known.push((role, info));
 }

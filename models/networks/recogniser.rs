@@ -110,7 +110,11 @@ impl CandleFaceRecogniser {
         Ok(planes)
     }
 
-    fn add(&mut self, name: &str, picture: &Image) -> Result<bool, RunError> {
+    /// Adds the largest face of a picture to the gallery that was begun. Returns whether it can be used.
+    ///
+    /// # Errors
+    /// When a device fails.
+    pub fn add(&mut self, name: &str, picture: &Image) -> Result<bool, RunError> {
         let mut faces = self.finder.find(picture)?;
         largest_first(&mut faces);
         let Some(Ok(planes)) = faces.first().map(|face| self.admit(picture, face)) else { return Ok(false) };

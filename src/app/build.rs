@@ -1,4 +1,4 @@
-//! Makes the parts of a node from checked settings: database, detectors, gallery, channels.
+//! Makes the parts of a node from checked settings: database, gallery, channels.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -6,13 +6,13 @@ use std::sync::Arc;
 use anyhow::Context;
 use meerkat_actors::NodeParts;
 use meerkat_actors::faces::Gallery;
-use meerkat_base::{Clock, DetectorError, Shutdown};
+use meerkat_base::{Clock, Shutdown};
 use meerkat_notify::{Channel, PicturePolicy, Style, Webhook, WebhookSettings, Wecom, WecomSettings, Zone};
 use meerkat_outbound::{HttpClient, OutboundSettings, SecretUrl};
 use meerkat_store::{BootId, DataLock, Durability, Store, StoreOptions, StoreReader, clean_temporaries};
-use meerkat_vision::{HogPersonDetector, HogSettings, LbphFaceRecogniser, LbphSettings};
 use tracing::{info, warn};
 
+use super::detectors::Detectors;
 use super::reading::Reading;
 use crate::settings::{ChannelTarget, Durability as Wanted, Language, Settings};
 
@@ -22,6 +22,7 @@ pub(super) fn parts(
     clock: &Arc<dyn Clock>,
     shutdown: Shutdown,
     on_lost: Box<dyn FnOnce() + Send>,
+    detectors: &Detectors,
 ) -> anyhow::Result<NodeParts> {
     let durability = match settings.durability {
         Wanted::Process => Durability::Process,
@@ -32,8 +33,6 @@ pub(super) fn parts(
     let store = Store::open_under(&lock, options)?;
     let boot = boot_id(clock.as_ref());
     clean_in_background(&settings.data_dir, &boot);
-    // Each camera's own floor is applied behind the detector, and may change while the node runs.
-    let person_settings = HogSettings { min_score: 0.0, ..HogSettings::default() };
     Ok(NodeParts {
         settings: Arc::clone(settings),
         clock: Arc::clone(clock),
@@ -41,24 +40,12 @@ pub(super) fn parts(
         boot,
         store,
         reopen: Arc::new(move || Store::open_under(&lock, options)),
-        person: Arc::new(move || {
-            let detector = HogPersonDetector::new(person_settings.clone())
-                .map_err(|e| unmade("hog-default-people", e))?;
-            Ok(Box::new(detector))
-        }),
-        face: Arc::new(move || {
-            let recogniser =
-                LbphFaceRecogniser::new(LbphSettings::default()).map_err(|e| unmade("lbph", e))?;
-            Ok(Box::new(recogniser))
-        }),
+        person: detectors.person(),
+        face: detectors.face(),
         gallery: Arc::new(StoredGallery(Reading::new(&settings.data_dir))),
         channels: channels(settings, clock)?,
         on_lost,
     })
-}
-
-fn unmade(detector: &str, reason: impl ToString) -> DetectorError {
-    DetectorError { detector: detector.to_owned(), reason: reason.to_string() }
 }
 
 /// Names this run of the node in file names. To the microsecond: a node that dies at once is started anew within the

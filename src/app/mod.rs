@@ -2,6 +2,7 @@
 
 mod build;
 mod demo;
+pub(crate) mod detectors;
 mod exporter;
 mod housekeeping;
 mod reading;
@@ -24,6 +25,8 @@ use tokio::sync::Notify;
 use tracing::{error, info, warn};
 
 use crate::settings::{Settings, SettingsErrors};
+
+use detectors::Detectors;
 
 pub use demo::{DemoOptions, demo};
 pub(crate) use people::enrolment_format;
@@ -77,7 +80,11 @@ impl App {
             own_lost.store(true, Ordering::Release);
             own_ending.notify_one();
         });
-        let parts = build::parts(&settings, &clock, Shutdown::new(), on_lost)?;
+        let detectors = Arc::new(Detectors::choose(&settings)?);
+        for notice in detectors.notices() {
+            warn!("{notice}");
+        }
+        let parts = build::parts(&settings, &clock, Shutdown::new(), on_lost, &detectors)?;
         let started = clock.wall();
         let disk = housekeeping::DiskState::default();
         let node = Node::start(parts).await?;
@@ -89,6 +96,7 @@ impl App {
             &clock,
             started,
             metrics,
+            Arc::clone(&detectors),
         ));
         let events = Arc::new(view::Events::new(&settings.data_dir));
         let web_settings = WebSettings {
@@ -99,7 +107,7 @@ impl App {
         };
         let housekeeping =
             housekeeping::Housekeeping::start(&settings, disk, node.view(), Arc::clone(&clock))?;
-        let people = Arc::new(people::Desk::new(node.view(), Arc::clone(&clock)));
+        let people = Arc::new(people::Desk::new(node.view(), Arc::clone(&clock), detectors.judge()));
         let web = match WebServer::start(web_settings, view, events, people) {
             Ok(web) => web,
             Err(error) => {

@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use anyhow::{anyhow, bail, ensure};
 use meerkat_actors::archivist::ArchiveError;
+use meerkat_actors::detectors::Make;
 use meerkat_actors::node::NodeHandle;
 use meerkat_base::{Clock, FaceRecogniser, ImageFormat};
 use meerkat_store::{Consent, Person, StoreError};
 use meerkat_vision::probe::probe;
-use meerkat_vision::{LbphFaceRecogniser, LbphSettings};
 use meerkat_web as web;
 use tracing::info;
 
@@ -16,11 +16,12 @@ use tracing::info;
 pub(super) struct Desk {
     node: NodeHandle,
     clock: Arc<dyn Clock>,
+    judge: Make<dyn FaceRecogniser>,
 }
 
 impl Desk {
-    pub fn new(node: NodeHandle, clock: Arc<dyn Clock>) -> Self {
-        Self { node, clock }
+    pub fn new(node: NodeHandle, clock: Arc<dyn Clock>, judge: Make<dyn FaceRecogniser>) -> Self {
+        Self { node, clock, judge }
     }
 }
 
@@ -32,7 +33,7 @@ impl web::PeopleDesk for Desk {
 
     fn enrol(&self, enrolment: web::Enrolment) -> Result<web::PersonSummary, web::PeopleError> {
         let web::Enrolment { name, consent_by, pictures } = enrolment;
-        judge(&pictures)?;
+        judge(&self.judge, &pictures)?;
         let now = self.clock.wall();
         let consent = Consent { by: consent_by, at: now };
         let enrolled = self.node.archivist().ask_blocking(move |store| {
@@ -75,12 +76,14 @@ fn summary(person: Person) -> web::PersonSummary {
 }
 
 /// Names every picture that cannot be used.
-fn judge(pictures: &[(ImageFormat, Vec<u8>)]) -> Result<(), web::PeopleError> {
-    let mut recogniser = LbphFaceRecogniser::new(LbphSettings::default())
-        .map_err(|error| web::PeopleError::Failed(error.to_string()))?;
+fn judge(
+    recogniser: &Make<dyn FaceRecogniser>,
+    pictures: &[(ImageFormat, Vec<u8>)],
+) -> Result<(), web::PeopleError> {
+    let mut recogniser = recogniser().map_err(|error| web::PeopleError::Failed(error.to_string()))?;
     let mut problems = Vec::new();
     for (index, (claimed, bytes)) in pictures.iter().enumerate() {
-        let judged = enrolment_format(&mut recogniser, bytes).and_then(|found| {
+        let judged = enrolment_format(recogniser.as_mut(), bytes).and_then(|found| {
             ensure!(found == *claimed, "it is said to be {} but is {}", word(*claimed), word(found));
             Ok(())
         });
@@ -101,6 +104,9 @@ fn word(format: ImageFormat) -> &'static str {
     }
 }
 
+/// Faces with less than this share of the largest one's area are people in the background.
+const BESIDE: f32 = 0.25;
+
 /// The container of an encoded picture that shows exactly one face of which recognition can learn; else an error that
 /// says what is wrong with it. Forgets whom the recogniser knew.
 pub(crate) fn enrolment_format(
@@ -109,14 +115,16 @@ pub(crate) fn enrolment_format(
 ) -> anyhow::Result<ImageFormat> {
     let format = probe(bytes)?.format;
     let (decoded, _) = meerkat_vision::decode_image(bytes, recogniser.wish())?;
-    let faces = recogniser.recognise(&decoded).map_err(|error| anyhow!(error))?.len();
+    let faces = recogniser.recognise(&decoded).map_err(|error| anyhow!(error))?;
+    let largest = faces.iter().map(|face| face.bbox.area()).fold(0.0, f32::max);
+    let faces = faces.iter().filter(|face| face.bbox.area() >= largest * BESIDE).count();
     if faces != 1 {
         bail!("{faces} faces were found in it; exactly one, seen from the front, is needed");
     }
     let usable =
         recogniser.enrol(&[("somebody".to_owned(), vec![decoded])]).map_err(|error| anyhow!(error))?;
     if usable != 1 {
-        bail!("the face in it is too small or too blurred");
+        bail!("the face in it is too small, too blurred or turned away");
     }
     Ok(format)
 }
@@ -135,7 +143,14 @@ mod tests {
             (ImageFormat::Png, b"GIF89a".to_vec()),
             (ImageFormat::Jpeg, blank[..60].to_vec()),
         ];
-        let Err(web::PeopleError::Pictures(problems)) = judge(&pictures) else { panic!("they were taken") };
+        let judging: Make<dyn FaceRecogniser> = Arc::new(|| {
+            Ok(Box::new(
+                meerkat_vision::LbphFaceRecogniser::new(Default::default()).expect("it needs no download"),
+            ))
+        });
+        let Err(web::PeopleError::Pictures(problems)) = judge(&judging, &pictures) else {
+            panic!("they were taken")
+        };
         assert_eq!(problems.iter().map(|one| one.number).collect::<Vec<_>>(), [1, 2, 3]);
         assert!(problems[0].problem.starts_with("0 faces were found"), "{}", problems[0].problem);
     }

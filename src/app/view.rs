@@ -13,9 +13,10 @@ use meerkat_store::{ClipState, EventCursor, EventRow, StoreError, StoreReader};
 use meerkat_web as web;
 use metrics_exporter_prometheus::PrometheusHandle;
 
+use super::detectors::Detectors;
 use super::housekeeping::DiskState;
 use super::reading::Reading;
-use crate::settings::{Backend, Settings};
+use crate::settings::Settings;
 
 /// The node for the HTTP side.
 pub(super) struct View {
@@ -23,6 +24,7 @@ pub(super) struct View {
     disk: DiskState,
     listeners: Vec<web::ListenerStatus>,
     notices: Vec<String>,
+    detectors: Arc<Detectors>,
     clock: Arc<dyn Clock>,
     started: WallTime,
     started_mono: MonoTime,
@@ -38,6 +40,7 @@ impl View {
         clock: &Arc<dyn Clock>,
         started: WallTime,
         metrics: PrometheusHandle,
+        detectors: Arc<Detectors>,
     ) -> Self {
         let listeners = addresses
             .iter()
@@ -47,18 +50,21 @@ impl View {
             })
             .collect();
         let mut notices = Vec::new();
-        if [settings.detectors.person.backend, settings.detectors.face.backend].contains(&Backend::Auto) {
-            notices.push(
-                "People and faces are found by the classic built-in methods (HOG, cascade, LBPH); they need no \
-                 download and are less accurate than networks."
-                    .to_owned(),
-            );
-        }
         if settings.notify.channels.is_empty() {
             notices.push("No channel is configured: events are recorded, but nobody is told.".to_owned());
         }
         let started_mono = clock.mono();
-        Self { node, disk, listeners, notices, clock: Arc::clone(clock), started, started_mono, metrics }
+        Self {
+            node,
+            disk,
+            listeners,
+            notices,
+            detectors,
+            clock: Arc::clone(clock),
+            started,
+            started_mono,
+            metrics,
+        }
     }
 
     fn problems(&self) -> Vec<String> {
@@ -84,7 +90,11 @@ impl web::NodeView for View {
                 started: self.started,
                 uptime_seconds: self.clock.mono().since(self.started_mono).as_secs_f64(),
                 degraded,
-                notices: problems.into_iter().chain(self.notices.iter().cloned()).collect(),
+                notices: problems
+                    .into_iter()
+                    .chain(self.detectors.notices())
+                    .chain(self.notices.iter().cloned())
+                    .collect(),
             },
             listeners: self.listeners.clone(),
             cameras: self.node.cameras().into_iter().map(camera_status).collect(),

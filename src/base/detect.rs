@@ -37,6 +37,15 @@ pub struct DetectorError {
     pub reason: String,
 }
 
+/// A file of numbers that a detector computes with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Weights {
+    /// Name of the network.
+    pub model: String,
+    /// SHA-256 of the file in hexadecimal.
+    pub sha256: String,
+}
+
 /// Finds people.
 pub trait PersonDetector: Send {
     /// Which detector this is.
@@ -45,6 +54,21 @@ pub trait PersonDetector: Send {
     fn wish(&self) -> ImageWish;
     /// Looks at one picture; boxes are in pixels of *that* picture.
     fn detect(&mut self, image: &Image) -> Result<Vec<Detection>, DetectorError>;
+
+    /// What it computes with; the classic ones have no weights.
+    fn weights(&self) -> Vec<Weights> {
+        Vec::new()
+    }
+
+    /// Pictures that it likes to be given at once, if there are as many; 1: there is nothing to gain.
+    fn batch(&self) -> usize {
+        1
+    }
+
+    /// Looks at several pictures; the answers are in their order.
+    fn detect_all(&mut self, images: &[&Image]) -> Result<Vec<Vec<Detection>>, DetectorError> {
+        images.iter().map(|image| self.detect(image)).collect()
+    }
 }
 
 /// Whom a face belongs to.
@@ -116,6 +140,21 @@ pub trait FaceRecogniser: Send {
     fn use_gallery(&mut self);
     /// Looks at one picture; boxes are in pixels of *that* picture, largest face first.
     fn recognise(&mut self, image: &Image) -> Result<Vec<FoundFace>, DetectorError>;
+
+    /// What it computes with; the classic ones have no weights.
+    fn weights(&self) -> Vec<Weights> {
+        Vec::new()
+    }
+
+    /// Pictures that it likes to be given at once, if there are as many; 1: there is nothing to gain.
+    fn batch(&self) -> usize {
+        1
+    }
+
+    /// Looks at several pictures; the answers are in their order.
+    fn recognise_all(&mut self, images: &[&Image]) -> Result<Vec<Vec<FoundFace>>, DetectorError> {
+        images.iter().map(|image| self.recognise(image)).collect()
+    }
 
     /// Replaces the gallery at once: one entry per person with the pictures enrolled for that person.
     /// Returns how many pictures had a face that could be used. Takes as long as all pictures take.

@@ -23,6 +23,7 @@ pub mod text;
 pub use budget::{Budget, Permit};
 pub use detect::{
     DetectorError, DetectorInfo, FaceIdentity, FaceRecogniser, FoundFace, ImageWish, PersonDetector, Unfit,
+    Weights,
 };
 pub use detection::{Detection, Point, Rect};
 pub use event::{Event, EventId, EventKind, EventPhase, Sighting};

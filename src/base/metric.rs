@@ -49,7 +49,9 @@ metrics_list! {
     STAGE_DURATION = Histogram "meerkat_stage_duration_seconds" ["stage"]
         "Time from the arrival of a frame to the end of a stage.";
     INFERENCE_DURATION = Histogram "meerkat_inference_duration_seconds" ["model", "device"]
-        "Time a detector took for one picture.";
+        "Time a detector took for one picture; of those that were looked at together, an equal share.";
+    DEVICE_FALLBACKS = Counter "meerkat_device_fallbacks_total" ["model", "device"]
+        "Times a device failed while the node ran, so that its work went on the CPU.";
     SLOT_REPLACED = Counter "meerkat_slot_replaced_total" ["camera", "detector"]
         "Frames replaced by a newer one before the detector looked at them.";
     MAILBOX_DEPTH = Gauge "meerkat_mailbox_depth" ["actor"]
@@ -91,7 +93,7 @@ metrics_list! {
     IN_FLIGHT_BYTES = Gauge "meerkat_in_flight_bytes" []
         "Bytes of frames that are being received over all connections.";
     MODEL_INFO = Gauge "meerkat_model_info" ["model", "sha256"]
-        "1 for each detector in use; the classic ones carry no checksum.";
+        "1 for each network or classic method in use, with the checksum of its weights; the classic ones have none.";
     BUILD_INFO = Gauge "meerkat_build_info" ["version", "commit"]
         "1; which build this is.";
 }

@@ -36,8 +36,8 @@ pub use models::ModelsSettings;
 pub use notify::{ChannelSettings, ChannelTarget, Language, NotifySettings};
 pub use problem::{Problem, SettingsErrors};
 pub use watch::{
-    Backend, DetectorSettings, DetectorsSettings, EventSettings, EventsSettings, Gate, GuardSettings,
-    MotionSettings, Reduction, Zone,
+    Backend, DetectorSettings, DetectorsSettings, Device, EventSettings, EventsSettings, Gate, GuardSettings,
+    MotionSettings, RecognitionSettings, Reduction, Zone,
 };
 
 use reader::Reader;

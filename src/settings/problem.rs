@@ -34,7 +34,7 @@ pub struct SettingsErrors(Vec<Problem>);
 
 impl SettingsErrors {
     /// Wraps the problems, or nothing when there are none.
-    pub(super) fn from_problems(problems: Vec<Problem>) -> Option<Self> {
+    pub fn from_problems(problems: Vec<Problem>) -> Option<Self> {
         if problems.is_empty() { None } else { Some(Self(problems)) }
     }
 

@@ -87,10 +87,59 @@ impl Zone {
 pub struct DetectorsSettings {
     /// Threads for detectors, at least 1 (the key's 0, one per core, is already resolved).
     pub threads: usize,
+    /// Where networks compute.
+    pub device: Device,
     /// People.
     pub person: DetectorSettings,
     /// Faces.
     pub face: DetectorSettings,
+    /// Whose faces they are, where a network compares them.
+    pub recognition: RecognitionSettings,
+}
+
+/// Where networks compute.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Device {
+    /// The first GPU where there is one and the build supports it, else the CPU.
+    Auto,
+    /// The CPU.
+    Cpu,
+    /// The NVIDIA GPU of this number.
+    Cuda(usize),
+}
+
+impl Device {
+    /// GPUs are numbered up to this.
+    const LAST: usize = 63;
+
+    fn parse(text: &str) -> Option<Self> {
+        match text {
+            "auto" => Some(Device::Auto),
+            "cpu" => Some(Device::Cpu),
+            _ => {
+                let number = text.strip_prefix("cuda:")?;
+                let plain = number.bytes().all(|digit| digit.is_ascii_digit());
+                number.parse().ok().filter(|&number| plain && number <= Self::LAST).map(Device::Cuda)
+            }
+        }
+    }
+}
+
+/// When a face that a network found is compared with the enrolled ones, and when it is one of them.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct RecognitionSettings {
+    /// Least likeness (cosine) with a picture of the person, 0..=1.
+    pub threshold: f32,
+    /// By how much everybody else must be less alike, 0..=1.
+    pub margin: f32,
+    /// Least width of a face that is compared, in pixels of the picture that was searched.
+    pub min_width_px: f32,
+    /// Least sharpness of a face that is compared, 0..=1.
+    pub min_sharpness: f32,
+    /// Furthest turn to the side of a face that is compared; 0 looks straight ahead, 0.5 is about half a profile.
+    pub max_turn: f32,
+    /// Furthest tilt of a face that is compared, degrees from upright, 0..=180.
+    pub max_tilt_degrees: f32,
 }
 
 /// One detector.
@@ -98,6 +147,8 @@ pub struct DetectorsSettings {
 pub struct DetectorSettings {
     /// Which implementation.
     pub backend: Backend,
+    /// The network, where one is used: a name that `meerkat models list` shows, or the path of a file.
+    pub model: String,
     /// Certainty below which a find is dropped, 0..=1. A camera may have its own.
     pub min_score: f32,
     /// Shortest time between two looks at one camera.
@@ -111,8 +162,10 @@ pub struct DetectorSettings {
 /// Which implementation of a detector is used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Backend {
-    /// The best one that this build and machine have.
+    /// The network where its weights are in the models folder, else the classic one.
     Auto,
+    /// The network, on candle; an error where its weights are missing.
+    Candle,
     /// The built-in classic one.
     Classic,
 }
@@ -208,8 +261,24 @@ impl DetectorsSettings {
         let cores = || std::thread::available_parallelism().map_or(1, usize::from);
         Self {
             threads: if threads == 0 { cores() } else { threads },
+            device: reader.read("detectors.device", device()),
             person: DetectorSettings::read(reader, "detectors.person"),
             face: DetectorSettings::read(reader, "detectors.face"),
+            recognition: RecognitionSettings::read(reader, "detectors.face"),
+        }
+    }
+}
+
+impl RecognitionSettings {
+    fn read(reader: &mut Reader, section: &str) -> Self {
+        let key = |name| format!("{section}.{name}");
+        Self {
+            threshold: reader.read(&key("threshold"), number(0.0..=1.0)),
+            margin: reader.read(&key("margin"), number(0.0..=1.0)),
+            min_width_px: reader.read(&key("min_width_px"), number(0.0..=10_000.0)),
+            min_sharpness: reader.read(&key("min_sharpness"), number(0.0..=1.0)),
+            max_turn: reader.read(&key("max_turn"), number(0.0..=10.0)),
+            max_tilt_degrees: reader.read(&key("max_tilt_degrees"), number(0.0..=180.0)),
         }
     }
 }
@@ -217,11 +286,12 @@ impl DetectorsSettings {
 impl DetectorSettings {
     fn read(reader: &mut Reader, section: &str) -> Self {
         let key = |name| format!("{section}.{name}");
-        let backends = &[("auto", Backend::Auto), ("classic", Backend::Classic)];
+        let backends = &[("auto", Backend::Auto), ("candle", Backend::Candle), ("classic", Backend::Classic)];
         let gates = &[("motion", Gate::Motion), ("none", Gate::Open)];
         let idle = reader.read(&key("idle_every_ms"), millis(0..=3_600_000));
         Self {
             backend: reader.read(&key("backend"), choice(backends)),
+            model: reader.read(&key("model"), rule::text(1..=4_096)),
             min_score: reader.read(&key("min_score"), number(0.0..=1.0)),
             every: reader.read(&key("every_ms"), millis(0..=60_000)),
             gate: reader.read(&key("gate"), choice(gates)),
@@ -273,6 +343,13 @@ fn reduction() -> Rule<Reduction> {
     })
 }
 
+fn device() -> Rule<Device> {
+    let text = rule::text(0..=100);
+    Rule::new("\"auto\", \"cpu\" or \"cuda:N\" with the number of a GPU, such as \"cuda:0\"", move |value| {
+        Device::parse(&text.parse(value)?)
+    })
+}
+
 fn zone() -> Rule<Zone> {
     let text = rule::text(0..=100);
     Rule::new("\"x,y,width,height\" in shares of the picture, within 0 and 1", move |value| {
@@ -283,6 +360,16 @@ fn zone() -> Rule<Zone> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn devices_have_names() {
+        let named = ["auto", "cpu", "cuda:0", "cuda:63"].map(Device::parse);
+        let expected = [Device::Auto, Device::Cpu, Device::Cuda(0), Device::Cuda(63)];
+        assert_eq!(named, expected.map(Some));
+        for bad in ["", "gpu", "CPU", "cuda", "cuda:", "cuda:-1", "cuda:+1", "cuda:64", "cuda:0 "] {
+            assert_eq!(Device::parse(bad), None, "{bad}");
+        }
+    }
 
     #[test]
     fn zones_lie_within_the_picture() {

@@ -1,0 +1,208 @@
+//! The networks behind the traits of detectors: loaded by what the settings say, moved to the CPU where a GPU fails.
+
+use std::sync::Arc;
+
+use meerkat_base::{
+    Detection, DetectorError, DetectorInfo, FaceRecogniser, FoundFace, Image, ImageWish, PersonDetector,
+    Weights,
+};
+use meerkat_models::device::DeviceChoice;
+use meerkat_models::engine::RunError;
+use meerkat_models::gallery::MatchSettings;
+use meerkat_models::networks::catalog::{self, Role};
+use meerkat_models::networks::detector::PersonNet;
+use meerkat_models::networks::embedder::FaceEmbedder;
+use meerkat_models::networks::error::ModelError;
+use meerkat_models::networks::finder::FaceFinder;
+use meerkat_models::networks::network::Network;
+use meerkat_models::networks::quality::QualitySettings;
+use meerkat_models::networks::recogniser::{CandleFaceRecogniser, RecogniserSettings};
+use meerkat_models::weights::Folder;
+
+use super::device::{OnDevice, Placement};
+use crate::settings::RecognitionSettings;
+
+/// The network that compares faces.
+pub(crate) const EMBEDDER: &str = "face-reidentification-retail-0095";
+/// The network that finds the points of faces which another network found.
+const POINTS: &str = "landmarks-regression-retail-0009";
+/// Pictures that are put together for a GPU.
+const BATCH: usize = 32;
+
+fn misfit(model: &str, reason: &str) -> ModelError {
+    ModelError::Misfit { network: model.to_owned(), reason: reason.to_owned() }
+}
+
+/// Loads a network that finds people.
+pub(crate) fn person(
+    model: &str,
+    folder: &Folder,
+    device: DeviceChoice,
+    min_score: f32,
+) -> Result<PersonNet, ModelError> {
+    if catalog::find(model).is_some_and(|entry| !matches!(entry.role, Role::Person | Role::Objects)) {
+        return Err(misfit(model, "does not find people"));
+    }
+    PersonNet::new(catalog::load(model, folder, device, None)?, min_score)
+}
+
+/// Loads a network that finds faces, and what it needs besides.
+pub(crate) fn finder(
+    model: &str,
+    folder: &Folder,
+    device: DeviceChoice,
+    min_score: f32,
+) -> Result<FaceFinder, ModelError> {
+    if catalog::find(model).is_some_and(|entry| entry.role != Role::Face) {
+        return Err(misfit(model, "does not find faces"));
+    }
+    let network = catalog::load(model, folder, device, None)?;
+    if network.outputs().len() == 1 {
+        FaceFinder::ssd(network, catalog::load(POINTS, folder, device, None)?, min_score)
+    } else {
+        FaceFinder::yunet(network, min_score)
+    }
+}
+
+/// Loads the network that compares faces.
+pub(crate) fn embedder(folder: &Folder, device: DeviceChoice) -> Result<FaceEmbedder, ModelError> {
+    FaceEmbedder::new(catalog::load(EMBEDDER, folder, device, None)?)
+}
+
+/// Loads what finds and names faces.
+pub(crate) fn recogniser(
+    model: &str,
+    folder: &Folder,
+    device: DeviceChoice,
+    min_score: f32,
+    settings: &RecognitionSettings,
+) -> Result<CandleFaceRecogniser, ModelError> {
+    let finder = finder(model, folder, device, min_score)?;
+    let embedder = embedder(folder, device)?;
+    let settings = RecogniserSettings {
+        quality: QualitySettings {
+            min_width_px: settings.min_width_px,
+            min_sharpness: settings.min_sharpness,
+            max_turn: settings.max_turn,
+            max_tilt_degrees: settings.max_tilt_degrees,
+        },
+        matching: MatchSettings { threshold: settings.threshold, margin: settings.margin },
+    };
+    Ok(CandleFaceRecogniser::new(finder, embedder, settings))
+}
+
+fn weights(network: &Network) -> Weights {
+    Weights { model: network.name().to_owned(), sha256: network.sha256().to_owned() }
+}
+
+fn failed(info: DetectorInfo, error: &RunError) -> DetectorError {
+    DetectorError { detector: info.name, reason: error.to_string() }
+}
+
+fn batch(is_gpu: bool) -> usize {
+    if is_gpu { BATCH } else { 1 }
+}
+
+/// A network that finds people.
+pub(super) struct People {
+    net: OnDevice<PersonNet>,
+    weights: Vec<Weights>,
+}
+
+impl People {
+    pub fn new(
+        placement: &Arc<Placement>,
+        load: &super::device::Load<PersonNet>,
+    ) -> Result<Self, ModelError> {
+        let mut net = OnDevice::load(Arc::clone(placement), Arc::clone(load), |net, fresh| *net = fresh)?;
+        let weights = vec![weights(net.network_mut().network())];
+        Ok(Self { net, weights })
+    }
+}
+
+impl PersonDetector for People {
+    fn info(&self) -> DetectorInfo {
+        self.net.network().info()
+    }
+
+    fn wish(&self) -> ImageWish {
+        self.net.network().wish()
+    }
+
+    fn detect(&mut self, image: &Image) -> Result<Vec<Detection>, DetectorError> {
+        Ok(self.detect_all(&[image])?.pop().unwrap_or_default())
+    }
+
+    fn weights(&self) -> Vec<Weights> {
+        self.weights.clone()
+    }
+
+    fn batch(&self) -> usize {
+        batch(self.net.is_gpu())
+    }
+
+    fn detect_all(&mut self, images: &[&Image]) -> Result<Vec<Vec<Detection>>, DetectorError> {
+        self.net.run(|net| net.detect_all(images)).map_err(|error| failed(self.info(), &error))
+    }
+}
+
+/// Networks that find and name faces.
+pub(super) struct Faces {
+    net: OnDevice<CandleFaceRecogniser>,
+    weights: Vec<Weights>,
+}
+
+impl Faces {
+    pub fn new(
+        placement: &Arc<Placement>,
+        load: &super::device::Load<CandleFaceRecogniser>,
+    ) -> Result<Self, ModelError> {
+        // The gallery stays: only the networks move.
+        let replace = |old: &mut CandleFaceRecogniser, mut fresh: CandleFaceRecogniser| {
+            std::mem::swap(old.finder(), fresh.finder());
+            std::mem::swap(old.embedder(), fresh.embedder());
+        };
+        let mut net = OnDevice::load(Arc::clone(placement), Arc::clone(load), replace)?;
+        let own = net.network_mut();
+        let weights = vec![weights(own.finder().network()), weights(own.embedder().network())];
+        Ok(Self { net, weights })
+    }
+}
+
+impl FaceRecogniser for Faces {
+    fn info(&self) -> DetectorInfo {
+        self.net.network().info()
+    }
+
+    fn wish(&self) -> ImageWish {
+        self.net.network().wish()
+    }
+
+    fn begin_gallery(&mut self) {
+        self.net.network_mut().begin_gallery();
+    }
+
+    fn add_to_gallery(&mut self, name: &str, picture: &Image) -> Result<bool, DetectorError> {
+        self.net.run(|net| net.add(name, picture)).map_err(|error| failed(self.info(), &error))
+    }
+
+    fn use_gallery(&mut self) {
+        self.net.network_mut().use_gallery();
+    }
+
+    fn recognise(&mut self, image: &Image) -> Result<Vec<FoundFace>, DetectorError> {
+        Ok(FaceRecogniser::recognise_all(self, &[image])?.pop().unwrap_or_default())
+    }
+
+    fn weights(&self) -> Vec<Weights> {
+        self.weights.clone()
+    }
+
+    fn batch(&self) -> usize {
+        batch(self.net.is_gpu())
+    }
+
+    fn recognise_all(&mut self, images: &[&Image]) -> Result<Vec<Vec<FoundFace>>, DetectorError> {
+        self.net.run(|net| net.recognise_all(images)).map_err(|error| failed(self.info(), &error))
+    }
+}
