@@ -11,8 +11,8 @@ use meerkat_vision::probe::probe;
 
 use super::running_node::{Listed, NotEnrolled, RunningNode};
 use super::settings_args::SettingsArgs;
-use super::{CliError, gallery, logging, picture_file};
-use crate::app::enrolment_format;
+use super::{CliError, logging, picture_file};
+use crate::app::{detectors, enrolment_format};
 use crate::settings::{self, Settings};
 
 /// Enrol people whose faces are to be recognised, list them, or remove them
@@ -120,7 +120,8 @@ fn enrol(
     // First, so that nobody waits for the detector only to hear that the folder cannot be used.
     let person = match Desk::open(settings)? {
         Desk::Folder(mut store) => {
-            let mut recogniser = gallery::recogniser()?;
+            let choice = detectors::face(settings).map_err(|problem| anyhow!("{problem}"))?;
+            let mut recogniser = (choice.aside)().context("the face recogniser cannot be made")?;
             let pictures = pictures(images, |bytes| enrolment_format(recogniser.as_mut(), bytes))?;
             let given: Vec<(&[u8], ImageFormat)> =
                 pictures.iter().map(|(bytes, format)| (bytes.as_slice(), *format)).collect();

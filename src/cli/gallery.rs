@@ -1,19 +1,12 @@
-//! The face recogniser as the tools use it: made without a node, taught from a data folder. Stores nothing.
+//! Teaches a face recogniser from a data folder, without a node. Stores nothing.
 
 use std::path::Path;
 
 use anyhow::{Context, anyhow};
 use meerkat_base::{FaceRecogniser, Image};
 use meerkat_store::{StoreError, StoreReader};
-use meerkat_vision::{LbphFaceRecogniser, LbphSettings};
 
 use super::picture_file;
-
-/// The recogniser that needs no download.
-pub(super) fn recogniser() -> anyhow::Result<Box<dyn FaceRecogniser>> {
-    let made = LbphFaceRecogniser::new(LbphSettings::default());
-    Ok(Box::new(made.context("the face recogniser cannot be made")?))
-}
 
 /// Teaches it everybody who is enrolled in a data folder; says whether there is anybody. No folder is nobody.
 pub(super) fn teach(recogniser: &mut dyn FaceRecogniser, data_dir: &Path) -> anyhow::Result<bool> {

@@ -6,12 +6,15 @@ mod run;
 
 mod check_config;
 mod detect;
+mod embed;
 mod faces;
 mod models;
 mod push;
 
 mod gallery;
+mod in_order;
 mod logging;
+mod network_args;
 mod picture_file;
 mod running_node;
 mod settings_args;
@@ -41,6 +44,7 @@ Examples:
   meerkat check-config --config node.toml             what is wrong with a configuration
   meerkat push --to 127.0.0.1:9000 --mode 4 walk.mp4  play a video to a node, as a camera would
   meerkat detect person street.jpg --json             try a detector
+  meerkat embed --json face.jpg                       a face as numbers
   meerkat faces enrol 'Li Lei' a.jpg b.jpg            teach it a face
   meerkat models pull                                 fetch the weights of its networks
 
@@ -55,6 +59,7 @@ enum Command {
     CheckConfig(check_config::CheckConfigArgs),
     Faces(faces::FacesArgs),
     Detect(detect::DetectArgs),
+    Embed(embed::EmbedArgs),
     Models(models::ModelsArgs),
 }
 
@@ -101,6 +106,7 @@ impl Command {
             Command::CheckConfig(args) => check_config::run(&args),
             Command::Faces(args) => faces::run(args),
             Command::Detect(args) => detect::run(&args),
+            Command::Embed(args) => embed::run(&args),
             Command::Models(args) => models::run(args),
         }
     }

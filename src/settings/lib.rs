@@ -37,7 +37,7 @@ pub use notify::{ChannelSettings, ChannelTarget, Language, NotifySettings};
 pub use problem::{Problem, SettingsErrors};
 pub use watch::{
     Backend, DetectorSettings, DetectorsSettings, Device, EventSettings, EventsSettings, Gate, GuardSettings,
-    MotionSettings, RecognitionSettings, Reduction, Zone,
+    MotionSettings, RecognitionSettings, Reduction, UnknownDevice, Zone,
 };
 
 use reader::Reader;

@@ -111,15 +111,34 @@ pub enum Device {
 impl Device {
     /// GPUs are numbered up to this.
     const LAST: usize = 63;
+}
 
-    fn parse(text: &str) -> Option<Self> {
+/// What is no device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UnknownDevice;
+
+impl std::fmt::Display for UnknownDevice {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(DEVICES)
+    }
+}
+
+impl std::error::Error for UnknownDevice {}
+
+const DEVICES: &str = "\"auto\", \"cpu\" or \"cuda:N\" with the number of a GPU, such as \"cuda:0\"";
+
+impl std::str::FromStr for Device {
+    type Err = UnknownDevice;
+
+    fn from_str(text: &str) -> Result<Self, UnknownDevice> {
         match text {
-            "auto" => Some(Device::Auto),
-            "cpu" => Some(Device::Cpu),
+            "auto" => Ok(Device::Auto),
+            "cpu" => Ok(Device::Cpu),
             _ => {
-                let number = text.strip_prefix("cuda:")?;
+                let number = text.strip_prefix("cuda:").ok_or(UnknownDevice)?;
                 let plain = number.bytes().all(|digit| digit.is_ascii_digit());
-                number.parse().ok().filter(|&number| plain && number <= Self::LAST).map(Device::Cuda)
+                let number = number.parse().ok().filter(|&number| plain && number <= Self::LAST);
+                number.map(Device::Cuda).ok_or(UnknownDevice)
             }
         }
     }
@@ -345,9 +364,7 @@ fn reduction() -> Rule<Reduction> {
 
 fn device() -> Rule<Device> {
     let text = rule::text(0..=100);
-    Rule::new("\"auto\", \"cpu\" or \"cuda:N\" with the number of a GPU, such as \"cuda:0\"", move |value| {
-        Device::parse(&text.parse(value)?)
-    })
+    Rule::new(DEVICES, move |value| text.parse(value)?.parse().ok())
 }
 
 fn zone() -> Rule<Zone> {
@@ -363,11 +380,11 @@ mod tests {
 
     #[test]
     fn devices_have_names() {
-        let named = ["auto", "cpu", "cuda:0", "cuda:63"].map(Device::parse);
+        let named = ["auto", "cpu", "cuda:0", "cuda:63"].map(|text| text.parse().ok());
         let expected = [Device::Auto, Device::Cpu, Device::Cuda(0), Device::Cuda(63)];
         assert_eq!(named, expected.map(Some));
         for bad in ["", "gpu", "CPU", "cuda", "cuda:", "cuda:-1", "cuda:+1", "cuda:64", "cuda:0 "] {
-            assert_eq!(Device::parse(bad), None, "{bad}");
+            assert_eq!(bad.parse::<Device>(), Err(UnknownDevice), "{bad}");
         }
     }
 

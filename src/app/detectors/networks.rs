@@ -10,7 +10,7 @@ use meerkat_models::device::DeviceChoice;
 use meerkat_models::engine::RunError;
 use meerkat_models::gallery::MatchSettings;
 use meerkat_models::networks::catalog::{self, Role};
-use meerkat_models::networks::detector::PersonNet;
+use meerkat_models::networks::detector::{ObjectNet, PersonNet};
 use meerkat_models::networks::embedder::FaceEmbedder;
 use meerkat_models::networks::error::ModelError;
 use meerkat_models::networks::finder::FaceFinder;
@@ -44,6 +44,29 @@ pub(crate) fn person(
         return Err(misfit(model, "does not find people"));
     }
     PersonNet::new(catalog::load(model, folder, device, None)?, min_score)
+}
+
+/// Loads a network that finds things of many classes. Without `names` of its classes they are COCO's, or persons alone
+/// where it has only one class.
+pub(crate) fn objects(
+    model: &str,
+    folder: &Folder,
+    device: DeviceChoice,
+    names: Option<&[&str]>,
+    min_score: f32,
+) -> Result<ObjectNet, ModelError> {
+    let own = catalog::find(model);
+    if own.is_some_and(|entry| !matches!(entry.role, Role::Person | Role::Objects)) {
+        return Err(misfit(model, "does not find objects"));
+    }
+    let network = catalog::load(model, folder, device, None)?;
+    match names {
+        Some(names) => ObjectNet::new(network, names, min_score),
+        None if own.is_some_and(|entry| entry.role == Role::Person) => {
+            ObjectNet::new(network, &["person"], min_score)
+        }
+        None => ObjectNet::coco(network, min_score),
+    }
 }
 
 /// Loads a network that finds faces, and what it needs besides.

@@ -1,14 +1,21 @@
 //! The detectors behind one door: a frame in, finds in pixels of the upright frame out. Reads no input.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
-use meerkat_base::{Detection, FaceIdentity, FaceRecogniser, MonoTime, PersonDetector, Rect};
-use meerkat_vision::{HogPersonDetector, HogSettings, MotionDetector, MotionSettings};
+use meerkat_base::{
+    Detection, FaceIdentity, FaceRecogniser, ImageWish, MonoTime, PersonDetector, PixelFormat, Rect,
+};
+use meerkat_models::device::DeviceChoice;
+use meerkat_models::networks::detector::ObjectNet;
+use meerkat_models::weights::Folder;
+use meerkat_vision::{MotionDetector, MotionSettings};
 
 use super::frames::{Pixels, Shown};
-use crate::cli::gallery;
-use crate::settings::Settings;
+use crate::app::detectors::{self, networks};
+use crate::cli::{CliError, gallery};
+use crate::settings::{Settings, SettingsErrors};
 
 /// What one frame showed.
 pub(super) struct Finds {
@@ -21,6 +28,8 @@ pub(super) struct Finds {
 /// A detector and the certainty below which it does not count.
 pub(super) struct Looker {
     min_score: f32,
+    /// A network gets all pixels there are: nobody waits for it here.
+    whole: bool,
     detector: Detector,
 }
 
@@ -31,32 +40,62 @@ enum Detector {
         /// Whether anybody is enrolled; else saying "unknown" of everybody would say nothing.
         knows_anybody: bool,
     },
+    Objects(Box<ObjectNet>),
     Motion {
         detector: Box<MotionDetector>,
         reduction: u32,
     },
 }
 
-impl Looker {
-    /// Looks for people.
-    pub fn person(settings: &Settings, min_score: Option<f32>) -> anyhow::Result<Self> {
-        let min_score = min_score.unwrap_or(settings.detectors.person.min_score);
-        let hog = HogSettings { min_score, ..HogSettings::default() };
-        let detector = HogPersonDetector::new(hog).context("the people detector cannot be made")?;
-        Ok(Self { min_score, detector: Detector::Person(Box::new(detector)) })
-    }
+/// Makes detectors, one for each thread.
+pub(super) type MakeLooker = Box<dyn Fn() -> anyhow::Result<Looker> + Send + Sync>;
 
-    /// Looks for faces, and compares them with those enrolled in the data folder.
-    pub fn face(settings: &Settings, min_score: Option<f32>) -> anyhow::Result<Self> {
-        let min_score = min_score.unwrap_or(settings.detectors.face.min_score);
-        let mut recogniser = gallery::recogniser()?;
-        let knows_anybody = gallery::teach(recogniser.as_mut(), &settings.data_dir)?;
-        Ok(Self { min_score, detector: Detector::Face { recogniser, knows_anybody } })
-    }
+/// What looks for people, and what to tell about it.
+pub(super) fn person(settings: &Settings) -> Result<(MakeLooker, Option<String>), CliError> {
+    let choice = detectors::person(settings).map_err(wrong)?;
+    let min_score = settings.detectors.person.min_score;
+    let make = Arc::clone(&choice.make);
+    let make = move || {
+        let detector = make().context("the people detector cannot be made")?;
+        let whole = detector.info().backend != "classic";
+        Ok(Looker { min_score, whole, detector: Detector::Person(detector) })
+    };
+    Ok((Box::new(make), choice.notice))
+}
 
-    /// Looks for motion.
-    pub fn motion(settings: &Settings, min_score: Option<f32>) -> anyhow::Result<Self> {
-        let own = &settings.motion;
+/// What looks for faces, and compares them with those enrolled in the data folder; and what to tell about it.
+pub(super) fn face(settings: &Settings) -> Result<(MakeLooker, Option<String>), CliError> {
+    let choice = detectors::face(settings).map_err(wrong)?;
+    let (min_score, data_dir) = (settings.detectors.face.min_score, settings.data_dir.clone());
+    let make = Arc::clone(&choice.make);
+    let make = move || {
+        let mut recogniser = make().context("the face recogniser cannot be made")?;
+        let knows_anybody = gallery::teach(recogniser.as_mut(), &data_dir)?;
+        let whole = recogniser.info().backend != "classic";
+        Ok(Looker { min_score, whole, detector: Detector::Face { recogniser, knows_anybody } })
+    };
+    Ok((Box::new(make), choice.notice))
+}
+
+/// What looks for things of many classes. `names` are those of a model of the user's own; else they are COCO's.
+pub(super) fn objects(
+    model: String,
+    folder: Folder,
+    device: DeviceChoice,
+    min_score: f32,
+    names: Option<Vec<String>>,
+) -> MakeLooker {
+    Box::new(move || {
+        let names: Option<Vec<&str>> = names.as_ref().map(|names| names.iter().map(String::as_str).collect());
+        let net = networks::objects(&model, &folder, device, names.as_deref(), min_score)?;
+        Ok(Looker { min_score, whole: true, detector: Detector::Objects(Box::new(net)) })
+    })
+}
+
+/// What looks for motion.
+pub(super) fn motion(settings: &Settings, min_score: f32) -> MakeLooker {
+    let own = settings.motion.clone();
+    Box::new(move || {
         let motion = MotionSettings {
             min_difference: f32::from(own.threshold),
             min_area: own.min_area_share,
@@ -66,9 +105,19 @@ impl Looker {
         let detector = MotionDetector::new(motion).context("the motion detector cannot be made")?;
         let reduction = own.reduction.divisor();
         let detector = Detector::Motion { detector: Box::new(detector), reduction };
-        Ok(Self { min_score: min_score.unwrap_or(0.0), detector })
-    }
+        Ok(Looker { min_score, whole: false, detector })
+    })
+}
 
+/// A network that was named and cannot be used is a wrong argument or configuration; one that is missing is not.
+pub(in crate::cli) fn wrong(problem: crate::settings::Problem) -> CliError {
+    match SettingsErrors::from_problems(vec![problem]) {
+        Some(errors) => CliError::Settings(errors),
+        None => CliError::Reported,
+    }
+}
+
+impl Looker {
     /// Forgets what earlier frames showed: another camera follows.
     pub fn begin_anew(&mut self) {
         if let Detector::Motion { detector, .. } = &mut self.detector {
@@ -78,14 +127,18 @@ impl Looker {
 
     /// Looks at one frame; `at` is its time, which only motion needs.
     pub fn look(&mut self, pixels: &Pixels, at: Duration) -> anyhow::Result<Finds> {
+        let enough = |wish: ImageWish| {
+            let enough_width = if self.whole { u32::MAX } else { wish.enough_width };
+            ImageWish { enough_width, ..wish }
+        };
         let mut finds = match &mut self.detector {
             Detector::Person(detector) => {
-                let shown = pixels.image(detector.wish())?;
+                let shown = pixels.image(enough(detector.wish()))?;
                 let found = detector.detect(&shown.image).map_err(|error| anyhow!(error))?;
                 shown.finds(found)
             }
             Detector::Face { recogniser, knows_anybody } => {
-                let shown = pixels.image(recogniser.wish())?;
+                let shown = pixels.image(enough(recogniser.wish()))?;
                 let faces = recogniser.recognise(&shown.image).map_err(|error| anyhow!(error))?;
                 let found = faces.into_iter().map(|face| {
                     let mut detection = Detection::new("face", face.score, face.bbox);
@@ -96,6 +149,12 @@ impl Looker {
                     detection
                 });
                 shown.finds(found.collect())
+            }
+            Detector::Objects(net) => {
+                let wish = ImageWish { format: PixelFormat::Bgr8, enough_width: u32::MAX };
+                let shown = pixels.image(wish)?;
+                let mut found = net.detect_all(&[&shown.image])?;
+                shown.finds(found.pop().unwrap_or_default())
             }
             Detector::Motion { detector, reduction } => {
                 let plane = pixels.plane(*reduction)?;

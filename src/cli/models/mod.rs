@@ -1,6 +1,7 @@
-//! `meerkat models`: the weights of networks: which there are, whether they are whole, and fetching them. Runs no
-//! network.
+//! `meerkat models`: the weights of networks: which there are, whether they are whole, fetching them, and what they
+//! take on this machine.
 
+mod bench;
 mod pull;
 
 use std::fmt::Write as _;
@@ -17,7 +18,7 @@ use super::settings_args::SettingsArgs;
 use super::{CliError, logging};
 use crate::app::models_folder;
 
-/// List, fetch and check the weights of networks
+/// List, fetch and check the weights of networks, and measure them
 ///
 /// The folder is the one of MEERKAT_MODELS_DIR, else models.dir of the configuration, else `models` in its data_dir.
 /// Without weights the node uses its classic detectors.
@@ -63,6 +64,7 @@ enum Action {
         #[arg(value_name = "NAME")]
         name: Option<String>,
     },
+    Bench(bench::BenchArgs),
 }
 
 /// Does what the arguments say.
@@ -75,6 +77,7 @@ pub fn run(args: ModelsArgs) -> Result<(), CliError> {
         Action::Pull(args) => pull::run(&args, &folder, settings.models.proxy.as_ref()),
         Action::Verify { names } => verify(&folder, &names),
         Action::Path { name } => path(&folder, name.as_deref()),
+        Action::Bench(args) => bench::run(&args, &settings, &folder),
     }
 }
 
