@@ -7,7 +7,7 @@ use candle_core::{CpuStorage, DType, Device, InplaceOp1, InplaceOp2, Layout, Ten
 
 use crate::cpu::lanes::Isa;
 use crate::cpu::{LowerError, Plan, StepCost};
-use crate::device::DeviceChoice;
+use crate::device::{DeviceChoice, Precision};
 use crate::graph::Graph;
 
 /// A network cannot be made ready.
@@ -105,10 +105,23 @@ impl Engine {
     /// # Errors
     /// When the device is not there, or the graph cannot run on it.
     pub fn load(graph: Graph, device: DeviceChoice) -> Result<Self, LoadError> {
+        Self::load_as(graph, device, Precision::default())
+    }
+
+    /// The same with a choice of what a GPU computes in.
+    ///
+    /// # Errors
+    /// As for [`Engine::load`].
+    pub fn load_as(graph: Graph, device: DeviceChoice, precision: Precision) -> Result<Self, LoadError> {
+        // The CPU computes in f32 whatever is chosen.
+        #[cfg(not(feature = "cuda"))]
+        let _ = precision;
         let (inputs, outputs) = (Port::of(&graph, &graph.inputs), Port::of(&graph, &graph.outputs));
         let executor = match device.resolve() {
             #[cfg(feature = "cuda")]
-            DeviceChoice::Cuda(ordinal) => Executor::Cuda(Box::new(crate::cuda::OnCuda::load(graph, ordinal)?)),
+            DeviceChoice::Cuda(ordinal) => {
+                Executor::Cuda(Box::new(crate::cuda::OnCuda::load(graph, ordinal, precision)?))
+            }
             #[cfg(not(feature = "cuda"))]
             DeviceChoice::Cuda(ordinal) => {
                 return Err(LoadError::Device {
@@ -231,8 +244,11 @@ impl InplaceOp2 for PlanOp {
     }
 }
 
+/// Writes the pictures of a batch.
+type Filler<'a> = &'a mut dyn FnMut(&mut [f32]);
+
 /// Lets the caller write a tensor's values where they lie.
-struct Fill<'a>(Mutex<&'a mut dyn FnMut(&mut [f32])>);
+struct Fill<'a>(Mutex<Filler<'a>>);
 
 // The trait object inside is only called on this thread; candle asks for nothing more of an in-place operator.
 impl InplaceOp1 for Fill<'_> {
@@ -265,7 +281,13 @@ impl OnCpu {
             Tensor::zeros(len, DType::F32, &Device::Cpu)
                 .map_err(|e| LoadError::Device { device: "cpu".to_owned(), reason: e.to_string() })
         };
-        Ok(Self { op: PlanOp { plan: Mutex::new(plan) }, batch: 1, input: empty(lens.0)?, output: empty(lens.1)?, lens })
+        Ok(Self {
+            op: PlanOp { plan: Mutex::new(plan) },
+            batch: 1,
+            input: empty(lens.0)?,
+            output: empty(lens.1)?,
+            lens,
+        })
     }
 
     fn run(

@@ -1,5 +1,10 @@
 //! Dense convolution on blocked (or planar) pictures: 1x1, 3x3, any window. Direct, with the accumulators of a tile
 //! of pixels and output channels in registers over the whole sum.
+#![allow(clippy::needless_range_loop, reason = "indices with constant bounds are what unrolls")]
+#![allow(
+    unsafe_op_in_unsafe_fn,
+    reason = "kernels: what they ask for is said at `All`, and `Step::run` keeps to it"
+)]
 
 use std::ops::Range;
 
@@ -132,60 +137,58 @@ unsafe fn accumulate<V: Lanes, const O: usize, const P: usize, const S: usize, c
     y: usize,
     x: usize,
 ) -> [[V; P]; O] {
-    unsafe {
-        let mut sums = [[V::splat(0.0); P]; O];
-        for o in 0..O {
-            sums[o] = [V::load(conv.bias.as_ptr().add((block + o) * LANES)); P];
-        }
-        let [kernel_h, kernel_w] = conv.window.kernel;
-        let input = &conv.input;
-        let block_weights = conv.block_weights();
-        let mut weights = conv.weights.as_ptr().wrapping_add(block * block_weights);
-        let mut small = match &conv.small_weights {
-            Some(small) if I8 => small.as_ptr().wrapping_add(block * block_weights),
-            _ => std::ptr::null(),
-        };
-        // The halo holds what lies before the first row and column.
-        let corner = base
-            .add(input.offset + y * conv.window.stride[0] * input.row + x * S)
-            .sub(conv.window.before[0] * input.row + conv.window.before[1] * input.pixel);
-        let (per_block, channel_step) =
-            if input.pixel == LANES { (LANES, 1) } else { (input.size.c, input.plane) };
-        let mut left = input.size.c;
-        let mut plane = corner;
-        while left > 0 {
-            let count = left.min(per_block);
-            for ky in 0..kernel_h {
-                for kx in 0..kernel_w {
-                    let mut from = plane.add(
-                        ky * conv.window.dilation[0] * input.row + kx * conv.window.dilation[1] * input.pixel,
-                    );
-                    for _ in 0..count {
-                        let mut weight = [V::splat(0.0); O];
-                        for (o, weight) in weight.iter_mut().enumerate() {
-                            *weight = if I8 {
-                                V::load_i8(small.add(o * block_weights))
-                            } else {
-                                V::load(weights.add(o * block_weights))
-                            };
-                        }
-                        for p in 0..P {
-                            let value = V::splat(*from.add(p * S));
-                            for o in 0..O {
-                                sums[o][p] = value.mul_add(weight[o], sums[o][p]);
-                            }
-                        }
-                        weights = weights.wrapping_add(LANES);
-                        small = small.wrapping_add(LANES);
-                        from = from.add(channel_step);
+    let mut sums = [[V::splat(0.0); P]; O];
+    for o in 0..O {
+        sums[o] = [V::load(conv.bias.as_ptr().add((block + o) * LANES)); P];
+    }
+    let [kernel_h, kernel_w] = conv.window.kernel;
+    let input = &conv.input;
+    let block_weights = conv.block_weights();
+    let mut weights = conv.weights.as_ptr().wrapping_add(block * block_weights);
+    let mut small = match &conv.small_weights {
+        Some(small) if I8 => small.as_ptr().wrapping_add(block * block_weights),
+        _ => std::ptr::null(),
+    };
+    // The halo holds what lies before the first row and column.
+    let corner = base
+        .add(input.offset + y * conv.window.stride[0] * input.row + x * S)
+        .sub(conv.window.before[0] * input.row + conv.window.before[1] * input.pixel);
+    let (per_block, channel_step) =
+        if input.pixel == LANES { (LANES, 1) } else { (input.size.c, input.plane) };
+    let mut left = input.size.c;
+    let mut plane = corner;
+    while left > 0 {
+        let count = left.min(per_block);
+        for ky in 0..kernel_h {
+            for kx in 0..kernel_w {
+                let mut from = plane.add(
+                    ky * conv.window.dilation[0] * input.row + kx * conv.window.dilation[1] * input.pixel,
+                );
+                for _ in 0..count {
+                    let mut weight = [V::splat(0.0); O];
+                    for (o, weight) in weight.iter_mut().enumerate() {
+                        *weight = if I8 {
+                            V::load_i8(small.add(o * block_weights))
+                        } else {
+                            V::load(weights.add(o * block_weights))
+                        };
                     }
+                    for p in 0..P {
+                        let value = V::splat(*from.add(p * S));
+                        for o in 0..O {
+                            sums[o][p] = value.mul_add(weight[o], sums[o][p]);
+                        }
+                    }
+                    weights = weights.wrapping_add(LANES);
+                    small = small.wrapping_add(LANES);
+                    from = from.add(channel_step);
                 }
             }
-            left -= count;
-            plane = plane.add(input.plane);
         }
-        sums
+        left -= count;
+        plane = plane.add(input.plane);
     }
+    sums
 }
 
 #[inline(always)]
@@ -194,14 +197,12 @@ unsafe fn tile<V: Lanes, const O: usize, const P: usize, const S: usize, const I
     base: *mut f32,
     (block, y, x): (usize, usize, usize),
 ) {
-    unsafe {
-        let sums = accumulate::<V, O, P, S, I8>(conv, base, block, y, x);
-        let sums = epilogue::apply(sums, &conv.stages, base, (block, y, x));
-        for (o, line) in sums.iter().enumerate() {
-            let to = base.add(conv.output.at(block + o, y, x));
-            for (p, value) in line.iter().enumerate() {
-                value.store(to.add(p * LANES));
-            }
+    let sums = accumulate::<V, O, P, S, I8>(conv, base, block, y, x);
+    let sums = epilogue::apply(sums, &conv.stages, base, (block, y, x));
+    for (o, line) in sums.iter().enumerate() {
+        let to = base.add(conv.output.at(block + o, y, x));
+        for (p, value) in line.iter().enumerate() {
+            value.store(to.add(p * LANES));
         }
     }
 }
@@ -237,16 +238,14 @@ impl<const S: usize, const I8: bool> TileJob for Lines<'_, S, I8> {
             for t in 0..tiles {
                 // The last tile overlaps the one before it: its pixels are computed twice, to the same values.
                 let x = columns.start + (t * P).min(width - P);
-                unsafe {
-                    if group >= wide {
-                        tile::<V, 1, P, S, I8>(conv, base, (wide * most + group - wide, y, x));
-                    } else if P <= 3 {
-                        tile::<V, 8, P, S, I8>(conv, base, (group * 8, y, x));
-                    } else if P <= 7 {
-                        tile::<V, 4, P, S, I8>(conv, base, (group * 4, y, x));
-                    } else {
-                        tile::<V, 2, P, S, I8>(conv, base, (group * 2, y, x));
-                    }
+                if group >= wide {
+                    tile::<V, 1, P, S, I8>(conv, base, (wide * most + group - wide, y, x));
+                } else if P <= 3 {
+                    tile::<V, 8, P, S, I8>(conv, base, (group * 8, y, x));
+                } else if P <= 7 {
+                    tile::<V, 4, P, S, I8>(conv, base, (group * 4, y, x));
+                } else {
+                    tile::<V, 2, P, S, I8>(conv, base, (group * 2, y, x));
                 }
             }
         }
@@ -274,33 +273,30 @@ impl Job for All<'_> {
         let Self { conv, base } = self;
         let width = conv.output.size.w;
         let columns = 0..width;
-        unsafe {
-            match conv.window.stride[1] * conv.input.pixel {
-                LANES if conv.small_weights.is_some() => {
-                    V::with_narrow_tile(width, Lines::<LANES, true> { conv, base, columns });
-                }
-                LANES if conv.in_place() => {
-                    // No pixel may be computed twice: whole tiles, and the rest as one of its own width.
-                    let widest = width.min(V::TILE);
-                    let rest = width / widest * widest;
-                    V::with_any_tile(widest, Lines::<LANES, false> { conv, base, columns: 0..rest });
-                    if rest < width {
-                        V::with_any_tile(
-                            width - rest,
-                            Lines::<LANES, false> { conv, base, columns: rest..width },
-                        );
-                    }
-                }
-                LANES => V::with_any_tile(
-                    tile_width(width, V::TILE),
-                    Lines::<LANES, false> { conv, base, columns },
-                ),
-                32 => V::with_wide_tile(width, Lines::<32, false> { conv, base, columns }),
-                1 => V::with_wide_tile(width, Lines::<1, false> { conv, base, columns }),
-                2 => V::with_wide_tile(width, Lines::<2, false> { conv, base, columns }),
-                4 => V::with_wide_tile(width, Lines::<4, false> { conv, base, columns }),
-                step => V::outline(OddStep { conv, base, step }),
+        match conv.window.stride[1] * conv.input.pixel {
+            LANES if conv.small_weights.is_some() => {
+                V::with_narrow_tile(width, Lines::<LANES, true> { conv, base, columns });
             }
+            LANES if conv.in_place() => {
+                // No pixel may be computed twice: whole tiles, and the rest as one of its own width.
+                let widest = width.min(V::TILE);
+                let rest = width / widest * widest;
+                V::with_any_tile(widest, Lines::<LANES, false> { conv, base, columns: 0..rest });
+                if rest < width {
+                    V::with_any_tile(
+                        width - rest,
+                        Lines::<LANES, false> { conv, base, columns: rest..width },
+                    );
+                }
+            }
+            LANES => {
+                V::with_any_tile(tile_width(width, V::TILE), Lines::<LANES, false> { conv, base, columns })
+            }
+            32 => V::with_wide_tile(width, Lines::<32, false> { conv, base, columns }),
+            1 => V::with_wide_tile(width, Lines::<1, false> { conv, base, columns }),
+            2 => V::with_wide_tile(width, Lines::<2, false> { conv, base, columns }),
+            4 => V::with_wide_tile(width, Lines::<4, false> { conv, base, columns }),
+            step => V::outline(OddStep { conv, base, step }),
         }
     }
 }
@@ -316,15 +312,13 @@ impl Job for OddStep<'_> {
     #[inline(always)]
     unsafe fn run<V: Lanes>(self) {
         let Self { conv, base, step } = self;
-        unsafe {
-            for y in 0..conv.output.size.h {
-                for block in 0..conv.output.size.blocks() {
-                    for x in 0..conv.output.size.w {
-                        // S only spaces the pixels of a tile; a tile of one pixel starts where it is told.
-                        let sums = accumulate::<V, 1, 1, 1, false>(conv, base, block, y, x * step);
-                        let sums = epilogue::apply(sums, &conv.stages, base, (block, y, x));
-                        sums[0][0].store(base.add(conv.output.at(block, y, x)));
-                    }
+        for y in 0..conv.output.size.h {
+            for block in 0..conv.output.size.blocks() {
+                for x in 0..conv.output.size.w {
+                    // S only spaces the pixels of a tile; a tile of one pixel starts where it is told.
+                    let sums = accumulate::<V, 1, 1, 1, false>(conv, base, block, y, x * step);
+                    let sums = epilogue::apply(sums, &conv.stages, base, (block, y, x));
+                    sums[0][0].store(base.add(conv.output.at(block, y, x)));
                 }
             }
         }

@@ -1,4 +1,9 @@
 //! Depthwise convolution on blocked pictures: one filter per channel, sixteen channels at a time.
+#![allow(clippy::needless_range_loop, reason = "indices with constant bounds are what unrolls")]
+#![allow(
+    unsafe_op_in_unsafe_fn,
+    reason = "kernels: what they ask for is said at `All`, and `Step::run` keeps to it"
+)]
 
 use super::epilogue::{self, Stage};
 use super::lanes::{Job, LANES, Lanes};
@@ -46,31 +51,29 @@ unsafe fn tile<V: Lanes, const P: usize, const K: usize>(
     base: *mut f32,
     place: (usize, usize, usize),
 ) {
-    unsafe {
-        let (block, y, x) = place;
-        let [kernel_h, kernel_w] = if K > 0 { [K, K] } else { d.window.kernel };
-        let step = d.window.stride[1] * LANES;
-        let taps = kernel_h * kernel_w;
-        let weights = d.weights.as_ptr().add(block * taps * LANES);
-        let corner = base
-            .add(d.input.at(block, y * d.window.stride[0], x * d.window.stride[1]))
-            .sub(d.window.before[0] * d.input.row + d.window.before[1] * LANES);
-        let mut sums = [[V::load(d.bias.as_ptr().add(block * LANES)); P]];
-        for ky in 0..kernel_h {
-            for kx in 0..kernel_w {
-                let weight = V::load(weights.add((ky * kernel_w + kx) * LANES));
-                let from =
-                    corner.add(ky * d.window.dilation[0] * d.input.row + kx * d.window.dilation[1] * LANES);
-                for p in 0..P {
-                    sums[0][p] = V::load(from.add(p * step)).mul_add(weight, sums[0][p]);
-                }
+    let (block, y, x) = place;
+    let [kernel_h, kernel_w] = if K > 0 { [K, K] } else { d.window.kernel };
+    let step = d.window.stride[1] * LANES;
+    let taps = kernel_h * kernel_w;
+    let weights = d.weights.as_ptr().add(block * taps * LANES);
+    let corner = base
+        .add(d.input.at(block, y * d.window.stride[0], x * d.window.stride[1]))
+        .sub(d.window.before[0] * d.input.row + d.window.before[1] * LANES);
+    let mut sums = [[V::load(d.bias.as_ptr().add(block * LANES)); P]];
+    for ky in 0..kernel_h {
+        for kx in 0..kernel_w {
+            let weight = V::load(weights.add((ky * kernel_w + kx) * LANES));
+            let from =
+                corner.add(ky * d.window.dilation[0] * d.input.row + kx * d.window.dilation[1] * LANES);
+            for p in 0..P {
+                sums[0][p] = V::load(from.add(p * step)).mul_add(weight, sums[0][p]);
             }
         }
-        let sums = epilogue::apply(sums, &d.stages, base, place);
-        let to = base.add(d.output.at(block, y, x));
-        for p in 0..P {
-            sums[0][p].store(to.add(p * LANES));
-        }
+    }
+    let sums = epilogue::apply(sums, &d.stages, base, place);
+    let to = base.add(d.output.at(block, y, x));
+    for p in 0..P {
+        sums[0][p].store(to.add(p * LANES));
     }
 }
 
@@ -84,22 +87,20 @@ impl<const K: usize> Job for Lines<'_, K> {
     #[inline(always)]
     unsafe fn run<V: Lanes>(self) {
         let Self { depthwise: d, base } = self;
-        unsafe {
-            let width = d.output.size.w;
-            for block in 0..d.output.size.blocks() {
-                for y in 0..d.output.size.h {
-                    let mut x = 0;
-                    while x + TILE <= width {
-                        tile::<V, TILE, K>(d, base, (block, y, x));
-                        x += TILE;
-                    }
-                    if x < width && width >= TILE {
-                        // Overlaps the last whole tile; its pixels are computed twice, to the same values.
-                        tile::<V, TILE, K>(d, base, (block, y, width - TILE));
-                    } else {
-                        for x in x..width {
-                            tile::<V, 1, K>(d, base, (block, y, x));
-                        }
+        let width = d.output.size.w;
+        for block in 0..d.output.size.blocks() {
+            for y in 0..d.output.size.h {
+                let mut x = 0;
+                while x + TILE <= width {
+                    tile::<V, TILE, K>(d, base, (block, y, x));
+                    x += TILE;
+                }
+                if x < width && width >= TILE {
+                    // Overlaps the last whole tile; its pixels are computed twice, to the same values.
+                    tile::<V, TILE, K>(d, base, (block, y, width - TILE));
+                } else {
+                    for x in x..width {
+                        tile::<V, 1, K>(d, base, (block, y, x));
                     }
                 }
             }
@@ -119,11 +120,9 @@ impl Job for All<'_> {
     #[inline(always)]
     unsafe fn run<V: Lanes>(self) {
         let Self { depthwise, base } = self;
-        unsafe {
-            match depthwise.window.kernel {
-                [3, 3] => V::outline(Lines::<3> { depthwise, base }),
-                _ => V::outline(Lines::<0> { depthwise, base }),
-            }
+        match depthwise.window.kernel {
+            [3, 3] => V::outline(Lines::<3> { depthwise, base }),
+            _ => V::outline(Lines::<0> { depthwise, base }),
         }
     }
 }

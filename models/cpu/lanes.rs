@@ -1,5 +1,10 @@
 //! Sixteen f32 at a time: what the kernels are written with, once, for every instruction set. The instruction sets
 //! stand in the folder; what they have in common, the exponential among it, stands here.
+#![allow(clippy::missing_safety_doc, reason = "said once, at the trait")]
+#![allow(
+    unsafe_op_in_unsafe_fn,
+    reason = "each unsafe function is a method of `Lanes` or a job; their contracts say what is asked for"
+)]
 
 /// Channels in a block of the layout, and values in one [`Lanes`].
 pub const LANES: usize = 16;
@@ -28,7 +33,7 @@ pub struct OfWidth<J, const P: usize>(pub J);
 impl<J: TileJob, const P: usize> Job for OfWidth<J, P> {
     #[inline(always)]
     unsafe fn run<V: Lanes>(self) {
-        unsafe { self.0.run::<V, P>() }
+        self.0.run::<V, P>()
     }
 }
 
@@ -40,18 +45,15 @@ macro_rules! tile_widths {
         #[inline(always)]
         unsafe fn with_any_tile<J: crate::cpu::lanes::TileJob>(width: usize, job: J) {
             use crate::cpu::lanes::OfWidth;
-            unsafe {
                 match width {
                     $($width => Self::outline(OfWidth::<J, $width>(job)),)*
                     _ => Self::outline(OfWidth::<J, 1>(job)),
                 }
-            }
         }
 
         #[inline(always)]
         unsafe fn with_narrow_tile<J: crate::cpu::lanes::TileJob>(width: usize, job: J) {
             use crate::cpu::lanes::OfWidth;
-            unsafe {
                 match width {
                     1 => Self::outline(OfWidth::<J, 1>(job)),
                     2 => Self::outline(OfWidth::<J, 2>(job)),
@@ -60,19 +62,16 @@ macro_rules! tile_widths {
                     5 if $most >= 5 => Self::outline(OfWidth::<J, 5>(job)),
                     _ => Self::outline(OfWidth::<J, 1>(job)),
                 }
-            }
         }
 
         #[inline(always)]
         unsafe fn with_wide_tile<J: crate::cpu::lanes::TileJob>(width: usize, job: J) {
             use crate::cpu::lanes::OfWidth;
-            unsafe {
                 if width >= $most {
                     Self::outline(OfWidth::<J, $most>(job));
                 } else {
                     Self::outline(OfWidth::<J, 1>(job));
                 }
-            }
         }
     };
 }
@@ -131,16 +130,14 @@ impl Isa {
     /// # Safety
     /// The processor has them ([`Isa::available`] says so), and what the job itself asks for.
     pub unsafe fn run(self, job: impl Job) {
-        unsafe {
-            match self {
-                #[cfg(target_arch = "x86_64")]
-                Isa::Avx512 => avx512::Avx512::outline(job),
-                #[cfg(target_arch = "x86_64")]
-                Isa::Avx2 => avx2::Avx2::outline(job),
-                #[cfg(target_arch = "aarch64")]
-                Isa::Neon => neon::Neon::outline(job),
-                Isa::Portable => portable::Portable::outline(job),
-            }
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512 => avx512::Avx512::outline(job),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => avx2::Avx2::outline(job),
+            #[cfg(target_arch = "aarch64")]
+            Isa::Neon => neon::Neon::outline(job),
+            Isa::Portable => portable::Portable::outline(job),
         }
     }
 }
@@ -202,27 +199,23 @@ pub unsafe trait Lanes: Copy {
     #[inline(always)]
     unsafe fn exp(self) -> Self {
         // Cephes' scheme: x = n ln 2 + r, e^r by a polynomial on |r| <= ln 2 / 2 (coefficients: minimax, degree 6).
-        unsafe {
-            let x = self.max(Self::splat(-87.0)).min(Self::splat(88.0));
-            let n = x.mul(Self::splat(std::f32::consts::LOG2_E)).round();
-            let r = n.mul_add(Self::splat(-0.693_359_4), x);
-            let r = n.mul_add(Self::splat(2.121_944_4e-4), r);
-            let mut p = Self::splat(8.375_215_3e-3);
-            p = p.mul_add(r, Self::splat(4.166_583_2e-2));
-            p = p.mul_add(r, Self::splat(1.666_650_3e-1));
-            p = p.mul_add(r, Self::splat(0.499_999_94));
-            p = p.mul_add(r.mul(r), r).add(Self::splat(1.0));
-            p.scale_by_power(n)
-        }
+        let x = self.max(Self::splat(-87.0)).min(Self::splat(88.0));
+        let n = x.mul(Self::splat(std::f32::consts::LOG2_E)).round();
+        let r = n.mul_add(Self::splat(-0.693_359_4), x);
+        let r = n.mul_add(Self::splat(2.121_944_4e-4), r);
+        let mut p = Self::splat(8.375_215e-3);
+        p = p.mul_add(r, Self::splat(4.166_583_2e-2));
+        p = p.mul_add(r, Self::splat(1.666_650_3e-1));
+        p = p.mul_add(r, Self::splat(0.499_999_94));
+        p = p.mul_add(r.mul(r), r).add(Self::splat(1.0));
+        p.scale_by_power(n)
     }
 
     /// 1 / (1 + e^-self), self clamped to -60..=60: what lies beyond would become denormal numbers further on, and
     /// those take processors a hundred times as long.
     #[inline(always)]
     unsafe fn sigmoid(self) -> Self {
-        unsafe {
-            let x = self.max(Self::splat(-60.0)).min(Self::splat(60.0));
-            Self::splat(0.0).sub(x).exp().add(Self::splat(1.0)).reciprocal()
-        }
+        let x = self.max(Self::splat(-60.0)).min(Self::splat(60.0));
+        Self::splat(0.0).sub(x).exp().add(Self::splat(1.0)).reciprocal()
     }
 }

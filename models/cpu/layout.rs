@@ -114,7 +114,7 @@ impl View {
     }
 
     /// The part that begins at block `block` and has `channels` channels.
-    pub fn from_block(&self, block: usize, channels: usize) -> Self {
+    pub fn part(&self, block: usize, channels: usize) -> Self {
         let size = Size { c: channels, ..self.size };
         Self { size, offset: self.offset + block * self.plane, ..*self }
     }

@@ -15,6 +15,9 @@ use super::step::{InputChannel, Kernel, Step};
 use crate::graph::fuse::{FusedGraph, FusedKind, FusedNode, FusedStage, is_picture, is_plane_mean};
 use crate::graph::{Data, Op, Sampling, TensorId, Window};
 
+/// Size, step, dilation and padding of a window: more is no network but a mistake, and its zeros would fill the memory.
+const MAX_WINDOW: usize = 4096;
+
 /// A graph was read but cannot be run on this device.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{node}: {reason}")]
@@ -79,6 +82,20 @@ fn padded(mut values: Vec<f32>) -> Vec<f32> {
     values
 }
 
+fn check_window(node: &FusedNode) -> Result<(), LowerError> {
+    let (FusedKind::Conv { window, .. }
+    | FusedKind::Op(Op::MaxPool(window) | Op::AvgPool { window, .. } | Op::Conv { window, .. })) = &node.kind
+    else {
+        return Ok(());
+    };
+    let numbers = [window.kernel, window.stride, window.dilation, window.before, window.after];
+    if numbers.iter().flatten().any(|number| *number > MAX_WINDOW) {
+        let reason = format!("a window with sizes, steps or padding above {MAX_WINDOW}");
+        return Err(LowerError { node: node.name.clone(), reason });
+    }
+    Ok(())
+}
+
 /// Turns a fused graph into steps.
 pub fn lower(fused: &FusedGraph) -> Result<Lowered, LowerError> {
     let mut lowering = Lowering {
@@ -92,6 +109,7 @@ pub fn lower(fused: &FusedGraph) -> Result<Lowered, LowerError> {
         last_read: last_reads(fused),
         inputs: HashMap::new(),
     };
+    fused.nodes.iter().try_for_each(check_window)?;
     lowering.plan_halos();
     for &input in &fused.graph.inputs {
         let channels = fused.graph.tensor(input).shape.get(1).copied().unwrap_or(0);
@@ -146,7 +164,7 @@ impl Lowering<'_> {
                 let is_last = i + 1 == node.inputs.len();
                 let own = made.get(&member).is_some_and(|n| makes_picture(n, self.fused));
                 let once = node.inputs.iter().filter(|&&m| m == member).count() == 1;
-                if !(is_last || channels % LANES == 0) {
+                if !(is_last || channels.is_multiple_of(LANES)) {
                     break;
                 }
                 if own && once && !self.places.contains_key(&member) {
@@ -181,7 +199,7 @@ impl Lowering<'_> {
         }
         let size = self.size(id);
         let view = match self.places.get(&id).copied() {
-            Some(place) => self.target(place.whole).from_block(place.block, size.c),
+            Some(place) => self.target(place.whole).part(place.block, size.c),
             None => {
                 let halo = self.halos.get(&id).copied().unwrap_or_default();
                 let mut view = View::blocked(size, halo, 0);
@@ -495,7 +513,7 @@ impl Lowering<'_> {
     /// Whether the concatenation is better made of blocks: all members but the last are whole blocks, or at least
     /// one of them has been made in place.
     fn in_blocks(&self, node: &FusedNode) -> bool {
-        let whole = node.inputs.iter().rev().skip(1).all(|&id| self.shape(id)[1] % LANES == 0);
+        let whole = node.inputs.iter().rev().skip(1).all(|&id| self.shape(id)[1].is_multiple_of(LANES));
         whole || node.inputs.iter().any(|id| self.places.get(id).is_some_and(|p| p.whole == node.output))
     }
 
@@ -554,7 +572,7 @@ fn makes_picture(node: &FusedNode, fused: &FusedGraph) -> bool {
                         to.h % from.h == 0 && to.w % from.w == 0 && to.h / from.h == to.w / from.w
                     }
                     Op::Concat { axis: 1 } => {
-                        node.inputs.iter().rev().skip(1).all(|&id| shape(id)[1] % LANES == 0)
+                        node.inputs.iter().rev().skip(1).all(|&id| shape(id)[1].is_multiple_of(LANES))
                     }
                     _ => false,
                 }

@@ -9,6 +9,9 @@ use super::step::Step;
 use crate::graph::Graph;
 use crate::graph::fuse::fuse;
 
+/// Bytes of working memory that a network may need.
+const MAX_MEMORY: usize = 2 << 30;
+
 /// A network ready to run.
 #[derive(Debug)]
 pub struct Plan {
@@ -54,6 +57,13 @@ impl Plan {
             });
         }
         outputs.iter_mut().for_each(|flat| flat.offset += starts[flat.buffer]);
+        if len > MAX_MEMORY / size_of::<f32>() {
+            return Err(refuse(&format!(
+                "it needs {} MiB to work in; the limit is {} MiB",
+                len >> 18,
+                MAX_MEMORY >> 20
+            )));
+        }
         // The kernels rely on this; it is checked once here instead of in every row.
         for step in &mut steps {
             let mut inside = true;

@@ -1,4 +1,9 @@
 //! The other kernels on blocked pictures: element by element, pools, doubling, means, normalisation over a plane.
+#![allow(clippy::needless_range_loop, reason = "indices with constant bounds are what unrolls")]
+#![allow(
+    unsafe_op_in_unsafe_fn,
+    reason = "kernels: what they ask for is said at the jobs, and `Step::run` keeps to it"
+)]
 
 use super::epilogue::{self, Stage};
 use super::lanes::{Job, LANES, Lanes};
@@ -103,29 +108,27 @@ impl Job for MapAll<'_> {
     unsafe fn run<V: Lanes>(self) {
         const TILE: usize = 8;
         let Map { input, output, stages } = self.of;
-        unsafe {
-            for block in 0..output.planes() {
-                for y in 0..output.size.h {
-                    let (from, to) =
-                        (self.base.add(input.at(block, y, 0)), self.base.add(output.at(block, y, 0)));
-                    let mut x = 0;
-                    while x + TILE <= output.size.w {
-                        let mut tile = [[V::splat(0.0); TILE]];
-                        for p in 0..TILE {
-                            tile[0][p] = V::load(from.add((x + p) * LANES));
-                        }
-                        let tile = epilogue::apply(tile, stages, self.base, (block, y, x));
-                        for p in 0..TILE {
-                            tile[0][p].store(to.add((x + p) * LANES));
-                        }
-                        x += TILE;
+        for block in 0..output.planes() {
+            for y in 0..output.size.h {
+                let (from, to) =
+                    (self.base.add(input.at(block, y, 0)), self.base.add(output.at(block, y, 0)));
+                let mut x = 0;
+                while x + TILE <= output.size.w {
+                    let mut tile = [[V::splat(0.0); TILE]];
+                    for p in 0..TILE {
+                        tile[0][p] = V::load(from.add((x + p) * LANES));
                     }
-                    while x < output.size.w {
-                        let tile = [[V::load(from.add(x * LANES))]];
-                        let tile = epilogue::apply(tile, stages, self.base, (block, y, x));
-                        tile[0][0].store(to.add(x * LANES));
-                        x += 1;
+                    let tile = epilogue::apply(tile, stages, self.base, (block, y, x));
+                    for p in 0..TILE {
+                        tile[0][p].store(to.add((x + p) * LANES));
                     }
+                    x += TILE;
+                }
+                while x < output.size.w {
+                    let tile = [[V::load(from.add(x * LANES))]];
+                    let tile = epilogue::apply(tile, stages, self.base, (block, y, x));
+                    tile[0][0].store(to.add(x * LANES));
+                    x += 1;
                 }
             }
         }
@@ -145,64 +148,62 @@ impl Job for PoolAll<'_> {
             (start, taps.min(window.kernel[axis].saturating_sub(skip)))
         };
         let all = (window.kernel[0] * window.kernel[1]) as f32;
-        unsafe {
-            for block in 0..output.planes() {
-                for y in 0..output.size.h {
-                    let (top, high) = inside(y, 0, input.size.h);
-                    let mut x = 0;
-                    if high == window.kernel[0] && window.dilation == [1, 1] && window.before[1] == 0 {
-                        // Whole windows, four at a time.
-                        while x + 4 <= output.size.w
-                            && (x + 3) * window.stride[1] + window.kernel[1] <= input.size.w
-                        {
-                            let first = self.base.add(input.at(block, top, x * window.stride[1]));
-                            let step = window.stride[1] * LANES;
-                            let mut values = [V::load(first); 4];
-                            for i in 0..4 {
-                                values[i] = V::load(first.add(i * step));
-                            }
-                            for ky in 0..window.kernel[0] {
-                                for kx in 0..window.kernel[1] {
-                                    if ky + kx == 0 {
-                                        continue;
-                                    }
-                                    let tap = first.add(ky * input.row + kx * LANES);
-                                    for i in 0..4 {
-                                        let tap = V::load(tap.add(i * step));
-                                        values[i] = if *how == Pooling::Max {
-                                            values[i].max(tap)
-                                        } else {
-                                            values[i].add(tap)
-                                        };
-                                    }
+        for block in 0..output.planes() {
+            for y in 0..output.size.h {
+                let (top, high) = inside(y, 0, input.size.h);
+                let mut x = 0;
+                if high == window.kernel[0] && window.dilation == [1, 1] && window.before[1] == 0 {
+                    // Whole windows, four at a time.
+                    while x + 4 <= output.size.w
+                        && (x + 3) * window.stride[1] + window.kernel[1] <= input.size.w
+                    {
+                        let first = self.base.add(input.at(block, top, x * window.stride[1]));
+                        let step = window.stride[1] * LANES;
+                        let mut values = [V::load(first); 4];
+                        for i in 0..4 {
+                            values[i] = V::load(first.add(i * step));
+                        }
+                        for ky in 0..window.kernel[0] {
+                            for kx in 0..window.kernel[1] {
+                                if ky + kx == 0 {
+                                    continue;
+                                }
+                                let tap = first.add(ky * input.row + kx * LANES);
+                                for i in 0..4 {
+                                    let tap = V::load(tap.add(i * step));
+                                    values[i] = if *how == Pooling::Max {
+                                        values[i].max(tap)
+                                    } else {
+                                        values[i].add(tap)
+                                    };
                                 }
                             }
-                            let factor = V::splat(if *how == Pooling::Max { 1.0 } else { 1.0 / all });
-                            let to = self.base.add(output.at(block, y, x));
-                            for i in 0..4 {
-                                values[i].mul(factor).store(to.add(i * LANES));
-                            }
-                            x += 4;
+                        }
+                        let factor = V::splat(if *how == Pooling::Max { 1.0 } else { 1.0 / all });
+                        let to = self.base.add(output.at(block, y, x));
+                        for i in 0..4 {
+                            values[i].mul(factor).store(to.add(i * LANES));
+                        }
+                        x += 4;
+                    }
+                }
+                for x in x..output.size.w {
+                    let (left, wide) = inside(x, 1, input.size.w);
+                    let start = if *how == Pooling::Max { f32::NEG_INFINITY } else { 0.0 };
+                    let mut value = V::splat(start);
+                    for ky in 0..high {
+                        let row = self.base.add(input.at(block, top + ky * window.dilation[0], left));
+                        for kx in 0..wide {
+                            let tap = V::load(row.add(kx * window.dilation[1] * LANES));
+                            value = if *how == Pooling::Max { value.max(tap) } else { value.add(tap) };
                         }
                     }
-                    for x in x..output.size.w {
-                        let (left, wide) = inside(x, 1, input.size.w);
-                        let start = if *how == Pooling::Max { f32::NEG_INFINITY } else { 0.0 };
-                        let mut value = V::splat(start);
-                        for ky in 0..high {
-                            let row = self.base.add(input.at(block, top + ky * window.dilation[0], left));
-                            for kx in 0..wide {
-                                let tap = V::load(row.add(kx * window.dilation[1] * LANES));
-                                value = if *how == Pooling::Max { value.max(tap) } else { value.add(tap) };
-                            }
-                        }
-                        value = match how {
-                            Pooling::Max => value,
-                            Pooling::MeanInside => value.mul(V::splat(1.0 / ((high * wide).max(1) as f32))),
-                            Pooling::MeanAll => value.mul(V::splat(1.0 / all)),
-                        };
-                        value.store(self.base.add(output.at(block, y, x)));
-                    }
+                    value = match how {
+                        Pooling::Max => value,
+                        Pooling::MeanInside => value.mul(V::splat(1.0 / ((high * wide).max(1) as f32))),
+                        Pooling::MeanAll => value.mul(V::splat(1.0 / all)),
+                    };
+                    value.store(self.base.add(output.at(block, y, x)));
                 }
             }
         }
@@ -213,16 +214,14 @@ impl Job for UpsampleAll<'_> {
     #[inline(always)]
     unsafe fn run<V: Lanes>(self) {
         let Upsample { input, output, factor } = self.of;
-        unsafe {
-            for block in 0..output.planes() {
-                for y in 0..output.size.h {
-                    let from = self.base.add(input.at(block, y / factor, 0));
-                    let to = self.base.add(output.at(block, y, 0));
-                    for x in 0..input.size.w {
-                        let value = V::load(from.add(x * LANES));
-                        for i in 0..*factor {
-                            value.store(to.add((x * factor + i) * LANES));
-                        }
+        for block in 0..output.planes() {
+            for y in 0..output.size.h {
+                let from = self.base.add(input.at(block, y / factor, 0));
+                let to = self.base.add(output.at(block, y, 0));
+                for x in 0..input.size.w {
+                    let value = V::load(from.add(x * LANES));
+                    for i in 0..*factor {
+                        value.store(to.add((x * factor + i) * LANES));
                     }
                 }
             }
@@ -243,34 +242,32 @@ impl Job for PlaneAll<'_> {
     unsafe fn run<V: Lanes>(self) {
         let Plane { input, output, normalise } = self.of;
         let count = (input.size.h * input.size.w) as f32;
-        unsafe {
-            for block in 0..input.planes() {
-                let total = sum::<V, false>(self.base, input, block, V::splat(0.0));
-                let mean = total.mul(V::splat(1.0 / count));
-                let Some(norm) = normalise else {
-                    mean.store(self.base.add(output.at(block, 0, 0)));
-                    continue;
-                };
-                let mut factor = [1.0f32; LANES];
-                if norm.variance {
-                    // A second pass over what is in the cache: the difference of two large sums would lose digits.
-                    let squares = sum::<V, true>(self.base, input, block, mean);
-                    squares.mul(V::splat(1.0 / count)).store(factor.as_mut_ptr());
-                    for value in &mut factor {
-                        *value = if norm.inside {
-                            1.0 / (*value + norm.epsilon).sqrt()
-                        } else {
-                            1.0 / (value.sqrt() + norm.epsilon)
-                        };
-                    }
+        for block in 0..input.planes() {
+            let total = sum::<V, false>(self.base, input, block, V::splat(0.0));
+            let mean = total.mul(V::splat(1.0 / count));
+            let Some(norm) = normalise else {
+                mean.store(self.base.add(output.at(block, 0, 0)));
+                continue;
+            };
+            let mut factor = [1.0f32; LANES];
+            if norm.variance {
+                // A second pass over what is in the cache: the difference of two large sums would lose digits.
+                let squares = sum::<V, true>(self.base, input, block, mean);
+                squares.mul(V::splat(1.0 / count)).store(factor.as_mut_ptr());
+                for value in &mut factor {
+                    *value = if norm.inside {
+                        1.0 / (*value + norm.epsilon).sqrt()
+                    } else {
+                        1.0 / (value.sqrt() + norm.epsilon)
+                    };
                 }
-                let factor = V::load(factor.as_ptr());
-                for y in 0..input.size.h {
-                    let (from, to) =
-                        (self.base.add(input.at(block, y, 0)), self.base.add(output.at(block, y, 0)));
-                    for x in 0..input.size.w {
-                        V::load(from.add(x * LANES)).sub(mean).mul(factor).store(to.add(x * LANES));
-                    }
+            }
+            let factor = V::load(factor.as_ptr());
+            for y in 0..input.size.h {
+                let (from, to) =
+                    (self.base.add(input.at(block, y, 0)), self.base.add(output.at(block, y, 0)));
+                for x in 0..input.size.w {
+                    V::load(from.add(x * LANES)).sub(mean).mul(factor).store(to.add(x * LANES));
                 }
             }
         }
@@ -281,26 +278,24 @@ impl Job for PlaneAll<'_> {
 /// hide the latency of the addition.
 #[inline(always)]
 unsafe fn sum<V: Lanes, const SQUARES: bool>(base: *const f32, view: &View, block: usize, mean: V) -> V {
-    unsafe {
-        let mut sums = [V::splat(0.0); 4];
-        for y in 0..view.size.h {
-            let row = base.add(view.at(block, y, 0));
-            let mut x = 0;
-            while x + 4 <= view.size.w {
-                for i in 0..4 {
-                    let value = V::load(row.add((x + i) * LANES));
-                    let off = value.sub(mean);
-                    sums[i] = if SQUARES { off.mul_add(off, sums[i]) } else { sums[i].add(value) };
-                }
-                x += 4;
-            }
-            while x < view.size.w {
-                let value = V::load(row.add(x * LANES));
+    let mut sums = [V::splat(0.0); 4];
+    for y in 0..view.size.h {
+        let row = base.add(view.at(block, y, 0));
+        let mut x = 0;
+        while x + 4 <= view.size.w {
+            for i in 0..4 {
+                let value = V::load(row.add((x + i) * LANES));
                 let off = value.sub(mean);
-                sums[0] = if SQUARES { off.mul_add(off, sums[0]) } else { sums[0].add(value) };
-                x += 1;
+                sums[i] = if SQUARES { off.mul_add(off, sums[i]) } else { sums[i].add(value) };
             }
+            x += 4;
         }
-        sums[0].add(sums[1]).add(sums[2].add(sums[3]))
+        while x < view.size.w {
+            let value = V::load(row.add(x * LANES));
+            let off = value.sub(mean);
+            sums[0] = if SQUARES { off.mul_add(off, sums[0]) } else { sums[0].add(value) };
+            x += 1;
+        }
     }
+    sums[0].add(sums[1]).add(sums[2].add(sums[3]))
 }

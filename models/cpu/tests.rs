@@ -284,6 +284,35 @@ fn concatenations() {
     }
 }
 
+/// Weights of 8 bits on a picture of few pixels, values rounded to steps: as quantised networks are.
+#[test]
+fn quantised() {
+    for (c, outputs, size, kernel) in [(48, 150, 5, 3), (33, 20, 3, 3), (200, 64, 1, 1), (16, 24, 7, 3)] {
+        let (mut sketch, x) = Sketch::new(c, size, size);
+        let range: Vec<TensorId> =
+            [0.1f32, 0.9, 0.0, 1.0].map(|v| sketch.tensor(vec![], Some(Data::F32([v].into())))).to_vec();
+        let shape = sketch.shape(x);
+        let inputs = [vec![x], range].concat();
+        let rounded = sketch.node(Op::FakeQuantize { levels: 256 }, inputs, shape);
+        let shape = vec![outputs, c, kernel, kernel];
+        let scales: Vec<f32> = (0..outputs).map(|o| 0.001 * (o + 1) as f32).collect();
+        let per_output = c * kernel * kernel;
+        let numbers: Vec<f32> = (0..outputs * per_output)
+            .map(|i| {
+                let number = if i % per_output == 0 { 127.0 } else { (sketch.random() * 127.0).round() };
+                number * scales[i / per_output]
+            })
+            .collect();
+        let weights = sketch.tensor(shape, Some(Data::F32(numbers.into())));
+        let bias = sketch.constant(vec![outputs]);
+        let layer = window(kernel, 1, kernel / 2);
+        let op = Op::Conv { window: layer, groups: 1 };
+        let y = sketch.node(op, vec![rounded, weights, bias], vec![1, outputs, size, size]);
+        let y = sketch.unary(Unary::Relu, y);
+        check(&sketch.finish(&[y]));
+    }
+}
+
 #[test]
 fn pools() {
     for w in [
@@ -377,4 +406,23 @@ proptest! {
         }
         check(&sketch.finish(&[x]));
     }
+}
+
+#[test]
+fn what_would_fill_the_memory_is_refused() {
+    let (mut sketch, x) = Sketch::new(1, 1, 1);
+    let wide = Window {
+        kernel: [1, 1],
+        stride: [20_000, 20_000],
+        dilation: [1, 1],
+        before: [9999; 2],
+        after: [10_000; 2],
+    };
+    let y = sketch.conv(x, 1, wide, 1);
+    let error = Plan::new(sketch.finish(&[y]), Isa::Portable).unwrap_err();
+    assert!(error.to_string().contains("padding"), "{error}");
+    let (mut sketch, x) = Sketch::new(1, 3000, 3000);
+    let y = sketch.conv(x, 4096, window(1, 1, 0), 1);
+    let error = Plan::new(sketch.finish(&[y]), Isa::Portable).unwrap_err();
+    assert!(error.to_string().contains("MiB"), "{error}");
 }

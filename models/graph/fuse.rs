@@ -115,7 +115,8 @@ fn per_channel(graph: &Graph, id: TensorId, channels: usize, rank: usize) -> Opt
     }
     // Aligned at the right, only the channel dimension may differ from 1.
     let lead = rank.checked_sub(tensor.shape.len())?;
-    let only_channels = tensor.shape.iter().enumerate().all(|(i, &d)| d == 1 || (i + lead == 1 && d == channels));
+    let only_channels =
+        tensor.shape.iter().enumerate().all(|(i, &d)| d == 1 || (i + lead == 1 && d == channels));
     (only_channels && values.len() == channels).then(|| values.to_vec())
 }
 
@@ -191,8 +192,12 @@ impl Fuser<'_> {
                 return match op {
                     Binary::Add => Some(FusedStage::Shift(constants)),
                     Binary::Mul => Some(FusedStage::Scale(constants)),
-                    Binary::Sub if !reversed => Some(FusedStage::Shift(constants.iter().map(|c| -c).collect())),
-                    Binary::Div if !reversed => Some(FusedStage::Scale(constants.iter().map(|c| 1.0 / c).collect())),
+                    Binary::Sub if !reversed => {
+                        Some(FusedStage::Shift(constants.iter().map(|c| -c).collect()))
+                    }
+                    Binary::Div if !reversed => {
+                        Some(FusedStage::Scale(constants.iter().map(|c| 1.0 / c).collect()))
+                    }
                     _ => None,
                 };
             }
@@ -220,10 +225,8 @@ impl Fuser<'_> {
         let [a, b] = [node.inputs[0], node.inputs[1]];
         let choices = [stage(a, b, false).map(|s| (a, s)), stage(b, a, true).map(|s| (b, s))];
         // Rather the operand whose maker is still open and came last; else the one that begins a new node.
-        let best = choices
-            .into_iter()
-            .flatten()
-            .max_by_key(|(main, _)| self.open(*main).map_or(0, |at| at + 1));
+        let best =
+            choices.into_iter().flatten().max_by_key(|(main, _)| self.open(*main).map_or(0, |at| at + 1));
         let Some((main, stage)) = best else { return false };
         self.attach(node, main, stage);
         true
@@ -351,7 +354,9 @@ fn fold_input_scale(nodes: &mut Vec<FusedNode>, graph: &Graph) {
         let readers: Vec<usize> =
             (0..nodes.len()).filter(|&j| nodes[j].reads().any(|t| t == node.output)).collect();
         let scale = match (&node.kind, node.stages.as_slice()) {
-            (FusedKind::Map, [FusedStage::Scale(scale)]) if !graph.outputs.contains(&node.output) => scale.clone(),
+            (FusedKind::Map, [FusedStage::Scale(scale)]) if !graph.outputs.contains(&node.output) => {
+                scale.clone()
+            }
             _ => {
                 i += 1;
                 continue;
@@ -386,7 +391,8 @@ fn fold_input_scale(nodes: &mut Vec<FusedNode>, graph: &Graph) {
 /// x * sigmoid(x) as one activation.
 fn find_silu(graph: &mut Graph) {
     let readers = readers(graph);
-    let makers: HashMap<TensorId, usize> = graph.nodes.iter().enumerate().map(|(i, n)| (n.output, i)).collect();
+    let makers: HashMap<TensorId, usize> =
+        graph.nodes.iter().enumerate().map(|(i, n)| (n.output, i)).collect();
     for i in 0..graph.nodes.len() {
         if graph.nodes[i].op != Op::Binary(Binary::Mul) {
             continue;
@@ -415,13 +421,16 @@ fn find_silu(graph: &mut Graph) {
 /// A convolution over a concatenation of every s-th pixel of one picture (YOLOX' focus, space to depth) is a
 /// convolution over that picture with a window and a stride s times as large, and nothing needs to be rearranged.
 fn find_focus(graph: &mut Graph) {
-    let makers: HashMap<TensorId, usize> = graph.nodes.iter().enumerate().map(|(i, n)| (n.output, i)).collect();
+    let makers: HashMap<TensorId, usize> =
+        graph.nodes.iter().enumerate().map(|(i, n)| (n.output, i)).collect();
     for i in 0..graph.nodes.len() {
         let Op::Conv { window, groups: 1 } = graph.nodes[i].op else { continue };
-        let Some((source, step, offsets)) = focus_of(graph, &makers, graph.nodes[i].inputs[0]) else { continue };
+        let Some((source, step, offsets)) = focus_of(graph, &makers, graph.nodes[i].inputs[0]) else {
+            continue;
+        };
         let source_shape = graph.tensor(source).shape.clone();
         let weight_id = graph.nodes[i].inputs[1];
-        if window.dilation != [1, 1] || source_shape[2] % step != 0 || source_shape[3] % step != 0 {
+        if window.dilation != [1, 1] || !source_shape[2..4].iter().all(|size| size.is_multiple_of(step)) {
             continue;
         }
         let Some(weights) = graph.constant(weight_id) else { continue };
@@ -500,7 +509,8 @@ fn focus_of(
             return None;
         }
         let shape = &graph.tensor(at).shape;
-        if graph.tensor(member).shape != [1, *shape.get(1)?, shape.get(2)? / step[0], shape.get(3)? / step[0]] {
+        if graph.tensor(member).shape != [1, *shape.get(1)?, shape.get(2)? / step[0], shape.get(3)? / step[0]]
+        {
             return None;
         }
         found = Some((at, step[0]));

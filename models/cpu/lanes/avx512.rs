@@ -1,4 +1,5 @@
 //! Sixteen f32 in one AVX-512 register.
+#![allow(unsafe_op_in_unsafe_fn, reason = "whole methods are intrinsics; see the reason at the impl")]
 
 use std::arch::x86_64::*;
 
@@ -19,86 +20,82 @@ unsafe impl Lanes for Avx512 {
         #[target_feature(enable = "avx512f")]
         #[inline(never)]
         unsafe fn compiled<J: Job>(job: J) {
-            unsafe { job.run::<Avx512>() }
+            job.run::<Avx512>()
         }
-        unsafe { compiled(job) }
+        compiled(job)
     }
 
     #[inline(always)]
     unsafe fn splat(value: f32) -> Self {
-        unsafe { Self(_mm512_set1_ps(value)) }
+        Self(_mm512_set1_ps(value))
     }
 
     #[inline(always)]
     unsafe fn load(from: *const f32) -> Self {
-        unsafe { Self(_mm512_loadu_ps(from)) }
+        Self(_mm512_loadu_ps(from))
     }
 
     #[inline(always)]
     unsafe fn load_i8(from: *const i8) -> Self {
-        unsafe { Self(_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(from.cast())))) }
+        Self(_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(from.cast()))))
     }
 
     #[inline(always)]
     unsafe fn store(self, to: *mut f32) {
-        unsafe { _mm512_storeu_ps(to, self.0) }
+        _mm512_storeu_ps(to, self.0)
     }
 
     #[inline(always)]
     unsafe fn mul_add(self, factor: Self, summand: Self) -> Self {
-        unsafe { Self(_mm512_fmadd_ps(self.0, factor.0, summand.0)) }
+        Self(_mm512_fmadd_ps(self.0, factor.0, summand.0))
     }
 
     #[inline(always)]
     unsafe fn add(self, other: Self) -> Self {
-        unsafe { Self(_mm512_add_ps(self.0, other.0)) }
+        Self(_mm512_add_ps(self.0, other.0))
     }
 
     #[inline(always)]
     unsafe fn sub(self, other: Self) -> Self {
-        unsafe { Self(_mm512_sub_ps(self.0, other.0)) }
+        Self(_mm512_sub_ps(self.0, other.0))
     }
 
     #[inline(always)]
     unsafe fn mul(self, other: Self) -> Self {
-        unsafe { Self(_mm512_mul_ps(self.0, other.0)) }
+        Self(_mm512_mul_ps(self.0, other.0))
     }
 
     #[inline(always)]
     unsafe fn max(self, other: Self) -> Self {
-        unsafe { Self(_mm512_max_ps(self.0, other.0)) }
+        Self(_mm512_max_ps(self.0, other.0))
     }
 
     #[inline(always)]
     unsafe fn min(self, other: Self) -> Self {
-        unsafe { Self(_mm512_min_ps(self.0, other.0)) }
+        Self(_mm512_min_ps(self.0, other.0))
     }
 
     #[inline(always)]
     unsafe fn reciprocal(self) -> Self {
-        unsafe {
-            // 14 bits from the table, doubled by one Newton step.
-            let guess = _mm512_rcp14_ps(self.0);
-            let error = _mm512_fnmadd_ps(self.0, guess, _mm512_set1_ps(2.0));
-            Self(_mm512_mul_ps(guess, error))
-        }
+        // 14 bits from the table, doubled by one Newton step.
+        let guess = _mm512_rcp14_ps(self.0);
+        let error = _mm512_fnmadd_ps(self.0, guess, _mm512_set1_ps(2.0));
+        Self(_mm512_mul_ps(guess, error))
     }
 
     #[inline(always)]
     unsafe fn round(self) -> Self {
-        unsafe { Self(_mm512_roundscale_ps::<0>(self.0)) }
+        Self(_mm512_roundscale_ps::<0>(self.0))
     }
 
     #[inline(always)]
     unsafe fn scale_by_power(self, power: Self) -> Self {
-        unsafe { Self(_mm512_scalef_ps(self.0, power.0)) }
+        Self(_mm512_scalef_ps(self.0, power.0))
     }
 
     #[inline(always)]
     unsafe fn where_positive(self, then: Self, otherwise: Self) -> Self {
-        unsafe {
-            let positive = _mm512_cmp_ps_mask::<_CMP_GT_OQ>(self.0, _mm512_setzero_ps());
-            Self(_mm512_mask_blend_ps(positive, otherwise.0, then.0))
-        }
+        let positive = _mm512_cmp_ps_mask::<_CMP_GT_OQ>(self.0, _mm512_setzero_ps());
+        Self(_mm512_mask_blend_ps(positive, otherwise.0, then.0))
     }
 }

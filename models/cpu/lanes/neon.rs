@@ -1,4 +1,5 @@
 //! Sixteen f32 in four NEON registers.
+#![allow(unsafe_op_in_unsafe_fn, reason = "whole methods are intrinsics; see the reason at the impl")]
 
 use std::arch::aarch64::*;
 
@@ -8,18 +9,28 @@ use super::{Job, Lanes};
 #[derive(Clone, Copy)]
 pub struct Neon([float32x4_t; 4]);
 
-impl Neon {
-    #[inline(always)]
-    fn map(self, f: impl Fn(float32x4_t) -> float32x4_t) -> Self {
-        let [a, b, c, d] = self.0;
-        Self([f(a), f(b), f(c), f(d)])
-    }
-
-    #[inline(always)]
-    fn zip(self, other: Self, f: impl Fn(float32x4_t, float32x4_t) -> float32x4_t) -> Self {
-        let ([a, b, c, d], [e, g, h, i]) = (self.0, other.0);
-        Self([f(a, e), f(b, g), f(c, h), f(d, i)])
-    }
+/// One value per register; `I` is its number.
+macro_rules! each_register {
+    ($i:ident => $value:expr) => {
+        Neon([
+            {
+                const $i: usize = 0;
+                $value
+            },
+            {
+                const $i: usize = 1;
+                $value
+            },
+            {
+                const $i: usize = 2;
+                $value
+            },
+            {
+                const $i: usize = 3;
+                $value
+            },
+        ])
+    };
 }
 
 // SAFETY: every method is intrinsics of NEON only, which AArch64 always has; loads and stores need no alignment.
@@ -33,102 +44,94 @@ unsafe impl Lanes for Neon {
         #[target_feature(enable = "neon")]
         #[inline(never)]
         unsafe fn compiled<J: Job>(job: J) {
-            unsafe { job.run::<Neon>() }
+            job.run::<Neon>()
         }
-        unsafe { compiled(job) }
+        compiled(job)
     }
 
     #[inline(always)]
     unsafe fn splat(value: f32) -> Self {
-        unsafe { Self([vdupq_n_f32(value); 4]) }
+        Self([vdupq_n_f32(value); 4])
     }
 
     #[inline(always)]
     unsafe fn load(from: *const f32) -> Self {
-        unsafe {
-            Self([vld1q_f32(from), vld1q_f32(from.add(4)), vld1q_f32(from.add(8)), vld1q_f32(from.add(12))])
-        }
+        Self([vld1q_f32(from), vld1q_f32(from.add(4)), vld1q_f32(from.add(8)), vld1q_f32(from.add(12))])
     }
 
     #[inline(always)]
     unsafe fn load_i8(from: *const i8) -> Self {
-        unsafe {
-            let all = vld1q_s8(from);
-            let (low, high) = (vmovl_s8(vget_low_s8(all)), vmovl_s8(vget_high_s8(all)));
-            Self([
-                vcvtq_f32_s32(vmovl_s16(vget_low_s16(low))),
-                vcvtq_f32_s32(vmovl_s16(vget_high_s16(low))),
-                vcvtq_f32_s32(vmovl_s16(vget_low_s16(high))),
-                vcvtq_f32_s32(vmovl_s16(vget_high_s16(high))),
-            ])
-        }
+        let all = vld1q_s8(from);
+        let (low, high) = (vmovl_s8(vget_low_s8(all)), vmovl_s8(vget_high_s8(all)));
+        Self([
+            vcvtq_f32_s32(vmovl_s16(vget_low_s16(low))),
+            vcvtq_f32_s32(vmovl_s16(vget_high_s16(low))),
+            vcvtq_f32_s32(vmovl_s16(vget_low_s16(high))),
+            vcvtq_f32_s32(vmovl_s16(vget_high_s16(high))),
+        ])
     }
 
     #[inline(always)]
     unsafe fn store(self, to: *mut f32) {
-        unsafe {
-            vst1q_f32(to, self.0[0]);
-            vst1q_f32(to.add(4), self.0[1]);
-            vst1q_f32(to.add(8), self.0[2]);
-            vst1q_f32(to.add(12), self.0[3]);
-        }
+        vst1q_f32(to, self.0[0]);
+        vst1q_f32(to.add(4), self.0[1]);
+        vst1q_f32(to.add(8), self.0[2]);
+        vst1q_f32(to.add(12), self.0[3]);
     }
 
     #[inline(always)]
     unsafe fn mul_add(self, factor: Self, summand: Self) -> Self {
-        let product = |i: usize| unsafe { vfmaq_f32(summand.0[i], self.0[i], factor.0[i]) };
-        Self([product(0), product(1), product(2), product(3)])
+        each_register!(I => vfmaq_f32(summand.0[I], self.0[I], factor.0[I]))
     }
 
     #[inline(always)]
     unsafe fn add(self, other: Self) -> Self {
-        self.zip(other, |a, b| unsafe { vaddq_f32(a, b) })
+        each_register!(I => vaddq_f32(self.0[I], other.0[I]))
     }
 
     #[inline(always)]
     unsafe fn sub(self, other: Self) -> Self {
-        self.zip(other, |a, b| unsafe { vsubq_f32(a, b) })
+        each_register!(I => vsubq_f32(self.0[I], other.0[I]))
     }
 
     #[inline(always)]
     unsafe fn mul(self, other: Self) -> Self {
-        self.zip(other, |a, b| unsafe { vmulq_f32(a, b) })
+        each_register!(I => vmulq_f32(self.0[I], other.0[I]))
     }
 
     #[inline(always)]
     unsafe fn max(self, other: Self) -> Self {
         // As on x86: where `self` is NaN the comparison fails and `other` is taken.
-        self.zip(other, |a, b| unsafe { vbslq_f32(vcgtq_f32(a, b), a, b) })
+        each_register!(I => vbslq_f32(vcgtq_f32(self.0[I], other.0[I]), self.0[I], other.0[I]))
     }
 
     #[inline(always)]
     unsafe fn min(self, other: Self) -> Self {
-        self.zip(other, |a, b| unsafe { vbslq_f32(vcltq_f32(a, b), a, b) })
+        each_register!(I => vbslq_f32(vcltq_f32(self.0[I], other.0[I]), self.0[I], other.0[I]))
     }
 
     #[inline(always)]
     unsafe fn reciprocal(self) -> Self {
-        self.map(|a| unsafe { vdivq_f32(vdupq_n_f32(1.0), a) })
+        each_register!(I => vdivq_f32(vdupq_n_f32(1.0), self.0[I]))
     }
 
     #[inline(always)]
     unsafe fn round(self) -> Self {
-        self.map(|a| unsafe { vrndnq_f32(a) })
+        each_register!(I => vrndnq_f32(self.0[I]))
     }
 
     #[inline(always)]
     unsafe fn scale_by_power(self, power: Self) -> Self {
-        self.zip(power, |a, n| unsafe {
-            let biased = vaddq_s32(vcvtnq_s32_f32(n), vdupq_n_s32(127));
-            vmulq_f32(a, vreinterpretq_f32_s32(vshlq_n_s32::<23>(biased)))
+        let bias = vdupq_n_s32(127);
+        each_register!(I => {
+            let biased = vaddq_s32(vcvtnq_s32_f32(power.0[I]), bias);
+            vmulq_f32(self.0[I], vreinterpretq_f32_s32(vshlq_n_s32::<23>(biased)))
         })
     }
 
     #[inline(always)]
     unsafe fn where_positive(self, then: Self, otherwise: Self) -> Self {
-        let pick = |i: usize| unsafe {
-            vbslq_f32(vcgtq_f32(self.0[i], vdupq_n_f32(0.0)), then.0[i], otherwise.0[i])
-        };
-        Self([pick(0), pick(1), pick(2), pick(3)])
+        let zero = vdupq_n_f32(0.0);
+        each_register!(I => vbslq_f32(vcgtq_f32(self.0[I], zero), then.0[I], otherwise.0[I]))
     }
 }

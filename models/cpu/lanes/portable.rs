@@ -1,4 +1,5 @@
 //! Sixteen f32 in an array: runs everywhere, and is what the others are compared with.
+#![allow(unsafe_op_in_unsafe_fn, reason = "the trait is unsafe for its pointers; see the reason at the impl")]
 
 use super::{Job, LANES, Lanes};
 
@@ -27,9 +28,9 @@ unsafe impl Lanes for Portable {
     unsafe fn outline<J: Job>(job: J) {
         #[inline(never)]
         unsafe fn compiled<J: Job>(job: J) {
-            unsafe { job.run::<Portable>() }
+            job.run::<Portable>()
         }
-        unsafe { compiled(job) }
+        compiled(job)
     }
 
     #[inline(always)]
@@ -39,17 +40,17 @@ unsafe impl Lanes for Portable {
 
     #[inline(always)]
     unsafe fn load(from: *const f32) -> Self {
-        unsafe { Self(from.cast::<[f32; LANES]>().read_unaligned()) }
+        Self(from.cast::<[f32; LANES]>().read_unaligned())
     }
 
     #[inline(always)]
     unsafe fn load_i8(from: *const i8) -> Self {
-        unsafe { Self(from.cast::<[i8; LANES]>().read().map(f32::from)) }
+        Self(from.cast::<[i8; LANES]>().read().map(f32::from))
     }
 
     #[inline(always)]
     unsafe fn store(self, to: *mut f32) {
-        unsafe { to.cast::<[f32; LANES]>().write_unaligned(self.0) }
+        to.cast::<[f32; LANES]>().write_unaligned(self.0)
     }
 
     #[inline(always)]
