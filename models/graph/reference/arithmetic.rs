@@ -1,7 +1,7 @@
 //! Operators that compute with single values or along dimensions, in f32; sums are kept in f64.
 
 use super::Operand;
-use super::movement::{broadcast_strides, each, offset, strides};
+use super::movement::{broadcast_strides, each, each_pair, offset, strides};
 use crate::graph::{Binary, Reduction, Unary};
 
 pub(super) fn unary(how: Unary, x: f32) -> f32 {
@@ -41,10 +41,10 @@ fn leak(x: f32, slope: f32) -> f32 {
 }
 
 pub(super) fn binary(how: Binary, a: Operand<'_>, b: Operand<'_>, output: &[usize]) -> Vec<f32> {
-    let (strides_a, strides_b) = (broadcast_strides(a.shape, output), broadcast_strides(b.shape, output));
+    let (values_a, values_b) = (a.f32(), b.f32());
     let mut made = Vec::with_capacity(output.iter().product());
-    each(output, |index| {
-        let (x, y) = (a.f32()[offset(index, &strides_a)], b.f32()[offset(index, &strides_b)]);
+    each_pair(a.shape, b.shape, output, |place_a, place_b| {
+        let (x, y) = (values_a[place_a], values_b[place_b]);
         made.push(match how {
             Binary::Add => x + y,
             Binary::Sub => x - y,

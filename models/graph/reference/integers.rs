@@ -1,7 +1,7 @@
 //! Arithmetic on shapes and indices. Overflow and division by zero are errors.
 
 use super::Operand;
-use super::movement::{broadcast_strides, each, offset};
+use super::movement::each_pair;
 use crate::graph::Binary;
 
 pub(super) fn binary(
@@ -10,10 +10,10 @@ pub(super) fn binary(
     b: Operand<'_>,
     output: &[usize],
 ) -> Result<Vec<i64>, String> {
-    let (strides_a, strides_b) = (broadcast_strides(a.shape, output), broadcast_strides(b.shape, output));
+    let (values_a, values_b) = (a.i64(), b.i64());
     let mut made = Some(Vec::with_capacity(output.iter().product()));
-    each(output, |index| {
-        let (x, y) = (a.i64()[offset(index, &strides_a)], b.i64()[offset(index, &strides_b)]);
+    each_pair(a.shape, b.shape, output, |place_a, place_b| {
+        let (x, y) = (values_a[place_a], values_b[place_b]);
         let value = match how {
             Binary::Add => x.checked_add(y),
             Binary::Sub => x.checked_sub(y),

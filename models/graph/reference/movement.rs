@@ -67,6 +67,33 @@ pub(super) fn broadcast_strides(shape: &[usize], output: &[usize]) -> Vec<usize>
         .collect()
 }
 
+/// Calls `visit` with the places in two operands that make each value of the output, in row-major order. Dimensions
+/// over which both lie without a gap are walked as one, so that weights and their scales do not cost an index each.
+pub(super) fn each_pair(a: &[usize], b: &[usize], output: &[usize], mut visit: impl FnMut(usize, usize)) {
+    // Size and strides of each dimension that is left.
+    let mut left: Vec<[usize; 3]> = vec![[1, 0, 0]];
+    let strides = broadcast_strides(a, output).into_iter().zip(broadcast_strides(b, output));
+    for (size, (stride_a, stride_b)) in output.iter().zip(strides) {
+        let dimension = [*size, stride_a, stride_b];
+        match left.last_mut() {
+            Some(last) if last[0] == 1 => *last = dimension,
+            Some(last) if last[1] == stride_a * size && last[2] == stride_b * size => {
+                *last = [last[0] * size, stride_a, stride_b];
+            }
+            _ => left.push(dimension),
+        }
+    }
+    let Some((row, outer)) = left.split_last() else { return };
+    let column = |which: usize| outer.iter().map(|dimension| dimension[which]).collect::<Vec<usize>>();
+    let (sizes, steps_a, steps_b) = (column(0), column(1), column(2));
+    each(&sizes, |index| {
+        let (first_a, first_b) = (offset(index, &steps_a), offset(index, &steps_b));
+        for place in 0..row[0] {
+            visit(first_a + place * row[1], first_b + place * row[2]);
+        }
+    });
+}
+
 /// Where the index lies.
 pub(super) fn offset(index: &[usize], strides: &[usize]) -> usize {
     index.iter().zip(strides).map(|(index, stride)| index * stride).sum()

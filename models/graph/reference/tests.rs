@@ -98,3 +98,23 @@ fn an_index_outside_is_an_error() {
     gather.tensors[2] = index(i64::MIN);
     assert!(matches!(run(&gather, &[&[1.0, 2.0]]), Err(ReferenceError::Node { .. })));
 }
+
+#[test]
+fn places_of_two_operands_are_those_of_each_index() {
+    use super::movement::{broadcast_strides, each, each_pair, offset};
+    let shapes: [&[usize]; 9] =
+        [&[], &[1], &[4], &[3, 1], &[3, 4], &[2, 1, 4], &[2, 3, 1], &[1, 1, 1], &[2, 3, 4]];
+    for a in shapes {
+        for b in shapes {
+            let Some(output) = crate::graph::shape::broadcast(a, b) else { continue };
+            let (strides_a, strides_b) = (broadcast_strides(a, &output), broadcast_strides(b, &output));
+            let mut expected = Vec::new();
+            each(&output, |index| expected.push((offset(index, &strides_a), offset(index, &strides_b))));
+            let mut made = Vec::new();
+            each_pair(a, b, &output, |place_a, place_b| made.push((place_a, place_b)));
+            assert_eq!(made, expected, "{a:?} and {b:?}");
+        }
+    }
+    each_pair(&[0, 2], &[2], &[0, 2], |_, _| panic!("there is nothing"));
+    each_pair(&[2, 0], &[1], &[2, 0], |_, _| panic!("there is nothing"));
+}
