@@ -246,7 +246,8 @@ impl RecorderLink {
                 Err(oneshot::error::TryRecvError::Closed) => return Stored::Lost,
                 Err(oneshot::error::TryRecvError::Empty) => {}
             }
-            std::hint::spin_loop();
+            // The recorder may be waiting for this very processor.
+            std::thread::yield_now();
         }
         match timeout(limit, receiver).await {
             Ok(Ok(reply)) => reply.stored,

@@ -135,7 +135,8 @@ impl Shared {
                 self.lingering.store(false, Ordering::SeqCst);
                 return Some(core);
             }
-            std::hint::spin_loop();
+            // Whoever has the work for us may be waiting for this very processor.
+            thread::yield_now();
         }
         self.lingering.store(false, Ordering::SeqCst);
         None
