@@ -126,8 +126,7 @@ fn constants_must_lie_inside_of_the_weights() {
 
 #[test]
 fn constants_that_overlap_are_limited() {
-    let mut ir = Ir::default();
-    ir.bin = vec![0; 64];
+    let mut ir = Ir { bin: vec![0; 64], ..Ir::default() };
     let mut sum = ir.parameter(&[1]);
     for offset in 0..20 {
         let data = format!(r#"element_type="u8" shape="40" offset="{offset}" size="40""#);
