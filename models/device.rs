@@ -18,12 +18,22 @@ pub enum DeviceChoice {
     Cuda(usize),
 }
 
+/// What a GPU computes in; the CPU always computes in f32.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Precision {
+    /// Weights and values in 32 bits.
+    F32,
+    /// Weights and values in 16 bits; sums and everything between two of them in 32 bits.
+    #[default]
+    F16,
+}
+
 impl DeviceChoice {
     /// Replaces `Auto` by what this machine has.
     pub fn resolve(self) -> Self {
         match self {
             #[cfg(feature = "cuda")]
-            DeviceChoice::Auto if candle_core::Device::new_cuda(0).is_ok() => DeviceChoice::Cuda(0),
+            DeviceChoice::Auto if crate::cuda::device(0).is_ok() => DeviceChoice::Cuda(0),
             DeviceChoice::Auto => DeviceChoice::Cpu,
             chosen => chosen,
         }

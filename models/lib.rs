@@ -7,7 +7,10 @@
 extern crate self as meerkat_models;
 
 pub mod cpu;
+#[cfg(feature = "cuda")]
+pub mod cuda;
 pub mod device;
+pub mod device_ops;
 pub mod engine;
 pub mod graph;
 
