@@ -2,12 +2,14 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 CARGO ?= cargo
+# All features but `cuda`, which needs the CUDA toolkit.
+FEATURES := --features meerkat-actors/fault-injection,meerkat-notify/testing
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test ci fmt lint deny unit bench fuzz
+.PHONY: help setup demo test ci fmt lint deny unit bench bench-models score fuzz
 
 help: ## list these commands
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
 
 setup: ## install what is missing (Debian, Ubuntu) or say what to install
 	scripts/setup.sh
@@ -27,7 +29,7 @@ fmt: ## format all files
 
 lint: ## format check and clippy, warnings are errors
 	$(CARGO) fmt --all --check
-	$(CARGO) clippy --workspace --all-targets --all-features --locked -- -D warnings
+	$(CARGO) clippy --workspace --all-targets $(FEATURES) --locked -- -D warnings
 
 deny: ## licences, bans and sources of the dependencies
 	@if $(CARGO) deny --version >/dev/null 2>&1; then \
@@ -37,12 +39,22 @@ deny: ## licences, bans and sources of the dependencies
 	fi
 
 unit: ## all tests of the workspace
-	$(CARGO) test --workspace --all-features --locked
+	$(CARGO) test --workspace $(FEATURES) --locked
 
 bench: ## measure the rooms and the whole node; see docs/benchmarks.md
 	scripts/setup.sh --runtime
 	$(CARGO) bench --workspace --locked
 	scripts/bench.sh $(ARGS)
+
+bench-models: ## the networks on one thread beside ONNX Runtime and OpenVINO
+	scripts/setup.sh --runtime
+	$(CARGO) build --release --locked --bin meerkat
+	scripts/bench-models.sh
+
+score: ## how accurate people and faces are found, where the test data are
+	scripts/setup.sh --runtime
+	$(CARGO) build --release --locked --bin meerkat
+	scripts/score.sh
 
 fuzz: ## fuzz the parsers; needs cargo-fuzz and a nightly toolchain
 	scripts/fuzz.sh $(ARGS)

@@ -132,7 +132,8 @@ pub fn run(args: &EmbedArgs) -> Result<(), CliError> {
     let folder = models_folder(&settings);
     let device = detectors::device(settings.detectors.device).map_err(wrong)?;
     let own = &settings.detectors.face;
-    let load = || Tool::load(&own.model, &folder, device, own.min_score);
+    let model = networks::finder_name(&own.model, &folder);
+    let load = || Tool::load(&model, &folder, device, own.min_score);
     let mut tools = vec![Some(load().map_err(|error| CliError::Failed(error.into()))?)];
     tools.resize_with(args.network.threads(&settings).min(args.images.len()), || None);
     let look = |tool: &mut Option<Tool>, path: &PathBuf| {

@@ -84,7 +84,11 @@ impl From<SettingsErrors> for CliError {
 
 impl From<anyhow::Error> for CliError {
     fn from(error: anyhow::Error) -> Self {
-        Self::Failed(error)
+        // What only shows when the weights are looked at is a wrong configuration all the same.
+        match error.downcast() {
+            Ok(errors) => Self::Settings(errors),
+            Err(error) => Self::Failed(error),
+        }
     }
 }
 

@@ -70,6 +70,13 @@ impl<D: ?Sized> Choice<D> {
         Self { make: Arc::new(make), aside: Arc::new(aside), notice: None, placement: Some(placement) }
     }
 
+    fn used(&self) -> String {
+        match &self.placement {
+            Some(placement) => format!("{} on {}", placement.model(), placement.device()),
+            None => "the classic method that is built in".to_owned(),
+        }
+    }
+
     fn pool(&self, threads: usize) -> Pool<D> {
         let placement = self.placement.clone();
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -131,7 +138,7 @@ impl Kind<'_> {
             // The settings name something else than what they mean: that does not get better by pulling.
             ModelError::Misfit { .. } => false,
             // A file of the manifest that cannot be used is damaged.
-            _ => meerkat_models::weights::describe(self.model).is_some(),
+            _ => self.model == networks::BEST || meerkat_models::weights::describe(self.model).is_some(),
         };
         if self.backend == Backend::Auto && absent {
             let notice = format!(
@@ -171,6 +178,11 @@ impl Detectors {
         let choice = [&self.person.notice, &self.face.notice].into_iter().flatten().cloned();
         let placements = [&self.person.placement, &self.face.placement].into_iter().flatten();
         choice.chain(placements.filter_map(|placement| placement.notice())).collect()
+    }
+
+    /// What finds what, in words.
+    pub fn used(&self) -> [(&'static str, String); 2] {
+        [("people", self.person.used()), ("faces", self.face.used())]
     }
 
     /// Detectors of people for a node.
@@ -233,7 +245,8 @@ fn face_network(
 ) -> Result<Choice<dyn FaceRecogniser>, ModelError> {
     let own = &settings.detectors.face;
     let min_score = lowest(own.min_score, settings.cameras.values().map(|camera| camera.face_min_score));
-    let (model, folder, recognition) = (own.model.clone(), folder.clone(), settings.detectors.recognition);
+    let (folder, recognition) = (folder.clone(), settings.detectors.recognition);
+    let model = networks::finder_name(&own.model, &folder);
     let placement = placement(settings, &model, device);
     let load: Load<_> =
         Arc::new(move |device| networks::recogniser(&model, &folder, device, min_score, &recognition));

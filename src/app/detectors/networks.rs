@@ -26,6 +26,10 @@ use crate::settings::RecognitionSettings;
 pub(crate) const EMBEDDER: &str = "face-reidentification-retail-0095";
 /// The network that finds the points of faces which another network found.
 const POINTS: &str = "landmarks-regression-retail-0009";
+/// The word that stands for the best network that is here.
+pub(super) const BEST: &str = "auto";
+/// Networks that find faces, the best first.
+const FINDERS: [&str; 2] = ["yunet-n", "face-detection-retail-0004"];
 /// Pictures that are put together for a GPU.
 const BATCH: usize = 32;
 
@@ -67,6 +71,15 @@ pub(crate) fn objects(
         }
         None => ObjectNet::coco(network, min_score),
     }
+}
+
+/// The network that finds faces which the settings mean: with `auto`, the best of those whose weights are here.
+pub(crate) fn finder_name(model: &str, folder: &Folder) -> String {
+    if model != BEST {
+        return model.to_owned();
+    }
+    let here = FINDERS.into_iter().find(|name| folder.locate(name).is_ok());
+    here.unwrap_or(FINDERS[0]).to_owned()
 }
 
 /// Loads a network that finds faces, and what it needs besides.

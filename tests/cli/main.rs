@@ -2,6 +2,8 @@
 // Helpers of tests may unwrap as the tests themselves do.
 #![allow(clippy::unwrap_used)]
 
+mod networks;
+
 use std::collections::BTreeMap;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -72,7 +74,7 @@ fn json_lines(output: &Output) -> Vec<Value> {
 fn help_names_every_command_and_wrong_arguments_exit_with_2() {
     let help = meerkat(&["--help"], &[]);
     assert_eq!(help.status.code(), Some(0));
-    for command in ["push", "check-config", "faces", "detect", "models", "Exit codes", "Examples"] {
+    for command in ["push", "check-config", "faces", "detect", "embed", "models", "Exit codes", "Examples"] {
         assert!(out(&help).contains(command), "{command}");
     }
     for wrong in [
@@ -81,6 +83,13 @@ fn help_names_every_command_and_wrong_arguments_exit_with_2() {
         &["detect", "dragon", "x.jpg"],
         &["faces", "enrol", "x"],
         &["models", "pull", "dragon"],
+        &["detect", "person", "--device", "gpu", "x.jpg"],
+        &["detect", "person", "--min-score", "2", "x.jpg"],
+        &["detect", "person", "--threads", "0", "x.jpg"],
+        &["detect", "motion", "--backend", "classic", "x.jpg"],
+        &["detect", "face", "--classes", "x.txt", "x.jpg"],
+        &["models", "bench", "--batch", "0"],
+        &["embed"],
     ] {
         assert_eq!(meerkat(wrong, &[]).status.code(), Some(2), "{wrong:?}");
     }
