@@ -113,8 +113,7 @@ pub fn lower(fused: &FusedGraph) -> Result<Lowered, LowerError> {
     lowering.plan_halos();
     for &input in &fused.graph.inputs {
         let channels = fused.graph.tensor(input).shape.get(1).copied().unwrap_or(0);
-        let same = |from| InputChannel { from, scale: 1.0, shift: 0.0 };
-        lowering.inputs.insert(input, (0..channels).map(same).collect());
+        lowering.inputs.insert(input, (0..channels).map(InputChannel::same).collect());
     }
     for node in &fused.nodes {
         lowering.node(node)?;
@@ -434,7 +433,10 @@ impl Lowering<'_> {
                 let whole =
                     window.kernel == [size.h, size.w] && window.before == [0, 0] && how != Pooling::Max;
                 if whole && output.size.h * output.size.w == 1 {
-                    self.step(name, Kernel::Plane(Plane { input, output, normalise: None }));
+                    self.step(
+                        name,
+                        Kernel::Plane(Plane { input, output, normalise: None, stages: Vec::new() }),
+                    );
                 } else {
                     self.step(name, Kernel::Pool(Pool { input, output, window: *window, how }));
                 }
@@ -442,14 +444,19 @@ impl Lowering<'_> {
             op if picture && is_plane_mean(op) => {
                 let input = self.picture(first, name)?;
                 let output = self.target(node.output);
-                self.step(name, Kernel::Plane(Plane { input, output, normalise: None }));
+                self.step(name, Kernel::Plane(Plane { input, output, normalise: None, stages: Vec::new() }));
             }
             Op::Mvn { axes, normalize_variance, epsilon, inside } if picture && axes == &[2, 3] => {
+                let normalise =
+                    Normalise { variance: *normalize_variance, epsilon: *epsilon, inside: *inside };
+                if let Some(changed) = self.normalised_input(first, normalise, &node.stages) {
+                    self.inputs.insert(node.output, changed);
+                    return Ok(());
+                }
+                let stages = self.stages(node)?;
                 let input = self.picture(first, name)?;
                 let output = self.target(node.output);
-                let normalise =
-                    Some(Normalise { variance: *normalize_variance, epsilon: *epsilon, inside: *inside });
-                self.step(name, Kernel::Plane(Plane { input, output, normalise }));
+                self.step(name, Kernel::Plane(Plane { input, output, normalise: Some(normalise), stages }));
             }
             Op::Resize(Sampling::NearestAsymmetric) if picture && self.whole_factor(node).is_some() => {
                 let factor = self.whole_factor(node).unwrap_or(1);
@@ -498,6 +505,20 @@ impl Lowering<'_> {
             _ => self.plain_operator(node, op)?,
         }
         Ok(())
+    }
+
+    /// The normalisation of the input's own channels can be done while they are copied.
+    fn normalised_input(
+        &self,
+        id: TensorId,
+        normalise: Normalise,
+        stages: &[FusedStage],
+    ) -> Option<Vec<InputChannel>> {
+        let as_they_are = |c: &InputChannel| *c == InputChannel::same(c.from);
+        let channels = self.inputs.get(&id).filter(|channels| channels.iter().all(as_they_are))?;
+        let changed: Vec<_> =
+            channels.iter().map(|c| InputChannel { normalise: Some(normalise), ..*c }).collect();
+        on_the_way(&changed, stages)
     }
 
     fn is_blocked(&self, id: TensorId) -> bool {

@@ -51,6 +51,9 @@ pub fn run(step: &PlainStep, memory: &mut [f32]) {
     match &step.op {
         Op::Concat { axis } => concat(step, memory, *axis),
         Op::Softmax { axis } if axis + 1 == step.shape.len() => softmax(step, memory),
+        Op::MatMul { transpose_a: false, transpose_b } if step.inputs[1].1.len() == 2 => {
+            matmul(step, memory, *transpose_b);
+        }
         Op::Transpose { order } => transpose(step, memory, order),
         Op::DetectionOutput(op) => {
             let mut rows = vec![0.0; step.output.len];
@@ -103,6 +106,34 @@ fn concat(step: &PlainStep, memory: &mut [f32], axis: usize) {
         }
         at += part;
     }
+}
+
+/// Rows of `a` times the matrix `b` `[K, N]`, or `[N, K]` when it is transposed.
+fn matmul(step: &PlainStep, memory: &mut [f32], transposed: bool) {
+    let columns = step.shape.last().copied().unwrap_or(1).max(1);
+    let inner = step.inputs[0].1.last().copied().unwrap_or(1).max(1);
+    let mut result = vec![0.0f32; step.output.len];
+    let (a, b) = (step.values(memory, 0), step.values(memory, 1));
+    for (row, to) in a.chunks_exact(inner).zip(result.chunks_exact_mut(columns)) {
+        if transposed {
+            for (to, column) in to.iter_mut().zip(b.chunks_exact(inner)) {
+                let mut sums = [0.0f32; 16];
+                for (x, y) in row.chunks(16).zip(column.chunks(16)) {
+                    for ((sum, x), y) in sums.iter_mut().zip(x).zip(y) {
+                        *sum += x * y;
+                    }
+                }
+                *to = sums.iter().sum();
+            }
+        } else {
+            for (x, line) in row.iter().zip(b.chunks_exact(columns)) {
+                for (to, y) in to.iter_mut().zip(line) {
+                    *to += x * y;
+                }
+            }
+        }
+    }
+    memory[step.output.offset..][..result.len()].copy_from_slice(&result);
 }
 
 /// Along the last axis.

@@ -65,6 +65,8 @@ pub struct Plane {
     pub output: View,
     /// `None`: the mean. Otherwise mean 0 and deviation 1.
     pub normalise: Option<Normalise>,
+    /// What follows a normalisation.
+    pub stages: Vec<Stage>,
 }
 
 /// Division by the deviation of a plane.
@@ -76,6 +78,17 @@ pub struct Normalise {
     pub epsilon: f32,
     /// Epsilon under the root.
     pub inside: bool,
+}
+
+impl Normalise {
+    /// 1 / deviation.
+    pub fn factor(&self, variance: f32) -> f32 {
+        if self.inside {
+            1.0 / (variance + self.epsilon).sqrt()
+        } else {
+            1.0 / (variance.sqrt() + self.epsilon)
+        }
+    }
 }
 
 macro_rules! job {
@@ -151,23 +164,23 @@ impl Job for PoolAll<'_> {
         for block in 0..output.planes() {
             for y in 0..output.size.h {
                 let (top, high) = inside(y, 0, input.size.h);
-                let mut x = 0;
-                if high == window.kernel[0] && window.dilation == [1, 1] && window.before[1] == 0 {
-                    // Whole windows, four at a time.
-                    while x + 4 <= output.size.w
-                        && (x + 3) * window.stride[1] + window.kernel[1] <= input.size.w
+                // Whole windows, four at a time; the others at the edges one by one.
+                let padding = window.before[1];
+                let first_whole = padding.div_ceil(window.stride[1]);
+                let mut end_whole = first_whole;
+                if high == window.kernel[0] && window.dilation == [1, 1] {
+                    while end_whole + 4 <= output.size.w
+                        && (end_whole + 3) * window.stride[1] + window.kernel[1] <= input.size.w + padding
                     {
-                        let first = self.base.add(input.at(block, top, x * window.stride[1]));
+                        let first =
+                            self.base.add(input.at(block, top, end_whole * window.stride[1] - padding));
                         let step = window.stride[1] * LANES;
-                        let mut values = [V::load(first); 4];
+                        let mut values = [V::splat(0.0); 4];
                         for i in 0..4 {
                             values[i] = V::load(first.add(i * step));
                         }
                         for ky in 0..window.kernel[0] {
-                            for kx in 0..window.kernel[1] {
-                                if ky + kx == 0 {
-                                    continue;
-                                }
+                            for kx in usize::from(ky == 0)..window.kernel[1] {
                                 let tap = first.add(ky * input.row + kx * LANES);
                                 for i in 0..4 {
                                     let tap = V::load(tap.add(i * step));
@@ -180,14 +193,14 @@ impl Job for PoolAll<'_> {
                             }
                         }
                         let factor = V::splat(if *how == Pooling::Max { 1.0 } else { 1.0 / all });
-                        let to = self.base.add(output.at(block, y, x));
+                        let to = self.base.add(output.at(block, y, end_whole));
                         for i in 0..4 {
                             values[i].mul(factor).store(to.add(i * LANES));
                         }
-                        x += 4;
+                        end_whole += 4;
                     }
                 }
-                for x in x..output.size.w {
+                for x in (0..first_whole.min(output.size.w)).chain(end_whole..output.size.w) {
                     let (left, wide) = inside(x, 1, input.size.w);
                     let start = if *how == Pooling::Max { f32::NEG_INFINITY } else { 0.0 };
                     let mut value = V::splat(start);
@@ -240,7 +253,7 @@ pub struct PlaneAll<'a> {
 impl Job for PlaneAll<'_> {
     #[inline(always)]
     unsafe fn run<V: Lanes>(self) {
-        let Plane { input, output, normalise } = self.of;
+        let Plane { input, output, normalise, stages } = self.of;
         let count = (input.size.h * input.size.w) as f32;
         for block in 0..input.planes() {
             let total = sum::<V, false>(self.base, input, block, V::splat(0.0));
@@ -254,20 +267,29 @@ impl Job for PlaneAll<'_> {
                 // A second pass over what is in the cache: the difference of two large sums would lose digits.
                 let squares = sum::<V, true>(self.base, input, block, mean);
                 squares.mul(V::splat(1.0 / count)).store(factor.as_mut_ptr());
-                for value in &mut factor {
-                    *value = if norm.inside {
-                        1.0 / (*value + norm.epsilon).sqrt()
-                    } else {
-                        1.0 / (value.sqrt() + norm.epsilon)
-                    };
-                }
+                factor = factor.map(|variance| norm.factor(variance));
             }
             let factor = V::load(factor.as_ptr());
             for y in 0..input.size.h {
                 let (from, to) =
                     (self.base.add(input.at(block, y, 0)), self.base.add(output.at(block, y, 0)));
-                for x in 0..input.size.w {
-                    V::load(from.add(x * LANES)).sub(mean).mul(factor).store(to.add(x * LANES));
+                let mut x = 0;
+                while x + 4 <= input.size.w {
+                    let mut tile = [[V::splat(0.0); 4]];
+                    for p in 0..4 {
+                        tile[0][p] = V::load(from.add((x + p) * LANES)).sub(mean).mul(factor);
+                    }
+                    let tile = epilogue::apply(tile, stages, self.base, (block, y, x));
+                    for p in 0..4 {
+                        tile[0][p].store(to.add((x + p) * LANES));
+                    }
+                    x += 4;
+                }
+                while x < input.size.w {
+                    let tile = [[V::load(from.add(x * LANES)).sub(mean).mul(factor)]];
+                    let tile = epilogue::apply(tile, stages, self.base, (block, y, x));
+                    tile[0][0].store(to.add(x * LANES));
+                    x += 1;
                 }
             }
         }

@@ -7,7 +7,7 @@ use super::epilogue::Stage;
 use super::lanes::Isa;
 use super::layout::View;
 use super::plain::{self, PlainStep};
-use super::spatial::{Map, MapAll, Plane, PlaneAll, Pool, PoolAll, Upsample, UpsampleAll};
+use super::spatial::{Map, MapAll, Normalise, Plane, PlaneAll, Pool, PoolAll, Upsample, UpsampleAll};
 use crate::graph::Window;
 
 /// Where one channel of the network's input goes, and what is done to it on the way.
@@ -15,10 +15,47 @@ use crate::graph::Window;
 pub struct InputChannel {
     /// Channel of the input.
     pub from: usize,
+    /// Mean 0 and deviation 1 over the plane come first.
+    pub normalise: Option<Normalise>,
     /// Multiplied with each value.
     pub scale: f32,
     /// Added after that.
     pub shift: f32,
+}
+
+impl InputChannel {
+    /// A channel as it is.
+    pub fn same(from: usize) -> Self {
+        Self { from, normalise: None, scale: 1.0, shift: 0.0 }
+    }
+
+    /// What the values of a plane are multiplied with and what is added then, normalisation included.
+    fn factors(&self, plane: &[f32]) -> (f32, f32) {
+        let Some(norm) = self.normalise else { return (self.scale, self.shift) };
+        let mean = mean(plane, |value| value);
+        let factor = if norm.variance {
+            norm.factor(self::mean(plane, |value| (value - mean) * (value - mean)))
+        } else {
+            1.0
+        };
+        (factor * self.scale, self.shift - mean * factor * self.scale)
+    }
+}
+
+/// Mean of a function of the values. Sixteen sums side by side, since one would wait for each addition; short runs of
+/// them in f32, the whole in f64, so that no digits are lost on large pictures.
+fn mean(values: &[f32], f: impl Fn(f32) -> f32) -> f32 {
+    let mut total = 0.0f64;
+    for run in values.chunks(1024) {
+        let mut sums = [0.0f32; 16];
+        for part in run.chunks(16) {
+            for (sum, value) in sums.iter_mut().zip(part) {
+                *sum += f(*value);
+            }
+        }
+        total += f64::from(sums.iter().sum::<f32>());
+    }
+    (total / values.len() as f64) as f32
 }
 
 /// A kernel and what it works on.
@@ -83,9 +120,13 @@ impl Step {
                 views(&mut k.output);
                 stages = &mut k.stages;
             }
+            Kernel::Plane(k) => {
+                views(&mut k.input);
+                views(&mut k.output);
+                stages = &mut k.stages;
+            }
             Kernel::Pool(Pool { input, output, .. })
             | Kernel::Upsample(Upsample { input, output, .. })
-            | Kernel::Plane(Plane { input, output, .. })
             | Kernel::CopyChannels { input, output, .. } => {
                 views(input);
                 views(output);
@@ -170,15 +211,16 @@ impl Step {
 fn load_input(memory: &mut [f32], input: &[f32], channels: &[InputChannel], view: &View) {
     let (h, w) = (view.size.h, view.size.w);
     for (plane, channel) in channels.iter().enumerate() {
+        let (scale, shift) = channel.factors(&input[channel.from * h * w..][..h * w]);
         for y in 0..h {
             let from = &input[(channel.from * h + y) * w..][..w];
             let at = view.at(plane, y, 0);
             let to = &mut memory[at..at + w];
-            if channel.scale == 1.0 && channel.shift == 0.0 {
+            if scale == 1.0 && shift == 0.0 {
                 to.copy_from_slice(from);
             } else {
                 for (to, from) in to.iter_mut().zip(from) {
-                    *to = from * channel.scale + channel.shift;
+                    *to = from * scale + shift;
                 }
             }
         }

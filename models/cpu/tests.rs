@@ -265,6 +265,36 @@ fn a_block_with_everything() {
     }
 }
 
+/// Normalisation of the input itself with what follows it, a product with a matrix at the end.
+#[test]
+fn normalised_input_and_matrix() {
+    for transpose_b in [false, true] {
+        let (mut sketch, x) = Sketch::new(3, 20, 31);
+        let norm = |x, sketch: &mut Sketch, variance| {
+            let shape = sketch.shape(x);
+            let op =
+                Op::Mvn { axes: vec![2, 3], normalize_variance: variance, epsilon: 1e-4, inside: !variance };
+            sketch.node(op, vec![x], shape)
+        };
+        let y = norm(x, &mut sketch, true);
+        let scale = sketch.constant(vec![1, 3, 1, 1]);
+        let shift = sketch.constant(vec![1, 3, 1, 1]);
+        let y = sketch.binary(Binary::Mul, y, scale);
+        let y = sketch.binary(Binary::Add, y, shift);
+        let y = sketch.conv(y, 24, window(3, 2, 1), 1);
+        let y = norm(y, &mut sketch, true);
+        let y = sketch.unary(Unary::Relu, y);
+        let y = norm(y, &mut sketch, false);
+        let y = sketch.conv(y, 20, window(1, 1, 0), 1);
+        let mean = Op::Reduce { how: Reduction::Mean, axes: vec![2, 3], keep: true };
+        let y = sketch.node(mean, vec![y], vec![1, 20, 1, 1]);
+        let y = sketch.node(Op::Reshape, vec![y], vec![1, 20]);
+        let matrix = sketch.constant(if transpose_b { vec![7, 20] } else { vec![20, 7] });
+        let y = sketch.node(Op::MatMul { transpose_a: false, transpose_b }, vec![y, matrix], vec![1, 7]);
+        check(&sketch.finish(&[y]));
+    }
+}
+
 /// Two branches and the picture they came from, joined; enlarged; joined again with a part that is no whole block.
 #[test]
 fn concatenations() {

@@ -71,7 +71,7 @@ pub enum FusedKind {
     },
     /// Nothing: only the stages, on the first input.
     Map,
-    /// Any other operator; it has no stages.
+    /// Any other operator; only a normalisation over planes of a picture has stages.
     Op(Op),
 }
 
@@ -153,7 +153,11 @@ impl Fuser<'_> {
     fn open(&self, id: TensorId) -> Option<usize> {
         let at = *self.maker.get(&id)?;
         let node = self.nodes[at].as_ref()?;
-        (self.readers[id.0] == 1 && !matches!(node.kind, FusedKind::Op(_))).then_some(at)
+        let takes_stages = match &node.kind {
+            FusedKind::Conv { .. } | FusedKind::Map => true,
+            FusedKind::Op(op) => is_plane_norm(op) && is_picture(&self.graph.tensor(id).shape),
+        };
+        (self.readers[id.0] == 1 && takes_stages).then_some(at)
     }
 
     /// Adds a stage to the node that made `main`, or begins a new one.
@@ -542,6 +546,11 @@ fn drop_unused(graph: &mut Graph) {
         }
     }
     graph.nodes.retain(|node| used[node.output.0]);
+}
+
+/// A normalisation over whole planes.
+fn is_plane_norm(op: &Op) -> bool {
+    matches!(op, Op::Mvn { axes, .. } if axes == &[2, 3])
 }
 
 /// A mean over a whole plane, kept as a 1x1 picture.
