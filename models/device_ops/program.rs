@@ -230,7 +230,7 @@ impl Program {
     /// Every tensor that is read has the size that its stage reads: nothing is read beyond an end, on any device.
     pub(crate) fn check(&self, values: usize) -> Result<()> {
         let block = self.channels * self.inner;
-        if self.stages.len() > MOST_STAGES || block == 0 || values % block != 0 {
+        if self.stages.len() > MOST_STAGES || !values.is_multiple_of(block) {
             bail!("{values} values do not fit a program of {} x {}", self.channels, self.inner);
         }
         for stage in &self.stages {

@@ -1,6 +1,12 @@
 //! The real networks on a picture: against the executor of the CPU in f32, and how near f16 comes.
 
+use std::io::Cursor;
 use std::path::{Path, PathBuf};
+
+use zune_jpeg::JpegDecoder;
+use zune_jpeg::zune_core::bytestream::ZCursor;
+use zune_jpeg::zune_core::colorspace::ColorSpace;
+use zune_jpeg::zune_core::options::DecoderOptions;
 
 use super::{devices, run};
 use crate::cpu::Plan;
@@ -47,14 +53,22 @@ fn picture(shape: &[usize], number: usize) -> Vec<f32> {
     values
 }
 
-/// A frame of a video, blue, green, red in 0..255, scaled by taking the nearest pixel.
-fn frame(data: &Path, name: &str, shape: &[usize]) -> Vec<f32> {
-    let file = std::fs::File::open(data.join("reference").join(name)).unwrap();
-    let mut reader = png::Decoder::new(std::io::BufReader::new(file)).read_info().unwrap();
-    let mut pixels = vec![0; reader.output_buffer_size().unwrap()];
-    let info = reader.next_frame(&mut pixels).unwrap();
-    assert_eq!(info.color_type, png::ColorType::Rgb);
-    let (width, height) = (info.width as usize, info.height as usize);
+/// A PNG or JPEG, blue, green, red in 0..255, scaled by taking the nearest pixel.
+fn photo(path: &Path, shape: &[usize]) -> Vec<f32> {
+    let bytes = std::fs::read(path).unwrap();
+    let (pixels, width, height) = if path.extension().is_some_and(|ending| ending == "png") {
+        let mut reader = png::Decoder::new(Cursor::new(bytes)).read_info().unwrap();
+        let mut pixels = vec![0; reader.output_buffer_size().unwrap()];
+        let info = reader.next_frame(&mut pixels).unwrap();
+        assert_eq!(info.color_type, png::ColorType::Rgb);
+        (pixels, info.width as usize, info.height as usize)
+    } else {
+        let options = DecoderOptions::default().jpeg_set_out_colorspace(ColorSpace::RGB);
+        let mut decoder = JpegDecoder::new_with_options(ZCursor::new(bytes), options);
+        let pixels = decoder.decode().unwrap();
+        let info = decoder.info().unwrap();
+        (pixels, usize::from(info.width), usize::from(info.height))
+    };
     let mut values = Vec::new();
     for c in [2, 1, 0] {
         for y in 0..shape[2] {
@@ -66,6 +80,13 @@ fn frame(data: &Path, name: &str, shape: &[usize]) -> Vec<f32> {
     }
     values
 }
+
+const FRAMES: [&str; 3] = ["reference/vtest_000.png", "reference/vtest_100.png", "reference/vtest_400.png"];
+const FACES: [&str; 3] = [
+    "faces/dlib/faces/2007_007763.jpg",
+    "faces/dlib/faces/2008_002470.jpg",
+    "faces/dlib/faces/2008_001009.jpg",
+];
 
 /// The CPU's executor on all pictures: for each output, all pictures.
 fn on_cpu(graph: &Graph, pictures: &[Vec<f32>]) -> Vec<Vec<f32>> {
@@ -143,11 +164,10 @@ fn contained(some: &[Row], others: &[Row], near: f32) {
 #[test]
 fn detectors() {
     let Some(data) = data() else { return };
-    for name in ["person-detection-retail-0013", "face-detection-retail-0004"] {
+    for (name, photos) in [("person-detection-retail-0013", FRAMES), ("face-detection-retail-0004", FACES)] {
         let graph = from_openvino(&data, name, "FP32");
         let shape = graph.tensor(graph.inputs[0]).shape.clone();
-        let frames =
-            ["vtest_000.png", "vtest_100.png", "vtest_400.png"].map(|file| frame(&data, file, &shape));
+        let frames = photos.map(|file| photo(&data.join(file), &shape));
         let len = graph.tensor(graph.outputs[0]).len();
         let expected = on_cpu(&graph, &frames);
         for device in devices() {
@@ -156,7 +176,7 @@ fn detectors() {
                 let lists = run(&mut network, &graph, &frames.concat());
                 for (list, expected) in lists[0].chunks_exact(len).zip(expected[0].chunks_exact(len)) {
                     let (list, expected) = (rows(list, 0.3 - near), rows(expected, 0.3 - near));
-                    println!("{name} {device:?} {precision:?}: {} and {}", list.len(), expected.len());
+                    assert!(!expected.is_empty(), "{name}: nothing to compare");
                     contained(&list, &expected, near);
                     contained(&expected, &list, near);
                 }
@@ -170,5 +190,32 @@ fn yolox_and_yunet() {
     let Some(data) = data() else { return };
     for file in ["yolox_nano/yolox_nano.onnx", "yunet/yunet_n_320_320.onnx"] {
         compare(file, &from_onnx(&data, file), 1e-3, 0.05);
+    }
+}
+
+/// Where YOLOX is sure of an object: certainty within 0.02, centres within a tenth of a cell, sizes within 2 %.
+#[test]
+fn objects_of_yolox() {
+    let Some(data) = data() else { return };
+    let graph = from_onnx(&data, "yolox_nano/yolox_nano.onnx");
+    let shape = graph.tensor(graph.inputs[0]).shape.clone();
+    let frames = FRAMES.map(|file| photo(&data.join(file), &shape));
+    let expected = on_cpu(&graph, &frames);
+    for device in devices() {
+        let mut network = OnDevice::load(graph.clone(), &device, Precision::F16).unwrap();
+        let made = run(&mut network, &graph, &frames.concat());
+        let mut compared = 0;
+        for (got, want) in made[0].chunks_exact(85).zip(expected[0].chunks_exact(85)) {
+            let score = |row: &[f32]| row[4] * row[5..].iter().fold(0.0f32, |most, v| most.max(*v));
+            assert!((score(got) - score(want)).abs() <= 0.02, "{} instead of {}", score(got), score(want));
+            if score(want) < 0.2 {
+                continue;
+            }
+            compared += 1;
+            for (i, near) in [(0, 0.1), (1, 0.1), (2, 0.02), (3, 0.02)] {
+                assert!((got[i] - want[i]).abs() <= near, "{:?} instead of {:?}", &got[..4], &want[..4]);
+            }
+        }
+        assert!(compared > 20, "{compared} objects compared");
     }
 }
