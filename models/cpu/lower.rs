@@ -1,19 +1,22 @@
 //! From a fused graph to steps: which layout each tensor has, which kernel computes it, which buffer it lies in.
 //! Concatenations along channels are made in place where block boundaries allow it.
 
+mod halos;
+mod operators;
+
 use std::collections::HashMap;
 
 use super::conv::Conv;
 use super::convert::Flat;
 use super::depthwise::Depthwise;
-use super::epilogue::{self, Stage};
+use super::epilogue::Stage;
 use super::lanes::LANES;
 use super::layout::{Halo, Size, View};
 use super::plain::{PlainStep, Source};
-use super::spatial::{Map, Normalise, Plane, Pool, Pooling, Upsample};
+use super::spatial::Map;
 use super::step::{InputChannel, Kernel, Step};
-use crate::graph::fuse::{FusedGraph, FusedKind, FusedNode, FusedStage, is_picture, is_plane_mean};
-use crate::graph::{Data, Op, Sampling, TensorId, Window};
+use crate::graph::fuse::{FusedGraph, FusedKind, FusedNode, FusedStage};
+use crate::graph::{Data, Op, TensorId, Window};
 
 /// Size, step, dilation and padding of a window: more is no network but a mistake, and its zeros would fill the memory.
 const MAX_WINDOW: usize = 4096;
@@ -61,20 +64,6 @@ struct Lowering<'a> {
 
 fn size_of(shape: &[usize]) -> Size {
     Size { c: shape[1], h: shape[2], w: shape[3] }
-}
-
-fn halo_of(window: &Window, input: Size, output: Size) -> Halo {
-    // What the last window reaches may be less than the padding of the file, or more.
-    let reach = |axis: usize, inner: usize, outer: usize| {
-        ((outer - 1) * window.stride[axis] + (window.kernel[axis] - 1) * window.dilation[axis] + 1)
-            .saturating_sub(inner + window.before[axis])
-    };
-    Halo {
-        top: window.before[0],
-        left: window.before[1],
-        bottom: reach(0, input.h, output.h),
-        right: reach(1, input.w, output.w),
-    }
 }
 
 fn padded(mut values: Vec<f32>) -> Vec<f32> {
@@ -139,56 +128,6 @@ impl Lowering<'_> {
 
     fn step(&mut self, name: &str, kernel: Kernel) {
         self.steps.push(Step { name: name.to_owned(), kernel });
-    }
-
-    /// Decides which tensors get halos, and which concatenations are made in place.
-    fn plan_halos(&mut self) {
-        let fused = self.fused;
-        for node in &fused.nodes {
-            if let FusedKind::Conv { window, .. } = &node.kind {
-                let halo = halo_of(window, self.size(node.inputs[0]), self.size(node.output));
-                let known = self.halos.entry(node.inputs[0]).or_default();
-                *known = known.union(halo);
-            }
-        }
-        let made: HashMap<TensorId, &FusedNode> = fused.nodes.iter().map(|n| (n.output, n)).collect();
-        for node in fused.nodes.iter().rev() {
-            let FusedKind::Op(Op::Concat { axis: 1 }) = node.kind else { continue };
-            if !is_picture(self.shape(node.output)) {
-                continue;
-            }
-            let mut block = 0;
-            for (i, &member) in node.inputs.iter().enumerate() {
-                let channels = self.shape(member)[1];
-                let is_last = i + 1 == node.inputs.len();
-                let own = made.get(&member).is_some_and(|n| makes_picture(n, self.fused));
-                let once = node.inputs.iter().filter(|&&m| m == member).count() == 1;
-                if !(is_last || channels.is_multiple_of(LANES)) {
-                    break;
-                }
-                if own && once && !self.places.contains_key(&member) {
-                    self.places.insert(member, Place { whole: node.output, block });
-                }
-                block += channels / LANES;
-            }
-        }
-        // Members and wholes share rows, so they share the halo; a whole may be a member itself.
-        loop {
-            let mut changed = false;
-            for (member, place) in &self.places {
-                let [a, b] =
-                    [*member, place.whole].map(|id| self.halos.get(&id).copied().unwrap_or_default());
-                let both = a.union(b);
-                for id in [*member, place.whole] {
-                    if self.halos.insert(id, both) != Some(both) {
-                        changed = true;
-                    }
-                }
-            }
-            if !changed {
-                return;
-            }
-        }
     }
 
     /// The view in which a picture is to be made.
@@ -415,158 +354,6 @@ impl Lowering<'_> {
         self.step(&node.name, Kernel::Map(Map { input, output, stages }));
         Ok(())
     }
-
-    fn operator(&mut self, node: &FusedNode, op: &Op) -> Result<(), LowerError> {
-        let name = node.name.as_str();
-        let first = node.inputs[0];
-        let picture = is_picture(self.shape(first)) && is_picture(self.shape(node.output));
-        match op {
-            Op::MaxPool(window) | Op::AvgPool { window, .. } if picture => {
-                let how = match op {
-                    Op::AvgPool { count_padding: true, .. } => Pooling::MeanAll,
-                    Op::AvgPool { .. } => Pooling::MeanInside,
-                    _ => Pooling::Max,
-                };
-                let size = self.size(first);
-                let input = self.picture(first, name)?;
-                let output = self.target(node.output);
-                let whole =
-                    window.kernel == [size.h, size.w] && window.before == [0, 0] && how != Pooling::Max;
-                if whole && output.size.h * output.size.w == 1 {
-                    self.step(
-                        name,
-                        Kernel::Plane(Plane { input, output, normalise: None, stages: Vec::new() }),
-                    );
-                } else {
-                    self.step(name, Kernel::Pool(Pool { input, output, window: *window, how }));
-                }
-            }
-            op if picture && is_plane_mean(op) => {
-                let input = self.picture(first, name)?;
-                let output = self.target(node.output);
-                self.step(name, Kernel::Plane(Plane { input, output, normalise: None, stages: Vec::new() }));
-            }
-            Op::Mvn { axes, normalize_variance, epsilon, inside } if picture && axes == &[2, 3] => {
-                let normalise =
-                    Normalise { variance: *normalize_variance, epsilon: *epsilon, inside: *inside };
-                if let Some(changed) = self.normalised_input(first, normalise, &node.stages) {
-                    self.inputs.insert(node.output, changed);
-                    return Ok(());
-                }
-                let stages = self.stages(node)?;
-                let input = self.picture(first, name)?;
-                let output = self.target(node.output);
-                self.step(name, Kernel::Plane(Plane { input, output, normalise: Some(normalise), stages }));
-            }
-            Op::Resize(Sampling::NearestAsymmetric) if picture && self.whole_factor(node).is_some() => {
-                let factor = self.whole_factor(node).unwrap_or(1);
-                let input = self.picture(first, name)?;
-                let output = self.target(node.output);
-                self.step(name, Kernel::Upsample(Upsample { input, output, factor }));
-            }
-            Op::Concat { axis: 1 } if is_picture(self.shape(node.output)) && self.in_blocks(node) => {
-                self.concat(node)?;
-            }
-            Op::Gather { axis: 1 } if self.inputs.contains_key(&first) && picture => {
-                let indices = self.fused.graph.tensor(node.inputs[1]).value.as_ref().and_then(Data::i64);
-                let channels = &self.inputs[&first];
-                let chosen: Option<Vec<_>> = indices.and_then(|indices| {
-                    indices.iter().map(|&i| channels.get(usize::try_from(i).ok()?).copied()).collect()
-                });
-                match chosen {
-                    Some(chosen) => {
-                        self.inputs.insert(node.output, chosen);
-                    }
-                    None => self.plain_operator(node, op)?,
-                }
-            }
-            Op::Reshape => {
-                // The same values in the same order: the same memory.
-                let flat = self.plain(first, name)?;
-                self.plains.insert(node.output, flat);
-            }
-            Op::Transpose { order } if order == &[0, 2, 3, 1] && self.is_blocked(first) => {
-                let input = self.picture(first, name)?;
-                let output = self.flat(self.fused.graph.tensor(first).len());
-                let row = input.size.c;
-                self.step(name, Kernel::ToRows { input, output, row, column: 0 });
-                self.plains.insert(node.output, output);
-            }
-            Op::Unary(act) if epilogue::has_kernel(*act) => {
-                // Element by element: as a picture of sixteen channels and one row, whatever the shape is.
-                let input = self.plain(first, name)?;
-                let output = self.flat(input.len);
-                let [input, flat] =
-                    [input, output].map(|flat| View::line(flat.buffer, flat.offset, flat.len));
-                let stages = vec![Stage::Act(*act)];
-                self.step(name, Kernel::Map(Map { input, output: flat, stages }));
-                self.plains.insert(node.output, output);
-            }
-            _ => self.plain_operator(node, op)?,
-        }
-        Ok(())
-    }
-
-    /// The normalisation of the input's own channels can be done while they are copied.
-    fn normalised_input(
-        &self,
-        id: TensorId,
-        normalise: Normalise,
-        stages: &[FusedStage],
-    ) -> Option<Vec<InputChannel>> {
-        let as_they_are = |c: &InputChannel| *c == InputChannel::same(c.from);
-        let channels = self.inputs.get(&id).filter(|channels| channels.iter().all(as_they_are))?;
-        let changed: Vec<_> =
-            channels.iter().map(|c| InputChannel { normalise: Some(normalise), ..*c }).collect();
-        on_the_way(&changed, stages)
-    }
-
-    fn is_blocked(&self, id: TensorId) -> bool {
-        self.pictures.get(&id).is_some_and(|view| view.pixel == LANES)
-    }
-
-    fn whole_factor(&self, node: &FusedNode) -> Option<usize> {
-        let (from, to) = (self.size(node.inputs[0]), self.size(node.output));
-        let factor = to.h / from.h;
-        (to.h == from.h * factor && to.w == from.w * factor && factor > 0).then_some(factor)
-    }
-
-    /// Whether the concatenation is better made of blocks: all members but the last are whole blocks, or at least
-    /// one of them has been made in place.
-    fn in_blocks(&self, node: &FusedNode) -> bool {
-        let whole = node.inputs.iter().rev().skip(1).all(|&id| self.shape(id)[1].is_multiple_of(LANES));
-        whole || node.inputs.iter().any(|id| self.places.get(id).is_some_and(|p| p.whole == node.output))
-    }
-
-    fn concat(&mut self, node: &FusedNode) -> Result<(), LowerError> {
-        let output = self.target(node.output);
-        let mut first = 0;
-        for &member in &node.inputs {
-            if self.places.get(&member).is_none_or(|place| place.whole != node.output) {
-                let input = self.picture(member, &node.name)?;
-                self.step(&node.name, Kernel::CopyChannels { input, output, first });
-            }
-            first += self.shape(member)[1];
-        }
-        Ok(())
-    }
-
-    fn plain_operator(&mut self, node: &FusedNode, op: &Op) -> Result<(), LowerError> {
-        let mut inputs = Vec::new();
-        for &id in &node.inputs {
-            let tensor = self.fused.graph.tensor(id);
-            let source = match &tensor.value {
-                Some(data) => Source::Constant(data.clone()),
-                None => Source::Memory(self.plain(id, &node.name)?),
-            };
-            inputs.push((source, tensor.shape.clone()));
-        }
-        let shape = self.shape(node.output).to_vec();
-        let output = self.flat(shape.iter().product());
-        self.step(&node.name, Kernel::Plain(PlainStep { op: op.clone(), inputs, output, shape }));
-        self.plains.insert(node.output, output);
-        Ok(())
-    }
 }
 
 fn last_reads(fused: &FusedGraph) -> HashMap<TensorId, TensorId> {
@@ -576,29 +363,6 @@ fn last_reads(fused: &FusedGraph) -> HashMap<TensorId, TensorId> {
         last.remove(id);
     });
     last
-}
-
-/// The node's result is made by a picture kernel, which can write where it is told.
-fn makes_picture(node: &FusedNode, fused: &FusedGraph) -> bool {
-    let shape = |id: TensorId| &fused.graph.tensor(id).shape;
-    match &node.kind {
-        FusedKind::Conv { .. } => true,
-        FusedKind::Map => !fused.graph.inputs.contains(&node.inputs[0]),
-        FusedKind::Op(op) => {
-            is_picture(shape(node.inputs[0]))
-                && match op {
-                    Op::MaxPool(_) | Op::AvgPool { .. } => true,
-                    Op::Resize(Sampling::NearestAsymmetric) => {
-                        let (from, to) = (size_of(shape(node.inputs[0])), size_of(shape(node.output)));
-                        to.h % from.h == 0 && to.w % from.w == 0 && to.h / from.h == to.w / from.w
-                    }
-                    Op::Concat { axis: 1 } => {
-                        node.inputs.iter().rev().skip(1).all(|&id| shape(id)[1].is_multiple_of(LANES))
-                    }
-                    _ => false,
-                }
-        }
-    }
 }
 
 /// Scales and shifts can be done while the input is copied.
