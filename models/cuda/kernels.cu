@@ -35,6 +35,9 @@ struct Geometry {
     int before_y, before_x;
 };
 
+// As in launch.rs.
+static_assert(sizeof(Stage) == 32 && sizeof(Program) == 400 && sizeof(Geometry) == 64, "structs of two languages");
+
 __device__ __forceinline__ float load(const float* from) { return __ldg(from); }
 __device__ __forceinline__ float load(const __half* from) { return __half2float(__ldg(from)); }
 __device__ __forceinline__ void store(float* to, float x) { *to = x; }

@@ -55,6 +55,11 @@ struct RawGeometry([i32; 16]);
 // SAFETY: sixteen `int`, as in the C struct.
 unsafe impl DeviceRepr for RawGeometry {}
 
+// The sizes that `kernels.cu` asserts of its own.
+const _: () = assert!(size_of::<RawStage>() == 32 && std::mem::offset_of!(RawStage, data) == 24);
+const _: () = assert!(size_of::<RawProgram>() == 400 && std::mem::offset_of!(RawProgram, stages) == 16);
+const _: () = assert!(size_of::<RawGeometry>() == 64);
+
 fn int(value: usize) -> Result<i32> {
     i32::try_from(value).map_err(|_| candle_core::Error::msg("too large for this device"))
 }

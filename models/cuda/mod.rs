@@ -46,9 +46,10 @@ impl OnCuda {
     /// # Errors
     /// When the GPU is not there or has no memory left, or the graph cannot be computed.
     pub fn load(graph: Graph, ordinal: usize, precision: Precision) -> std::result::Result<Self, LoadError> {
+        // candle writes a backtrace behind the first line where the environment asks for them.
         let failed = |error: candle_core::Error| LoadError::Device {
             device: format!("cuda:{ordinal}"),
-            reason: error.to_string(),
+            reason: error.to_string().lines().next().unwrap_or_default().to_owned(),
         };
         let device = device(ordinal).map_err(failed)?;
         Ok(Self { ordinal, network: OnDevice::load(graph, &device, precision)? })
@@ -70,5 +71,43 @@ impl OnCuda {
     /// `cuda:0`.
     pub fn name(&self) -> String {
         format!("cuda:{}", self.ordinal)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::device::{DeviceChoice, Precision};
+    use crate::engine::Engine;
+    use crate::graph::{Graph, Kind, Node, Op, Tensor, TensorId, Unary};
+
+    /// With a GPU both take it; without one `auto` takes the CPU, and asking for it is an error that says what is wrong.
+    #[test]
+    fn takes_the_gpu_or_says_why_not() {
+        let tensor =
+            |name: &str| Tensor { name: name.into(), shape: vec![1, 4], kind: Kind::F32, value: None };
+        let node = Node {
+            name: "relu".into(),
+            op: Op::Unary(Unary::Relu),
+            inputs: vec![TensorId(0)],
+            output: TensorId(1),
+        };
+        let graph = Graph {
+            tensors: vec![tensor("x"), tensor("y")],
+            nodes: vec![node],
+            inputs: vec![TensorId(0)],
+            outputs: vec![TensorId(1)],
+        };
+        let there = super::device(0).is_ok();
+        let mut auto = Engine::load(graph.clone(), DeviceChoice::Auto).unwrap();
+        assert_eq!(auto.device(), if there { "cuda:0" } else { "cpu" });
+        let made = auto.run(2, &mut |x| x.fill(-1.0)).unwrap();
+        assert_eq!(made.get(0), &[0.0; 8]);
+        match Engine::load_as(graph, DeviceChoice::Cuda(0), Precision::F16) {
+            Ok(engine) => assert!(there && engine.device() == "cuda:0"),
+            Err(error) => {
+                let text = error.to_string();
+                assert!(!there && text.starts_with("device cuda:0: ") && text.lines().count() == 1, "{text}");
+            }
+        }
     }
 }
