@@ -30,15 +30,15 @@ failed=0
 row() { # name, what was reached, bound, whether it is kept
     local verdict=ok
     [[ $4 == 0 ]] || { verdict=MISSED; failed=1; }
-    printf '%-46s %-44s %-22s %s\n' "$1" "$2" "$3" "$verdict"
+    printf '%-46s %-62s %-22s %s\n' "$1" "$2" "$3" "$verdict"
 }
-printf '%-46s %-44s %-22s\n' "what" "reached" "bound"
+printf '%-46s %-62s %-22s\n' "what" "reached" "bound"
 
 score() { # name, bound in words, script and its arguments
     local name=$1 bound=$2 words status=0
     shift 2
     words=$("$python" "$@") || status=$?
-    row "$name" "${words%%  [0-9]* frames*}" "$bound" "$status"
+    row "$name" "${words%%  best *}" "$bound" "$status"
 }
 
 vtest() { # network, bound

@@ -89,9 +89,8 @@ impl App {
         let disk = housekeeping::DiskState::default();
         let node = Node::start(parts).await?;
         let view = Arc::new(view::View::new(
-            node.view(),
+            &node,
             disk.clone(),
-            node.addresses(),
             &settings,
             &clock,
             started,

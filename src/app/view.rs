@@ -1,10 +1,10 @@
 //! What the HTTP side is shown of the running node and of its database.
 
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use meerkat_actors::Node;
 use meerkat_actors::camera::CameraReport;
 use meerkat_actors::node::NodeHandle;
 use meerkat_actors::supervision;
@@ -33,16 +33,16 @@ pub(super) struct View {
 
 impl View {
     pub fn new(
-        node: NodeHandle,
+        node: &Node,
         disk: DiskState,
-        addresses: &[(SocketAddr, bool)],
         settings: &Settings,
         clock: &Arc<dyn Clock>,
         started: WallTime,
         metrics: PrometheusHandle,
         detectors: Arc<Detectors>,
     ) -> Self {
-        let listeners = addresses
+        let listeners = node
+            .addresses()
             .iter()
             .map(|(address, tls)| web::ListenerStatus {
                 dialect: if *tls { "frame+tls" } else { "frame" }.to_owned(),
@@ -55,7 +55,7 @@ impl View {
         }
         let started_mono = clock.mono();
         Self {
-            node,
+            node: node.view(),
             disk,
             listeners,
             notices,

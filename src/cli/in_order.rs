@@ -64,7 +64,7 @@ mod tests {
             let (begun, mut given, mut got) = (AtomicUsize::new(0), 0, Vec::new());
             let work = |_: &mut (), n: usize| {
                 begun.fetch_add(1, Ordering::SeqCst);
-                if n % 3 == 0 {
+                if n.is_multiple_of(3) {
                     std::thread::sleep(Duration::from_millis(3));
                 }
                 n

@@ -2,6 +2,7 @@
 //! what is right: that is in the tests.
 #![allow(dead_code, reason = "every test file uses another part of it")]
 
+mod backend;
 mod camera;
 mod http;
 mod material;
@@ -11,6 +12,7 @@ mod stir;
 #[path = "../../src/wire/fixtures/pictures.rs"]
 pub mod made;
 
+pub use backend::Backend;
 #[allow(unused_imports, reason = "not every set of tests asks how a connection ended")]
 pub use camera::{Camera, Ended};
 pub use http::{Metrics, Page};

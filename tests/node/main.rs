@@ -6,6 +6,7 @@ mod drawn;
 mod harness;
 
 mod alerts;
+mod detectors;
 mod faults;
 mod fleet;
 mod health;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use meerkat_store::DataLock;
 use serde_json::Value;
 
-use crate::harness::{Node, PATIENCE, Plan, data, eventually, jpeg};
+use crate::harness::{Backend, Node, PATIENCE, Plan, data, eventually, jpeg};
 
 const TOKEN: &str = "correct-horse";
 
@@ -51,10 +51,20 @@ fn text(path: &Path) -> &str {
 
 #[test]
 fn people_come_and_go_beside_a_running_node() {
-    let Some(folder) = data("faces/lfw10x10") else { return };
+    people_come_and_go(Some(Backend::classic()));
+}
+
+#[test]
+fn people_come_and_go_beside_a_running_node_with_networks() {
+    people_come_and_go(Backend::candle());
+}
+
+fn people_come_and_go(backend: Option<Backend>) {
+    let (Some(folder), Some(backend)) = (data("faces/lfw10x10"), backend) else { return };
     let picture =
         |name: &str, number: u32| -> PathBuf { folder.join(name).join(format!("{name}_{number:04}.jpg")) };
-    let plan = Plan::new()
+    let plan = backend
+        .of(Plan::new())
         .set("http.token", TOKEN)
         .set("detectors.face.gate", "none")
         .set("events.face.cooldown_secs", 0)

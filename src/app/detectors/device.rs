@@ -21,6 +21,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// program starts anew.
 #[derive(Debug)]
 pub(super) struct Placement {
+    /// `person` or `face`.
+    role: &'static str,
     model: String,
     wanted: DeviceChoice,
     fallen: Mutex<Option<String>>,
@@ -31,12 +33,8 @@ pub(super) struct Placement {
 
 impl Placement {
     /// `wanted` is a device of this machine, not `auto`.
-    pub fn new(model: String, wanted: DeviceChoice, limit: Duration) -> Self {
-        if let DeviceChoice::Cuda(_) = wanted {
-            counter!(metric::DEVICE_FALLBACKS, "model" => model.clone(), "device" => wanted.to_string())
-                .increment(0);
-        }
-        Self { model, wanted, fallen: Mutex::default(), at_work: Mutex::default(), limit }
+    pub fn new(role: &'static str, model: String, wanted: DeviceChoice, limit: Duration) -> Self {
+        Self { role, model, wanted, fallen: Mutex::default(), at_work: Mutex::default(), limit }
     }
 
     /// The network's name.
@@ -72,7 +70,7 @@ impl Placement {
         drop(fallen);
         let (model, device) = (&self.model, self.wanted.to_string());
         warn!(model, device, reason, "the device failed; the work goes on on the CPU");
-        counter!(metric::DEVICE_FALLBACKS, "model" => model.clone(), "device" => device).increment(1);
+        counter!(metric::DEVICE_FALLBACKS, "detector" => self.role).increment(1);
     }
 
     /// A thread that was given up while it waited for the device never comes back.
@@ -187,7 +185,7 @@ mod tests {
     }
 
     fn placement(device: DeviceChoice) -> Arc<Placement> {
-        Arc::new(Placement::new("fake".into(), device, Duration::ZERO))
+        Arc::new(Placement::new("person", "fake".into(), device, Duration::ZERO))
     }
 
     fn on(placement: &Arc<Placement>) -> OnDevice<Fake> {

@@ -7,11 +7,13 @@ pub(crate) mod networks;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use meerkat_actors::detectors::{Make, Pool};
-use meerkat_base::{DetectorError, FaceRecogniser, PersonDetector};
+use meerkat_base::{DetectorError, FaceRecogniser, PersonDetector, metric};
 use meerkat_models::device::DeviceChoice;
 use meerkat_models::networks::error::ModelError;
 use meerkat_models::weights::{Folder, WeightsError};
 use meerkat_vision::{HogPersonDetector, HogSettings, LbphFaceRecogniser, LbphSettings};
+
+use metrics::counter;
 
 use self::device::{Load, Placement};
 use super::models_folder;
@@ -162,6 +164,9 @@ impl Detectors {
     /// # Errors
     /// Everything that is wrong with either.
     pub fn choose(settings: &Settings) -> Result<Self, SettingsErrors> {
+        for role in ["person", "face"] {
+            counter!(metric::DEVICE_FALLBACKS, "detector" => role).increment(0);
+        }
         let threads = settings.detectors.threads;
         match (person(settings), face(settings)) {
             (Ok(person), Ok(face)) => Ok(Self { threads, person, face }),
@@ -225,7 +230,7 @@ fn person_network(
     let floors = settings.cameras.values().map(|camera| camera.person_min_score);
     let min_score = lowest(own.min_score, floors);
     let (model, folder) = (own.model.clone(), folder.clone());
-    let placement = placement(settings, &model, device);
+    let placement = placement(settings, "person", &model, device);
     let load: Load<_> = Arc::new(move |device| networks::person(&model, &folder, device, min_score));
     let first = networks::People::new(&placement, &load)?;
     let own_placement = Arc::clone(&placement);
@@ -247,7 +252,7 @@ fn face_network(
     let min_score = lowest(own.min_score, settings.cameras.values().map(|camera| camera.face_min_score));
     let (folder, recognition) = (folder.clone(), settings.detectors.recognition);
     let model = networks::finder_name(&own.model, &folder);
-    let placement = placement(settings, &model, device);
+    let placement = placement(settings, "face", &model, device);
     let load: Load<_> =
         Arc::new(move |device| networks::recogniser(&model, &folder, device, min_score, &recognition));
     let first = networks::Faces::new(&placement, &load)?;
@@ -261,10 +266,10 @@ fn face_network(
     ))
 }
 
-fn placement(settings: &Settings, model: &str, device: DeviceChoice) -> Arc<Placement> {
+fn placement(settings: &Settings, role: &'static str, model: &str, device: DeviceChoice) -> Arc<Placement> {
     // By then the supervisor has given the thread up.
     let limit = settings.supervision.detector_deadline;
-    Arc::new(Placement::new(model.to_owned(), device, limit))
+    Arc::new(Placement::new(role, model.to_owned(), device, limit))
 }
 
 /// Each camera's own floor is applied behind the detector; nothing below all of them is worth finding.

@@ -4,7 +4,8 @@ mod link;
 mod source;
 mod tally;
 
-use std::time::Duration;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use anyhow::anyhow;
 use bytes::Bytes;
@@ -86,6 +87,9 @@ fn parse_fps(text: &str) -> Result<f64, String> {
         .ok_or_else(|| "a number of frames per second from 0.001 to 10000".into())
 }
 
+/// Time that the frame at hand takes at most when nobody wants it any more.
+const LAST_FRAME: Duration = Duration::from_secs(2);
+
 /// Sends everything and prints the result.
 pub fn run(args: PushArgs) -> Result<(), CliError> {
     logging::start_quiet()?;
@@ -96,7 +100,7 @@ pub fn run(args: PushArgs) -> Result<(), CliError> {
     let bar = progress_bar(&args, &sources);
     let clock = SystemClock::new();
     let mut pusher = Pusher::new(&args, bar, &clock);
-    let given = start_reading(sources, &args, stop.clone());
+    let (given, reading) = start_reading(sources, &args, stop.clone());
     let ended = runtime.block_on(async {
         tokio::select! {
             biased;
@@ -105,6 +109,12 @@ pub fn run(args: PushArgs) -> Result<(), CliError> {
         }
     });
     stop.trigger();
+    // A thread inside OpenCV must not be there any more when the process takes its libraries down. One that hangs in a
+    // stream is not waited for.
+    let patience = Instant::now() + LAST_FRAME;
+    while !reading.is_finished() && Instant::now() < patience {
+        std::thread::sleep(Duration::from_millis(1));
+    }
     pusher.bar.finish_and_clear();
     if pusher.tally.answered() > 0 {
         println!("{}", pusher.tally);
@@ -121,11 +131,11 @@ pub fn run(args: PushArgs) -> Result<(), CliError> {
 }
 
 /// Reads on a thread of its own, a few frames ahead. The thread ends by itself when nobody takes its frames.
-fn start_reading(sources: Vec<Source>, args: &PushArgs, stop: Shutdown) -> Receiver<Given> {
+fn start_reading(sources: Vec<Source>, args: &PushArgs, stop: Shutdown) -> (Receiver<Given>, JoinHandle<()>) {
     let (to, given) = channel(4);
     let (forever, quality) = (args.forever, args.quality);
-    std::thread::spawn(move || source::give_all(&sources, forever, quality, &stop, &to));
-    given
+    let reading = std::thread::spawn(move || source::give_all(&sources, forever, quality, &stop, &to));
+    (given, reading)
 }
 
 /// A bar on a terminal; nothing where the standard error output goes elsewhere.
