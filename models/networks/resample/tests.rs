@@ -1,3 +1,5 @@
+//! Tests of the resampler: against known values, odd sizes and every way of filling.
+
 use super::*;
 use crate::networks::testing::noise;
 
