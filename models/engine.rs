@@ -173,7 +173,9 @@ impl Engine {
     /// # Errors
     /// When the device fails, or the batch is empty.
     pub fn run(&mut self, batch: usize, fill: &mut dyn FnMut(&mut [f32])) -> Result<Outputs<'_>, RunError> {
-        let failed = |error: candle_core::Error| error.to_string();
+        // Its first line: candle appends a backtrace where those are asked for.
+        let failed =
+            |error: candle_core::Error| error.to_string().lines().next().unwrap_or_default().to_owned();
         let done = match &mut self.executor {
             _ if batch == 0 => Err("an empty batch".to_owned()),
             Executor::Cpu(cpu) => cpu.run(batch, fill, &self.outputs, &mut self.values).map_err(failed),

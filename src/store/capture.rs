@@ -59,7 +59,7 @@ pub(crate) struct DayFolders {
 
 impl DayFolders {
     pub fn new(data_dir: &Path, kind: CaptureKind, durability: Durability) -> Result<Self> {
-        Ok(Self { root: Folder::root(data_dir)?, kind, durability, open: HashMap::new() })
+        Ok(Self { root: Folder::existing(data_dir)?, kind, durability, open: HashMap::new() })
     }
 
     pub fn durability(&self) -> Durability {
@@ -108,7 +108,7 @@ impl DayFolders {
 /// Files of the run `boot` are spared, so it may run beside the node; it reads every name there is,
 /// which takes a while after months. A folder that cannot be read is skipped and logged.
 pub fn clean_temporaries(data_dir: &Path, boot: &BootId) -> Result<usize> {
-    let root = Folder::root(data_dir)?;
+    let root = Folder::existing(data_dir)?;
     let mut removed = 0;
     if root.has(CAPTURE) {
         // capture / kind / camera / date

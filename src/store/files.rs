@@ -93,6 +93,11 @@ impl Folder {
         if !path.exists() {
             make_root(path).map_err(|e| StoreError::io(path, e))?;
         }
+        Self::existing(path)
+    }
+
+    /// As [`Folder::root`], but a folder that is missing stays so: it may be on a disk that was taken away.
+    pub fn existing(path: &Path) -> Result<Self> {
         let path = std::path::absolute(path).map_err(|e| StoreError::io(path, e))?;
         let path = path.canonicalize().map_err(|e| StoreError::io(&path, e))?;
         let fd =
