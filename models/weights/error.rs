@@ -15,7 +15,7 @@ pub enum WeightsError {
         known: String,
     },
     /// A file is not there.
-    #[error("{network}: {} is missing (`meerkat models pull {network}` fetches it)", path.display())]
+    #[error("{network}: {} is missing (`meerkat models pull {network}` brings it or says where it is)", path.display())]
     Missing {
         /// Network.
         network: String,
