@@ -1,6 +1,8 @@
 //! What must hold for every file given to the importers, however wild: used by the fuzz targets and by the ordinary
 //! test that replays the corpus.
 
+use meerkat_models::cpu::Plan;
+use meerkat_models::cpu::lanes::Isa;
 use meerkat_models::graph::{Graph, ImportError, Op, check, limits, onnx, openvino, reference};
 
 /// An ONNX file.
@@ -41,6 +43,15 @@ fn sound(imported: Result<Graph, ImportError>) {
     let outputs = reference::run(&graph, &inputs).expect("what was imported can be run");
     for (id, output) in graph.outputs.iter().zip(outputs) {
         assert_eq!(graph.tensor(*id).len(), output.len());
+    }
+    // The executor may refuse a graph, with a reason, but not panic on one.
+    let input = inputs.concat();
+    match Plan::new(graph, Isa::best()) {
+        Ok(mut plan) => {
+            let mut outputs = vec![0.0; plan.output_len()];
+            plan.run(&input, &mut outputs);
+        }
+        Err(error) => assert!(!error.reason.is_empty()),
     }
 }
 

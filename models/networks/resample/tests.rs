@@ -155,28 +155,3 @@ fn a_crop_of_another_picture_is_cut() {
     Resampler::default().planes(&small, crop, &canvas, &mut planes);
     assert!(planes.iter().all(|value| (0.0..=255.0).contains(value)));
 }
-
-/// Not a benchmark that fails: it prints what the two usual cases take.
-#[test]
-#[ignore = "prints times; run with --ignored --nocapture"]
-fn times() {
-    let mut resampler = Resampler::default();
-    for (from, to) in [
-        ((640, 480), (544, 320)),
-        ((640, 480), (640, 480)),
-        ((1280, 720), (544, 320)),
-        ((640, 480), (416, 312)),
-    ] {
-        let image = noise(from.0, from.1, PixelFormat::Bgr8, 1);
-        let canvas = Canvas::filled(to.0, to.1);
-        let mut planes = vec![0.0; canvas.len()];
-        let mut took = Vec::new();
-        for _ in 0..200 {
-            let began = std::time::Instant::now();
-            resampler.planes(&image, Crop::whole(&image), &canvas, &mut planes);
-            took.push(began.elapsed());
-        }
-        took.sort();
-        println!("{from:?} to {to:?}: least {:?}, median {:?}", took[0], took[100]);
-    }
-}
