@@ -224,6 +224,8 @@ impl Lane {
             started,
             identities: draft.as_ref().map(|d| d.identities.clone()).unwrap_or_default(),
             score: draft.as_ref().map_or(0.0, |d| d.score),
+            severity: meerkat_base::Severity::Warning,
+            detail: String::new(),
             snapshot: self.snapshot(row).await,
             already_sent: row.sent,
         }

@@ -65,7 +65,7 @@ impl CameraCounters {
                     "camera" => label.clone(), "stage" => stage, "result" => outcome));
             }
         }
-        for kind in EventKind::ALL {
+        for kind in EventKind::SEEN.into_iter().chain([EventKind::CameraSilent]) {
             counter!(metric::EVENTS, "camera" => label.clone(), "kind" => kind.as_str()).increment(0);
         }
         let replaced = ["motion", "person", "face"]

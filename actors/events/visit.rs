@@ -80,9 +80,8 @@ impl Visits {
             EventKind::Motion => self.settings.motion.clone(),
             EventKind::Person => self.settings.person.clone(),
             EventKind::Face => self.settings.face.clone(),
-            EventKind::ObjectMoved | EventKind::ObjectRemoved => {
-                EventSettings { start_hits: 1, window: 1, end: ALARM_LENGTH, cooldown: Duration::ZERO }
-            }
+            // Notices never come here; if one did, it would be an alarm like these.
+            _ => EventSettings { start_hits: 1, window: 1, end: ALARM_LENGTH, cooldown: Duration::ZERO },
         }
     }
 
@@ -184,7 +183,7 @@ impl Visits {
     pub fn tick(&mut self, now: MonoTime) -> Vec<Change> {
         let mut changes = Vec::new();
         let rules: BTreeMap<EventKind, EventSettings> =
-            EventKind::ALL.into_iter().map(|kind| (kind, self.rules(kind))).collect();
+            EventKind::SEEN.into_iter().map(|kind| (kind, self.rules(kind))).collect();
         self.visits.retain(|key, visit| {
             let Some(rules) = rules.get(&key.kind) else { return false };
             if let Some(running) = &mut visit.running

@@ -50,17 +50,53 @@ pub enum EventKind {
     Person,
     /// A face is in the picture, known or not.
     Face,
+    /// A camera that sent pictures sends none.
+    CameraSilent,
+    /// An actor fails again and again.
+    ActorFailing,
+    /// Little room is left on the disk.
+    DiskLow,
+    /// The disk takes nothing, or nothing may be deleted: recordings are refused.
+    RecordingRefused,
+    /// A channel delivers nothing.
+    ChannelFailing,
+    /// The wall clock jumped.
+    ClockJump,
+    /// Stored evidence was found damaged, repaired, rebuilt or missing.
+    StoreDamaged,
 }
 
 impl EventKind {
     /// Every kind.
-    pub const ALL: [EventKind; 5] = [
+    pub const ALL: [EventKind; 12] = [
+        EventKind::Motion,
+        EventKind::ObjectMoved,
+        EventKind::ObjectRemoved,
+        EventKind::Person,
+        EventKind::Face,
+        EventKind::CameraSilent,
+        EventKind::ActorFailing,
+        EventKind::DiskLow,
+        EventKind::RecordingRefused,
+        EventKind::ChannelFailing,
+        EventKind::ClockJump,
+        EventKind::StoreDamaged,
+    ];
+
+    /// Kinds that detectors see in pictures.
+    pub const SEEN: [EventKind; 5] = [
         EventKind::Motion,
         EventKind::ObjectMoved,
         EventKind::ObjectRemoved,
         EventKind::Person,
         EventKind::Face,
     ];
+
+    /// Whether it is about the node and its cameras rather than about what a picture shows: it has neither score nor
+    /// clip, and comes from a [`crate::Notice`].
+    pub fn is_notice(self) -> bool {
+        !Self::SEEN.contains(&self)
+    }
 
     /// The word used in rows, labels and messages.
     pub fn as_str(self) -> &'static str {
@@ -70,6 +106,13 @@ impl EventKind {
             EventKind::ObjectRemoved => "object_removed",
             EventKind::Person => "person",
             EventKind::Face => "face",
+            EventKind::CameraSilent => "camera_silent",
+            EventKind::ActorFailing => "actor_failing",
+            EventKind::DiskLow => "disk_low",
+            EventKind::RecordingRefused => "recording_refused",
+            EventKind::ChannelFailing => "channel_failing",
+            EventKind::ClockJump => "clock_jump",
+            EventKind::StoreDamaged => "store_damaged",
         }
     }
 }
@@ -77,6 +120,32 @@ impl EventKind {
 impl fmt::Display for EventKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
+    }
+}
+
+/// How much an event matters to people.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Severity {
+    /// Worth knowing.
+    Info,
+    /// Worth a look soon.
+    Warning,
+    /// Worth waking somebody up.
+    Critical,
+}
+
+impl Severity {
+    /// Every severity, the least first.
+    pub const ALL: [Severity; 3] = [Severity::Info, Severity::Warning, Severity::Critical];
+
+    /// The word used in rows, settings and messages.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Severity::Info => "info",
+            Severity::Warning => "warning",
+            Severity::Critical => "critical",
+        }
     }
 }
 

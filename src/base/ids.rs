@@ -9,6 +9,9 @@ use serde::{Serialize, Serializer};
 /// The metric label shared by every camera that is not in the configuration.
 pub const UNCONFIGURED: &str = "unconfigured";
 
+/// Shown for the node as a whole; not a camera id, because of its last character.
+const NODE: &str = "node~";
+
 /// Identifies one camera for its whole life in the node.
 ///
 /// Either a *named* id, `[a-z0-9_]{1,32}`, or the stand-in of an unnamed connection: `<ip>`, `<ip>~2`, ….
@@ -35,10 +38,23 @@ impl CameraId {
         if n <= 1 { Self(peer.to_string().into()) } else { Self(format!("{peer}~{n}").into()) }
     }
 
+    /// Stands for the node as a whole where a row or a message needs a camera. No camera can have it.
+    pub fn node() -> Self {
+        Self(NODE.into())
+    }
+
+    /// Whether this is [`CameraId::node`].
+    pub fn is_node(&self) -> bool {
+        &*self.0 == NODE
+    }
+
     /// Reads back an id that this type has shown, named or not (from the database, say).
     pub fn from_shown(text: &str) -> Result<Self, BadCameraId> {
         if let Ok(id) = Self::parse(text) {
             return Ok(id);
+        }
+        if text == NODE {
+            return Ok(Self::node());
         }
         let (address, number) = match text.split_once('~') {
             Some((a, n)) => (a, n.parse::<u32>().map_err(|_| BadCameraId)?),
@@ -149,8 +165,15 @@ mod tests {
     }
 
     #[test]
+    fn no_camera_is_the_node() {
+        assert!(CameraId::node().is_node() && !CameraId::node().is_named());
+        assert!(!CameraId::parse("node").unwrap().is_node());
+        assert_eq!(CameraId::parse(CameraId::node().as_str()), Err(BadCameraId));
+    }
+
+    #[test]
     fn shown_ids_read_back() {
-        for text in ["door", "10.0.0.7", "10.0.0.7~2", "fe80::1~9"] {
+        for text in ["door", "10.0.0.7", "10.0.0.7~2", "fe80::1~9", "node~"] {
             assert_eq!(CameraId::from_shown(text).unwrap().as_str(), text);
         }
         for bad in ["../etc", "10.0.0.7~1", "10.0.0.7~x", "300.0.0.1", ""] {

@@ -10,6 +10,7 @@ pub mod image;
 pub mod detection;
 pub mod detect;
 pub mod event;
+pub mod notice;
 
 pub mod budget;
 pub mod ring;
@@ -26,10 +27,11 @@ pub use detect::{
     Weights,
 };
 pub use detection::{Detection, Point, Rect};
-pub use event::{Event, EventId, EventKind, EventPhase, Sighting};
+pub use event::{Event, EventId, EventKind, EventPhase, Severity, Sighting};
 pub use frame::{Frame, ImageFormat};
 pub use ids::{CameraId, Mode};
 pub use image::{Image, PixelFormat};
+pub use notice::{NoNotices, Notice, NoticeSink};
 pub use ring::{Ring, RingLimits};
 pub use secret::Secret;
 pub use shutdown::Shutdown;

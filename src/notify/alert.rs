@@ -1,9 +1,10 @@
 //! What people are told, before any channel puts it into its own form.
 
 use std::fmt;
+use std::time::Duration;
 
 use bytes::Bytes;
-use meerkat_base::{CameraId, Event, EventId, EventKind, EventPhase, WallTime};
+use meerkat_base::{CameraId, Event, EventId, EventKind, EventPhase, Severity, WallTime};
 use uuid::Uuid;
 
 /// One message about one event, for one channel.
@@ -27,6 +28,10 @@ pub struct Alert {
     pub identities: Vec<String>,
     /// Highest score, 0..=1.
     pub score: f32,
+    /// How much it matters.
+    pub severity: Severity,
+    /// What a notice says besides (a camera's silence, a full disk), for people; empty for what was seen.
+    pub detail: String,
     /// A JPEG of the moment, whole and unscaled. Channels send it only where their [`PicturePolicy`] allows.
     pub snapshot: Option<Bytes>,
     /// How many of the channel's steps earlier attempts have completed: what the last
@@ -47,6 +52,8 @@ impl Alert {
             started: event.started,
             identities: event.identities.clone(),
             score: event.score,
+            severity: Severity::Warning,
+            detail: String::new(),
             snapshot,
             already_sent: 0,
         }
@@ -67,6 +74,32 @@ impl fmt::Debug for Alert {
             .field("snapshot_bytes", &self.snapshot.as_ref().map(Bytes::len))
             .field("already_sent", &self.already_sent)
             .finish_non_exhaustive()
+    }
+}
+
+/// The clip of an alert, as the second part of its message: sent some seconds after the first, when the clip is ready.
+/// The alert that goes with it has the id of the first part and says what the clip shows.
+#[derive(Clone, PartialEq)]
+pub struct ClipPart {
+    /// Name for the file, such as `front_2026-11-21_053114.mp4`.
+    pub name: String,
+    /// The MP4, not larger than [`crate::Channel::clip_limit`]; none where no version of it is small enough.
+    pub file: Option<Bytes>,
+    /// A signed address under which it can be fetched for a while, where the node has a public one.
+    pub link: Option<String>,
+    /// How long it is.
+    pub duration: Duration,
+}
+
+impl fmt::Debug for ClipPart {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The link is a key to the clip.
+        f.debug_struct("ClipPart")
+            .field("name", &self.name)
+            .field("file_bytes", &self.file.as_ref().map(Bytes::len))
+            .field("has_link", &self.link.is_some())
+            .field("duration", &self.duration)
+            .finish()
     }
 }
 
@@ -142,6 +175,8 @@ pub(crate) mod tests {
             started: WallTime(1_795_210_274_123_456),
             identities: vec![],
             score: 0.873,
+            severity: Severity::Warning,
+            detail: String::new(),
             snapshot: snapshot.map(Bytes::copy_from_slice),
             already_sent: 0,
         }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use meerkat_outbound::OutboundError;
 
-use crate::alert::{Alert, Digest};
+use crate::alert::{Alert, ClipPart, Digest};
 
 /// No wait that a service asks for is taken for longer than this.
 pub(crate) const LONGEST_ASKED: Duration = Duration::from_secs(60 * 60);
@@ -70,6 +70,22 @@ pub trait Channel: Send + Sync {
     /// Delivers what of an alert has not been delivered yet. Takes no longer than the HTTP client's time limit
     /// per step.
     fn deliver<'a>(&'a self, alert: &'a Alert) -> Delivery<'a>;
+
+    /// Largest clip in bytes that the service takes as a file; none: it takes no files, though it may take a link.
+    fn clip_limit(&self) -> Option<u64> {
+        None
+    }
+
+    /// Whether it has any use for [`Channel::deliver_clip`], with a file or with a link.
+    fn takes_clips(&self) -> bool {
+        self.clip_limit().is_some()
+    }
+
+    /// Delivers the clip that belongs to an alert, as a message of its own that refers to it: file, else link, else
+    /// nothing. Asked only where [`Channel::takes_clips`]; `alert.already_sent` counts the steps of this part.
+    fn deliver_clip<'a>(&'a self, _alert: &'a Alert, _clip: &'a ClipPart) -> Delivery<'a> {
+        Box::pin(async { Outcome::Refused { reason: "this channel takes no clips".to_owned(), sent: 0 } })
+    }
 
     /// Delivers a digest, in one step.
     fn deliver_digest<'a>(&'a self, digest: &'a Digest) -> Delivery<'a>;

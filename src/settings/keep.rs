@@ -94,7 +94,7 @@ impl ClipSettings {
             // The range of `small` makes the conversion lossless.
             crf: reader.read("clip.crf", small(0..=51).map(|crf| u8::try_from(crf).unwrap_or(51))),
             size: reader.read("clip.size", video_size()),
-            kinds: reader.read("clip.kinds", event_kinds()),
+            kinds: reader.read("clip.kinds", event_kinds(&EventKind::SEEN)),
             max_open: reader.read("clip.max_open", count(1..=64)),
         }
     }

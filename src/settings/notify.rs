@@ -136,7 +136,7 @@ impl ChannelSettings {
         };
         let include_snapshot = reader.read_if(&key("include_snapshot"), flag()).unwrap_or(true);
         let include_faces = reader.read_if(&key("include_faces"), flag()).unwrap_or(false);
-        let kinds = reader.read_if(&key("kinds"), event_kinds()).unwrap_or_else(worth_telling);
+        let kinds = reader.read_if(&key("kinds"), event_kinds(&EventKind::ALL)).unwrap_or_else(worth_telling);
         let cameras = reader.read_if(&key("cameras"), rule::list(1_024, camera_id()));
         for camera in cameras.iter().flatten().filter(|camera| !known.contains_key(*camera)) {
             reader.complain(&key("cameras"), format!("there is no section cameras.{camera}"));
@@ -191,16 +191,17 @@ fn is_http_url(text: &str) -> bool {
 
 /// Kinds that people are told of unless they say otherwise: everything but mere motion.
 fn worth_telling() -> Vec<EventKind> {
-    EventKind::ALL.into_iter().filter(|kind| *kind != EventKind::Motion).collect()
+    EventKind::SEEN.into_iter().filter(|kind| *kind != EventKind::Motion).collect()
 }
 
-pub(super) fn event_kinds() -> Rule<Vec<EventKind>> {
-    let words: Vec<&str> = EventKind::ALL.into_iter().map(EventKind::as_str).collect();
+pub(super) fn event_kinds(allowed: &'static [EventKind]) -> Rule<Vec<EventKind>> {
+    let words: Vec<&str> = allowed.iter().map(|kind| kind.as_str()).collect();
     let list = rule::list(16, rule::text(1..=32));
     Rule::new(format!("a list of one or more of {}", words.join(", ")), move |value| {
         let kinds: Vec<EventKind> =
             list.parse(value)?.iter().map(|word| word.parse().ok()).collect::<Option<_>>()?;
-        if kinds.is_empty() { None } else { Some(kinds) }
+        let known = kinds.iter().all(|kind| allowed.contains(kind));
+        if known && !kinds.is_empty() { Some(kinds) } else { None }
     })
 }
 

@@ -87,7 +87,7 @@ fn each_wrong_value_is_named() {
         ("clip.preset", &["\"quick\"", "\"slow\""]),
         ("clip.crf", &["52", "-1"]),
         ("clip.size", &["\"big\"", "640"]),
-        ("clip.kinds", &["[]", "[\"burglary\"]", "1"]),
+        ("clip.kinds", &["[]", "[\"burglary\"]", "[\"camera_silent\"]", "1"]),
         ("clip.max_open", &["0", "65"]),
         ("motion.enabled", &["1"]),
         ("motion.threshold", &["0", "256"]),

@@ -8,7 +8,10 @@ use crate::error::{Result, StoreError};
 
 /// The steps; the schema version (`user_version`) is how many of them were taken. A step that was
 /// released is never edited: a change is a new step.
-pub(crate) const STEPS: &[&str] = &[include_str!("schema/001.sql")];
+#[rustfmt::skip]
+pub(crate) const STEPS: &[&str] = &[
+    include_str!("schema/001.sql"),
+];
 
 /// "Mkat" in ASCII: tells our databases from those of other programs (`PRAGMA application_id`).
 pub(crate) const APPLICATION_ID: i32 = 0x4d6b_6174;

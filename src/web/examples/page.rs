@@ -196,7 +196,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let has_clip = data_dir.join("clip.mp4").is_file();
         for i in 0..40_u8 {
             let began = clock.wall().offset_micros(-i64::from(i) * 97_000_000 - 9_000_000);
-            let kind = EventKind::ALL[usize::from(i) % 5];
+            let kind = EventKind::SEEN[usize::from(i) % 5];
             events.push(EventSummary {
                 id: EventId::new(began, [i; 10]),
                 camera: cameras[usize::from(i) % cameras.len()].0.clone(),
