@@ -227,6 +227,7 @@ impl Lane {
             severity: meerkat_base::Severity::Warning,
             detail: String::new(),
             snapshot: self.snapshot(row).await,
+            snapshot_link: None,
             already_sent: row.sent,
         }
     }

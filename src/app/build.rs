@@ -1,20 +1,18 @@
-//! Makes the parts of a node from checked settings: database, gallery, channels.
+//! Makes the parts of a node from checked settings: database, gallery; channels are made in `channels`.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::Context;
 use meerkat_actors::NodeParts;
 use meerkat_actors::faces::Gallery;
 use meerkat_base::{Clock, Shutdown};
-use meerkat_notify::{Channel, PicturePolicy, Style, Webhook, WebhookSettings, Wecom, WecomSettings, Zone};
-use meerkat_outbound::{HttpClient, OutboundSettings, SecretUrl};
 use meerkat_store::{BootId, DataLock, Durability, Store, StoreOptions, StoreReader, clean_temporaries};
 use tracing::{info, warn};
 
+use super::channels;
 use super::detectors::Detectors;
 use super::reading::Reading;
-use crate::settings::{ChannelTarget, Durability as Wanted, Language, Settings};
+use crate::settings::{Durability as Wanted, Settings};
 
 /// Everything that [`meerkat_actors::Node::start`] takes.
 pub(super) fn parts(
@@ -43,7 +41,7 @@ pub(super) fn parts(
         person: detectors.person(),
         face: detectors.face(),
         gallery: Arc::new(StoredGallery(Reading::new(&settings.data_dir))),
-        channels: channels(settings, clock)?,
+        channels: channels::all(settings, clock)?,
         on_lost,
     })
 }
@@ -69,51 +67,6 @@ fn clean_in_background(data_dir: &Path, boot: &BootId) {
     if let Err(error) = cleaning {
         warn!(%error, "unfinished files of earlier runs stay");
     }
-}
-
-/// The channels of the settings.
-pub(super) fn channels(settings: &Settings, clock: &Arc<dyn Clock>) -> anyhow::Result<Vec<Arc<dyn Channel>>> {
-    if settings.notify.channels.is_empty() {
-        return Ok(Vec::new());
-    }
-    let proxy = settings.notify.proxy.as_ref().map(|proxy| SecretUrl::parse(proxy.reveal()));
-    let client = HttpClient::new(OutboundSettings {
-        proxy: proxy.transpose().context("notify.proxy")?,
-        allow_link_local: settings.notify.allow_link_local,
-        ..OutboundSettings::default()
-    });
-    let client = client.context("the HTTP client")?;
-    let language = match settings.notify.language {
-        Language::Chinese => meerkat_notify::Language::Chinese,
-        Language::English => meerkat_notify::Language::English,
-    };
-    let zone = Zone::parse(&settings.notify.time_zone)
-        .with_context(|| format!("notify.time_zone = {}", settings.notify.time_zone))?;
-    let style = Style { language, zone };
-    let mut channels: Vec<Arc<dyn Channel>> = Vec::new();
-    for (name, channel) in &settings.notify.channels {
-        let pictures = PicturePolicy {
-            include_snapshot: channel.include_snapshot,
-            include_faces: channel.include_faces,
-        };
-        let what = || format!("notify.channels.{name}");
-        channels.push(match &channel.target {
-            ChannelTarget::WeCom { url } => {
-                let mut own = WecomSettings::new(name.clone(), None, url).with_context(what)?;
-                own.pictures = pictures;
-                own.style = style.clone();
-                Arc::new(Wecom::new(own, client.clone(), Arc::clone(clock)))
-            }
-            ChannelTarget::Webhook { url, secret } => {
-                let url = SecretUrl::parse(url.reveal()).with_context(what)?;
-                let mut own = WebhookSettings::new(name.clone(), url, secret.clone());
-                own.pictures = pictures;
-                own.style = style.clone();
-                Arc::new(Webhook::new(own, client.clone(), Arc::clone(clock)).with_context(what)?)
-            }
-        });
-    }
-    Ok(channels)
 }
 
 /// The enrolled people as the database has them.

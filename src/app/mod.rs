@@ -1,6 +1,7 @@
 //! The composition root: makes a node of settings, rooms and actors, and keeps it running until it is told to stop.
 
 mod build;
+mod channels;
 mod demo;
 pub(crate) mod detectors;
 mod exporter;
@@ -135,7 +136,7 @@ impl App {
     /// Puts new settings in force; the old ones stay when the new ones are wrong.
     pub fn reload(&self, source: &SettingsSource) {
         let applied = source.load().map_err(anyhow::Error::from).and_then(|settings| {
-            let channels = build::channels(&settings, &self.clock)?;
+            let channels = channels::all(&settings, &self.clock)?;
             self.node.reload(Arc::new(settings), channels);
             Ok(())
         });

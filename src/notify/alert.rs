@@ -34,6 +34,9 @@ pub struct Alert {
     pub detail: String,
     /// A JPEG of the moment, whole and unscaled. Channels send it only where their [`PicturePolicy`] allows.
     pub snapshot: Option<Bytes>,
+    /// A signed address under which the snapshot can be fetched for a while, where the node has a public one: for
+    /// services that take pictures by address only.
+    pub snapshot_link: Option<String>,
     /// How many of the channel's steps earlier attempts have completed: what the last
     /// [`crate::Outcome::Retry`] reported as `sent`, 0 at first.
     pub already_sent: u8,
@@ -55,6 +58,7 @@ impl Alert {
             severity: Severity::Warning,
             detail: String::new(),
             snapshot,
+            snapshot_link: None,
             already_sent: 0,
         }
     }
@@ -136,26 +140,55 @@ impl Digest {
     }
 }
 
-/// Which pictures may leave the node through a channel.
+/// A message that tries a channel out, and says that it does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TestMessage {
+    /// Names this message for ever, as in [`Alert::id`].
+    pub id: Uuid,
+    /// When it was asked for.
+    pub time: WallTime,
+}
+
+/// Which pictures may leave the node through a channel, still and moving.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PicturePolicy {
     /// Whether snapshots are sent at all.
     pub include_snapshot: bool,
+    /// Whether clips follow.
+    pub include_clip: bool,
     /// Whether those of face events are sent too. Off by default: they show who a person is.
     pub include_faces: bool,
 }
 
 impl Default for PicturePolicy {
     fn default() -> Self {
-        Self { include_snapshot: true, include_faces: false }
+        Self { include_snapshot: true, include_clip: true, include_faces: false }
     }
 }
 
 impl PicturePolicy {
     /// The alert's picture, if there is one and it may leave.
     pub fn picture<'a>(&self, alert: &'a Alert) -> Option<&'a Bytes> {
-        let allowed = self.include_snapshot && (self.include_faces || alert.kind != EventKind::Face);
-        alert.snapshot.as_ref().filter(|picture| allowed && !picture.is_empty())
+        alert.snapshot.as_ref().filter(|picture| self.allows_snapshot(alert.kind) && !picture.is_empty())
+    }
+
+    /// The address of the alert's picture, if there is one and the picture may leave.
+    pub fn picture_link<'a>(&self, alert: &'a Alert) -> Option<&'a str> {
+        alert.snapshot_link.as_deref().filter(|_| self.allows_snapshot(alert.kind))
+    }
+
+    /// Whether the snapshot of such an event may leave.
+    pub fn allows_snapshot(&self, kind: EventKind) -> bool {
+        self.include_snapshot && self.allows_faces(kind)
+    }
+
+    /// Whether the clip of such an event may leave, as a file or by address.
+    pub fn allows_clip(&self, kind: EventKind) -> bool {
+        self.include_clip && self.allows_faces(kind)
+    }
+
+    fn allows_faces(&self, kind: EventKind) -> bool {
+        self.include_faces || kind != EventKind::Face
     }
 }
 
@@ -178,6 +211,7 @@ pub(crate) mod tests {
             severity: Severity::Warning,
             detail: String::new(),
             snapshot: snapshot.map(Bytes::copy_from_slice),
+            snapshot_link: None,
             already_sent: 0,
         }
     }
@@ -185,7 +219,7 @@ pub(crate) mod tests {
     #[test]
     fn faces_stay_at_home_unless_allowed() {
         let faces = PicturePolicy { include_faces: true, ..Default::default() };
-        let none = PicturePolicy { include_snapshot: false, include_faces: true };
+        let none = PicturePolicy { include_snapshot: false, include_faces: true, include_clip: false };
         for (policy, kind, sent) in [
             (PicturePolicy::default(), EventKind::Person, true),
             (PicturePolicy::default(), EventKind::Face, false),
@@ -194,6 +228,7 @@ pub(crate) mod tests {
             (none, EventKind::Face, false),
         ] {
             assert_eq!(policy.picture(&alert(kind, Some(b"jpeg"))).is_some(), sent, "{policy:?} {kind}");
+            assert_eq!(policy.allows_clip(kind), sent, "{policy:?} {kind}");
             assert_eq!(policy.picture(&alert(kind, None)), None);
             assert_eq!(policy.picture(&alert(kind, Some(b""))), None);
         }

@@ -4,9 +4,10 @@ use std::future::Future;
 use std::pin::Pin;
 use std::time::Duration;
 
+use meerkat_base::EventKind;
 use meerkat_outbound::OutboundError;
 
-use crate::alert::{Alert, ClipPart, Digest};
+use crate::alert::{Alert, ClipPart, Digest, TestMessage};
 
 /// No wait that a service asks for is taken for longer than this.
 pub(crate) const LONGEST_ASKED: Duration = Duration::from_secs(60 * 60);
@@ -81,6 +82,11 @@ pub trait Channel: Send + Sync {
         self.clip_limit().is_some()
     }
 
+    /// Whether the clip of such an event may leave through it: a clip that it would not send need not be made small.
+    fn takes_clip_of(&self, _kind: EventKind) -> bool {
+        self.takes_clips()
+    }
+
     /// Delivers the clip that belongs to an alert, as a message of its own that refers to it: file, else link, else
     /// nothing. Asked only where [`Channel::takes_clips`]; `alert.already_sent` counts the steps of this part.
     fn deliver_clip<'a>(&'a self, _alert: &'a Alert, _clip: &'a ClipPart) -> Delivery<'a> {
@@ -89,6 +95,17 @@ pub trait Channel: Send + Sync {
 
     /// Delivers a digest, in one step.
     fn deliver_digest<'a>(&'a self, digest: &'a Digest) -> Delivery<'a>;
+
+    /// Delivers a message that says that it is a test, by the way of an alert and with all that an alert needs
+    /// (tokens, applications), so that what comes of it holds for alerts.
+    fn deliver_test<'a>(&'a self, _test: &'a TestMessage) -> Delivery<'a> {
+        Box::pin(async { Outcome::Refused { reason: "this channel sends no tests".to_owned(), sent: 0 } })
+    }
+
+    /// What to do about an outcome with this reason, in one or two sentences; nothing where the reason says all.
+    fn explain(&self, _reason: &str) -> Option<&'static str> {
+        None
+    }
 }
 
 /// Why one step did not succeed.

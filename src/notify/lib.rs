@@ -15,7 +15,7 @@ pub mod retry;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 
-pub use alert::{Alert, ClipPart, Digest, PicturePolicy};
+pub use alert::{Alert, ClipPart, Digest, PicturePolicy, TestMessage};
 pub use channel::{Channel, Delivery, Outcome};
 pub use render::{Language, Style, Zone};
 pub use retry::{NextTry, RetryPolicy};

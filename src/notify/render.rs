@@ -3,7 +3,7 @@
 
 use meerkat_base::{CameraId, EventKind, EventPhase, WallTime};
 
-use crate::alert::{Alert, Digest};
+use crate::alert::{Alert, ClipPart, Digest};
 
 /// Names longer than this are cut, characters.
 const NAME_CHARS: usize = 40;
@@ -11,6 +11,8 @@ const NAME_CHARS: usize = 40;
 const NAMES: usize = 10;
 /// More lines of a digest than this are only counted.
 const DIGEST_LINES: usize = 20;
+/// Details of a notice longer than this are cut, characters.
+const DETAIL_CHARS: usize = 300;
 
 /// The language of the messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -105,7 +107,10 @@ pub struct Style {
 
 /// An alert as a few lines; the first says all that matters, for it is what a locked telephone shows.
 pub fn alert_text(alert: &Alert, style: &Style) -> String {
-    let place = place(&alert.camera, alert.camera_name.as_deref());
+    if alert.kind.is_notice() {
+        return notice_text(alert, style);
+    }
+    let place = place(&alert.camera, alert.camera_name.as_deref(), style.language);
     let what = what(alert.kind, style.language);
     let phase = phase(alert.phase, style.language);
     let time = style.zone.format(alert.started);
@@ -132,6 +137,54 @@ pub fn alert_text(alert: &Alert, style: &Style) -> String {
     text
 }
 
+/// What the node has to say about itself or a camera: since when, or that it is over, and the details.
+fn notice_text(alert: &Alert, style: &Style) -> String {
+    let place = place(&alert.camera, alert.camera_name.as_deref(), style.language);
+    let time = style.zone.format(alert.started);
+    let over = alert.phase == EventPhase::Ended;
+    let what = if over { what_is_over(alert.kind, style.language) } else { what(alert.kind, style.language) };
+    let mut text = match (style.language, over) {
+        (Language::Chinese, false) => format!("【Meerkat】{place}：{what}，自 {time} 起"),
+        (Language::Chinese, true) => format!("【Meerkat】{place}：{what}（问题始于 {time}）"),
+        (Language::English, false) => format!("[Meerkat] {place}: {what} since {time}"),
+        (Language::English, true) => format!("[Meerkat] {place}: {what} (trouble began {time})"),
+    };
+    text.push_str(phase(if over { EventPhase::Started } else { alert.phase }, style.language));
+    let detail = cut_line(&alert.detail, DETAIL_CHARS);
+    if !detail.is_empty() {
+        text.push('\n');
+        text.push_str(&detail);
+    }
+    text
+}
+
+/// What goes with a clip: which alert it belongs to, and how long it is.
+pub fn clip_text(alert: &Alert, clip: &ClipPart, style: &Style) -> String {
+    let place = place(&alert.camera, alert.camera_name.as_deref(), style.language);
+    let what = what(alert.kind, style.language);
+    let (time, secs) = (style.zone.format(alert.started), clip.duration.as_secs_f32().round());
+    let event = alert.event;
+    match style.language {
+        Language::Chinese => format!("【Meerkat】{place}：{what}，{time}，录像 {secs} 秒\n事件：{event}"),
+        Language::English => format!("[Meerkat] {place}: {what}, {time}, clip of {secs} s\nEvent: {event}"),
+    }
+}
+
+/// The test of a channel: that it is one, and that nothing has happened.
+pub fn test_text(channel: &str, time: WallTime, style: &Style) -> String {
+    let time = style.zone.format(time);
+    match style.language {
+        Language::Chinese => {
+            format!("【Meerkat】测试消息：通道 {channel} 可以送达，{time}\n这是测试，没有发生任何事件。")
+        }
+        Language::English => {
+            format!(
+                "[Meerkat] test: channel {channel} delivers, {time}\nThis is a test; nothing has happened."
+            )
+        }
+    }
+}
+
 /// A digest: one line in all, then one per camera and kind.
 pub fn digest_text(digest: &Digest, style: &Style) -> String {
     let (total, oldest, newest) =
@@ -143,7 +196,7 @@ pub fn digest_text(digest: &Digest, style: &Style) -> String {
         }
     };
     for line in digest.counts.iter().take(DIGEST_LINES) {
-        let place = place(&line.camera, line.camera_name.as_deref());
+        let place = place(&line.camera, line.camera_name.as_deref(), style.language);
         let (what, count) = (what(line.kind, style.language), line.count);
         text.push_str(&match style.language {
             Language::Chinese => format!("\n{place}：{what} {count} 次"),
@@ -168,7 +221,14 @@ pub(crate) fn picture_omitted(language: Language) -> &'static str {
     }
 }
 
-fn place(camera: &CameraId, name: Option<&str>) -> String {
+fn place(camera: &CameraId, name: Option<&str>, language: Language) -> String {
+    if camera.is_node() {
+        let own = match language {
+            Language::Chinese => "本节点",
+            Language::English => "this node",
+        };
+        return own.to_owned();
+    }
     let name = name.map(one_line).unwrap_or_default();
     if name.is_empty() { camera.as_str().to_owned() } else { name }
 }
@@ -199,6 +259,28 @@ fn what(kind: EventKind, language: Language) -> &'static str {
         (Language::English, EventKind::ChannelFailing) => "a channel delivers nothing",
         (Language::English, EventKind::ClockJump) => "the clock jumped",
         (Language::English, EventKind::StoreDamaged) => "stored evidence damaged",
+    }
+}
+
+/// What is said when a notice is over.
+fn what_is_over(kind: EventKind, language: Language) -> &'static str {
+    match (language, kind) {
+        (Language::Chinese, EventKind::CameraSilent) => "摄像头恢复画面",
+        (Language::Chinese, EventKind::ActorFailing) => "部件恢复正常",
+        (Language::Chinese, EventKind::DiskLow) => "磁盘空间恢复充足",
+        (Language::Chinese, EventKind::RecordingRefused) => "恢复录像",
+        (Language::Chinese, EventKind::ChannelFailing) => "通知通道恢复发送",
+        (Language::Chinese, EventKind::ClockJump) => "系统时间恢复稳定",
+        (Language::Chinese, EventKind::StoreDamaged) => "存储数据问题已处理",
+        (Language::English, EventKind::CameraSilent) => "camera sends again",
+        (Language::English, EventKind::ActorFailing) => "the actor works again",
+        (Language::English, EventKind::DiskLow) => "the disk has room again",
+        (Language::English, EventKind::RecordingRefused) => "recording again",
+        (Language::English, EventKind::ChannelFailing) => "the channel delivers again",
+        (Language::English, EventKind::ClockJump) => "the clock is steady again",
+        (Language::English, EventKind::StoreDamaged) => "the damage is dealt with",
+        // What was seen is over in its own words.
+        (_, seen) => what(seen, language),
     }
 }
 
@@ -233,9 +315,13 @@ fn people(identities: &[String], language: Language) -> String {
 
 /// A name somebody else chose, as one line without anything invisible, cut to a sane length.
 fn one_line(name: &str) -> String {
-    let kept: String = name.chars().map(|c| if c.is_whitespace() { ' ' } else { c }).collect();
+    cut_line(name, NAME_CHARS)
+}
+
+fn cut_line(text: &str, most_chars: usize) -> String {
+    let kept: String = text.chars().map(|c| if c.is_whitespace() { ' ' } else { c }).collect();
     let kept = printable(&kept);
-    let mut out: String = kept.trim().chars().take(NAME_CHARS).collect();
+    let mut out: String = kept.trim().chars().take(most_chars).collect();
     if out.len() < kept.trim().len() {
         out.push('…');
     }
@@ -307,6 +393,59 @@ mod tests {
                     assert!(seen.insert(alert_text(&a, &style(language, "UTC"))), "{kind} {phase:?}");
                 }
             }
+        }
+    }
+
+    #[test]
+    fn notices_say_since_when_and_that_it_is_over() {
+        let mut a = alert(EventKind::CameraSilent, None);
+        a.score = 0.0;
+        a.detail = "no picture for 30 s\nlast frame 1234".into();
+        assert_eq!(
+            alert_text(&a, &style(Language::Chinese, "+08:00")),
+            "【Meerkat】前门：摄像头没有画面，自 2026-11-21 05:31:14+08:00 起\nno picture for 30 s last frame 1234"
+        );
+        a.camera_name = None;
+        assert_eq!(
+            alert_text(&a, &style(Language::English, "UTC")),
+            "[Meerkat] front: camera silent since 2026-11-20 21:31:14Z\nno picture for 30 s last frame 1234"
+        );
+        a.phase = EventPhase::Ended;
+        a.detail.clear();
+        assert_eq!(
+            alert_text(&a, &style(Language::English, "UTC")),
+            "[Meerkat] front: camera sends again (trouble began 2026-11-20 21:31:14Z)"
+        );
+        a.kind = EventKind::DiskLow;
+        a.camera = CameraId::node();
+        a.camera_name = Some("not asked for".into());
+        a.detail = "x".repeat(10_000);
+        let text = alert_text(&a, &style(Language::Chinese, "UTC"));
+        assert!(
+            text.starts_with("【Meerkat】本节点：磁盘空间恢复充足（问题始于 2026-11-20 21:31:14Z）"),
+            "{text}"
+        );
+        assert!(text.chars().count() < 400 && text.ends_with('…'), "{text}");
+    }
+
+    #[test]
+    fn clips_and_tests_say_what_they_are() {
+        let clip = ClipPart {
+            name: "front.mp4".into(),
+            file: None,
+            link: None,
+            duration: std::time::Duration::from_millis(12_400),
+        };
+        let a = alert(EventKind::Person, None);
+        assert_eq!(
+            clip_text(&a, &clip, &style(Language::English, "UTC")),
+            "[Meerkat] 前门: person seen, 2026-11-20 21:31:14Z, clip of 12 s\n\
+             Event: 01920000-0000-7000-8000-000000000002"
+        );
+        assert!(clip_text(&a, &clip, &Style::default()).contains("录像 12 秒"));
+        for language in [Language::Chinese, Language::English] {
+            let text = test_text("group", a.started, &style(language, "UTC"));
+            assert!(text.contains("group") && text.contains("2026-11-20 21:31:14Z"), "{text}");
         }
     }
 

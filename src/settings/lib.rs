@@ -33,7 +33,7 @@ pub use keep::{
 pub use layers::DEFAULT_TOML;
 pub use listen::{Admission, FrameSettings, HttpSettings, RingSettings, TlsSettings};
 pub use models::ModelsSettings;
-pub use notify::{ChannelSettings, ChannelTarget, Language, NotifySettings};
+pub use notify::{ChannelSettings, ChannelTarget, Language, NotifySettings, WebhookTarget, WecomTarget};
 pub use problem::{Problem, SettingsErrors};
 pub use watch::{
     Backend, DetectorSettings, DetectorsSettings, Device, EventSettings, EventsSettings, Gate, GuardSettings,

@@ -246,7 +246,10 @@ fn origin(key: &str, value: &Value) -> Option<String> {
 
 /// The last word of keys whose values are never shown.
 fn is_secret_name(key: &str) -> bool {
-    matches!(key.rsplit('.').next(), Some("token" | "secret" | "url" | "proxy"))
+    matches!(
+        key.rsplit('.').next(),
+        Some("token" | "secret" | "url" | "proxy" | "password" | "app_secret" | "topic")
+    )
 }
 
 fn read_secret(path: &Path, shortest: usize) -> Result<Secret, String> {

@@ -218,7 +218,10 @@ fn each_wrong_value_of_a_channel_is_named() {
         ("secret", "\"\""),
         ("secret_file", "\"/does/not/exist\""),
         ("include_snapshot", "1"),
+        ("include_clip", "1"),
         ("include_faces", "1"),
+        ("proxy", "\"proxy:3128\""),
+        ("proxy_file", "\"/does/not/exist\""),
         ("kinds", "[]"),
         ("kinds", "[\"burglary\"]"),
         ("cameras", "[\"nowhere\"]"),
@@ -238,7 +241,11 @@ fn each_wrong_value_of_a_channel_is_named() {
         let wrong = wrong_keys(&format!("[notify.channels.office]\n{}", lines.join("\n")));
         assert_eq!(wrong, [format!("notify.channels.office.{key}")], "{key} = {value}");
     }
-    assert_eq!(wrong_keys("[notify.channels.a]"), ["notify.channels.a.type", "notify.channels.a.url"]);
+    assert_eq!(wrong_keys("[notify.channels.a]"), ["notify.channels.a.type"]);
+    assert_eq!(
+        wrong_keys("[notify.channels.a]\ntype = \"webhook\""),
+        ["notify.channels.a.url", "notify.channels.a.secret"]
+    );
     let wecom =
         "[notify.channels.a]\ntype = \"wecom\"\nurl = \"https://example.org/send?key=k\"\nsecret = \"x\"";
     assert_eq!(wrong_keys(wecom), ["notify.channels.a.secret"], "a robot has no secret beside its address");

@@ -1,0 +1,86 @@
+//! Settings that channels of every type have, and the list of types. What only one type has stands in its own file.
+
+use std::collections::BTreeMap;
+
+use meerkat_base::{CameraId, EventKind, Secret};
+
+use super::keys::{camera_id, event_kinds, read_url, required, worth_telling};
+use super::webhook::WebhookTarget;
+use super::wecom::WecomTarget;
+use crate::camera::CameraSettings;
+use crate::reader::Reader;
+use crate::rule::{self, choice, flag};
+
+/// One channel.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ChannelSettings {
+    /// What it is and where.
+    pub target: ChannelTarget,
+    /// Proxy for this channel alone; `None`: that of all channels.
+    pub proxy: Option<Secret>,
+    /// Whether the snapshot goes along.
+    pub include_snapshot: bool,
+    /// Whether the clip follows when it is ready, where the channel can take one.
+    pub include_clip: bool,
+    /// Whether snapshot and clip go along where they show faces (events of kind `face`).
+    pub include_faces: bool,
+    /// Kinds of events it is told; never empty.
+    pub kinds: Vec<EventKind>,
+    /// Cameras it is told about; `None` for all.
+    pub cameras: Option<Vec<CameraId>>,
+}
+
+/// What a channel is.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ChannelTarget {
+    /// A WeCom group robot.
+    WeCom(WecomTarget),
+    /// Our own webhook.
+    Webhook(WebhookTarget),
+}
+
+#[derive(Clone, Copy)]
+enum Kind {
+    WeCom,
+    Webhook,
+}
+
+/// The values of `type`.
+const KINDS: &[(&str, Kind)] = &[("wecom", Kind::WeCom), ("webhook", Kind::Webhook)];
+
+impl ChannelTarget {
+    fn read(reader: &mut Reader, section: &str, kind: Kind) -> Option<Self> {
+        match kind {
+            Kind::WeCom => WecomTarget::read(reader, section).map(Self::WeCom),
+            Kind::Webhook => WebhookTarget::read(reader, section).map(Self::Webhook),
+        }
+    }
+}
+
+impl ChannelSettings {
+    /// `None` where something that the channel cannot be without is missing; the problem is noted.
+    pub(super) fn read(
+        reader: &mut Reader,
+        section: &str,
+        known: &BTreeMap<CameraId, CameraSettings>,
+    ) -> Option<Self> {
+        let key = |name| format!("{section}.{name}");
+        let Some(kind) = required(reader, &key("type"), choice(KINDS)) else {
+            // Which keys it may have depends on the type, so nothing more can be said about them.
+            reader.skip(section);
+            return None;
+        };
+        let target = ChannelTarget::read(reader, section, kind);
+        let proxy = read_url(reader, &key("proxy"));
+        let include_snapshot = reader.read_if(&key("include_snapshot"), flag()).unwrap_or(true);
+        let include_clip = reader.read_if(&key("include_clip"), flag()).unwrap_or(true);
+        let include_faces = reader.read_if(&key("include_faces"), flag()).unwrap_or(false);
+        let kinds = reader.read_if(&key("kinds"), event_kinds(&EventKind::ALL)).unwrap_or_else(worth_telling);
+        let cameras = reader.read_if(&key("cameras"), rule::list(1_024, camera_id()));
+        for camera in cameras.iter().flatten().filter(|camera| !known.contains_key(*camera)) {
+            reader.complain(&key("cameras"), format!("there is no section cameras.{camera}"));
+        }
+        let cameras = cameras.filter(|cameras| !cameras.is_empty());
+        Some(Self { target: target?, proxy, include_snapshot, include_clip, include_faces, kinds, cameras })
+    }
+}

@@ -1,0 +1,97 @@
+//! Keys that channels of several types have, and the rules of their values. Knows no type of channel.
+
+use meerkat_base::{CameraId, EventKind, Secret};
+
+use crate::reader::Reader;
+use crate::rule::{self, Rule};
+
+/// Reads a key that must be set, and complains when it is not.
+pub(super) fn required<T: 'static>(reader: &mut Reader, key: &str, rule: Rule<T>) -> Option<T> {
+    if !reader.is_set(key) {
+        let complaint = format!("must be set: {}", rule.allowed);
+        reader.complain(key, complaint);
+    }
+    reader.read_if(key, rule)
+}
+
+/// Reads a secret, and complains when there is none.
+pub(super) fn required_secret(reader: &mut Reader, key: &str, shortest: usize) -> Option<Secret> {
+    let before = reader.problem_count();
+    let secret = reader.secret(key, shortest);
+    if secret.is_none() && reader.problem_count() == before {
+        reader.complain(key, format!("must be set, or {key}_file: {}", rule::secret(shortest).allowed));
+    }
+    secret
+}
+
+/// Reads an address, and complains when there is none.
+pub(super) fn required_url(reader: &mut Reader, key: &str) -> Option<Secret> {
+    let before = reader.problem_count();
+    let url = read_url(reader, key);
+    if url.is_none() && reader.problem_count() == before {
+        reader.complain(key, format!("must be set, or {key}_file: the channel's address"));
+    }
+    url
+}
+
+/// Reads an address, which may carry credentials and is kept like a secret.
+pub(crate) fn read_url(reader: &mut Reader, key: &str) -> Option<Secret> {
+    let url = reader.secret(key, 1)?;
+    if is_http_url(url.reveal()) {
+        return Some(url);
+    }
+    let key = if reader.is_set(key) { key.to_owned() } else { format!("{key}_file") };
+    reader.complain(&key, "must be an address that begins with https:// or http://");
+    None
+}
+
+fn is_http_url(text: &str) -> bool {
+    let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
+    rest.is_some_and(|rest| !rest.is_empty() && !rest.starts_with('/'))
+}
+
+/// Kinds that people are told of unless they say otherwise: everything but mere motion.
+pub(super) fn worth_telling() -> Vec<EventKind> {
+    EventKind::SEEN.into_iter().filter(|kind| *kind != EventKind::Motion).collect()
+}
+
+/// A list of kinds, at least one.
+pub(crate) fn event_kinds(allowed: &'static [EventKind]) -> Rule<Vec<EventKind>> {
+    let words: Vec<&str> = allowed.iter().map(|kind| kind.as_str()).collect();
+    let list = rule::list(16, rule::text(1..=32));
+    Rule::new(format!("a list of one or more of {}", words.join(", ")), move |value| {
+        let kinds: Vec<EventKind> =
+            list.parse(value)?.iter().map(|word| word.parse().ok()).collect::<Option<_>>()?;
+        let known = kinds.iter().all(|kind| allowed.contains(kind));
+        if known && !kinds.is_empty() { Some(kinds) } else { None }
+    })
+}
+
+/// The id of a camera.
+pub(super) fn camera_id() -> Rule<CameraId> {
+    let text = rule::text(1..=32);
+    Rule::new("a camera id", move |value| CameraId::parse(&text.parse(value)?).ok())
+}
+
+/// A time zone.
+pub(super) fn time_zone() -> Rule<String> {
+    let text = rule::text(1..=64);
+    let allowed = "\"UTC\", \"system\", an offset such as \"+08:00\", or a name that this machine knows, such as \
+                   \"Asia/Shanghai\"";
+    Rule::new(allowed, move |value| {
+        text.parse(value)
+            .filter(|name| name == "system" || is_offset(name) || jiff::tz::TimeZone::get(name).is_ok())
+    })
+}
+
+/// `+08:00` or `-0330`.
+fn is_offset(text: &str) -> bool {
+    let Some(rest) = text.strip_prefix(['+', '-']) else { return false };
+    let digits: String = rest.chars().filter(|c| *c != ':').collect();
+    let shaped = rest.len() == digits.len() || rest.find(':') == Some(2);
+    let (hours, minutes) = (digits.get(..2), digits.get(2..));
+    let below = |part: Option<&str>, limit: u8| {
+        part.is_some_and(|part| part.len() == 2 && part.parse::<u8>().is_ok_and(|number| number < limit))
+    };
+    shaped && below(hours, 24) && below(minutes, 60)
+}

@@ -1,0 +1,78 @@
+//! Settings of the channels through which people are told: what holds for all of them. Sends nothing.
+
+mod keys;
+
+mod channel;
+mod webhook;
+mod wecom;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use meerkat_base::{CameraId, Secret};
+
+use super::camera::CameraSettings;
+use super::reader::Reader;
+use super::rule::{self, choice, flag};
+
+pub use channel::{ChannelSettings, ChannelTarget};
+pub(super) use keys::{event_kinds, read_url};
+pub use webhook::WebhookTarget;
+pub use wecom::WecomTarget;
+
+/// Who is told, and how.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NotifySettings {
+    /// Language of the messages.
+    pub language: Language,
+    /// IANA name of the time zone of the times in messages, such as `Asia/Shanghai`.
+    pub time_zone: String,
+    /// Time after which an alert that could not be delivered is given up.
+    pub give_up: Duration,
+    /// Proxy for everything that is sent, with its credentials if it wants any.
+    pub proxy: Option<Secret>,
+    /// Whether link-local addresses and clouds' metadata services may be called.
+    pub allow_link_local: bool,
+    /// Channels by name, `[a-z0-9_]{1,32}`.
+    pub channels: BTreeMap<String, ChannelSettings>,
+}
+
+/// Language of the messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Language {
+    /// Chinese.
+    Chinese,
+    /// English.
+    English,
+}
+
+impl NotifySettings {
+    pub(super) fn read(reader: &mut Reader, cameras: &BTreeMap<CameraId, CameraSettings>) -> Self {
+        let languages = &[("zh", Language::Chinese), ("en", Language::English)];
+        let language = reader.read("notify.language", choice(languages));
+        let time_zone = reader.read("notify.time_zone", keys::time_zone());
+        let hours = reader.read("notify.give_up_hours", rule::number(0.01..=720.0));
+        let proxy = read_url(reader, "notify.proxy");
+        let allow_link_local = reader.read("notify.allow_link_local", flag());
+        let mut channels = BTreeMap::new();
+        for name in reader.subsections("notify.channels") {
+            let section = format!("notify.channels.{name}");
+            if CameraId::parse(&name).is_err() {
+                reader.complain(&section, "a channel's name is 1 to 32 of the characters a-z, 0-9 and _");
+                reader.skip(&section);
+                continue;
+            }
+            if let Some(channel) = ChannelSettings::read(reader, &section, cameras) {
+                channels.insert(name, channel);
+            }
+        }
+        Self {
+            language,
+            time_zone,
+            give_up: Duration::from_secs_f32(hours * 3_600.0),
+            proxy,
+            allow_link_local,
+            channels,
+        }
+    }
+}
