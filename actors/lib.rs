@@ -20,6 +20,7 @@ pub mod gate;
 pub mod people;
 
 pub mod events;
+pub mod notices;
 
 pub mod archivist;
 pub mod notifier;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use actix::prelude::*;
 use bytes::Bytes;
-use meerkat_base::{Clock, WallTime, metric};
+use meerkat_base::{Clock, NoticeSink, WallTime, metric};
 use meerkat_notify::{Alert, Channel, NextTry, Outcome, RetryPolicy};
 use meerkat_store::OutboxRow;
 use metrics::{counter, gauge, histogram};
@@ -44,6 +44,8 @@ pub struct NotifierTools {
     pub clock: Arc<dyn Clock>,
     /// Rung when there is something new.
     pub link: NotifierLink,
+    /// Where a channel that fails is reported.
+    pub notices: Arc<dyn NoticeSink>,
 }
 
 /// The bell of the notifier. Clones ring the same one.
@@ -224,8 +226,8 @@ impl Lane {
             started,
             identities: draft.as_ref().map(|d| d.identities.clone()).unwrap_or_default(),
             score: draft.as_ref().map_or(0.0, |d| d.score),
-            severity: meerkat_base::Severity::Warning,
-            detail: String::new(),
+            severity: draft.as_ref().and_then(|d| d.severity).unwrap_or_else(|| row.kind.severity()),
+            detail: draft.as_ref().map(|d| d.detail.clone()).unwrap_or_default(),
             snapshot: self.snapshot(row).await,
             snapshot_link: None,
             already_sent: row.sent,
@@ -340,6 +342,7 @@ mod tests {
                 data_dir: folder.path().to_owned(),
                 clock: Arc::new(clock.clone()),
                 link: NotifierLink::default(),
+                notices: Arc::new(meerkat_base::NoNotices),
             };
             Self { clock, tools, channel, folder, _watch: watch }
         }
@@ -354,6 +357,7 @@ mod tests {
                 identities: vec!["ann".to_owned()],
                 score: 0.75,
                 started_micros: event.started.0,
+                ..AlertDraft::default()
             };
             let alert = NewAlert {
                 channel: "fake".to_owned(),

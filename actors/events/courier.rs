@@ -8,7 +8,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use actix::ArbiterHandle;
-use meerkat_base::{Event, EventKind, EventPhase, MonoTime, metric};
+use meerkat_base::{Event, EventKind, EventPhase, MonoTime, Severity, metric};
 use meerkat_settings::ChannelSettings;
 use meerkat_store::{NewAlert, SnapshotRow, Store, StoreError};
 use metrics::counter;
@@ -74,7 +74,8 @@ pub struct CourierRules {
 }
 
 /// What an outbox row needs besides its own columns to become a message.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct AlertDraft {
     /// What people call the camera.
     pub camera_name: Option<String>,
@@ -84,6 +85,10 @@ pub struct AlertDraft {
     pub score: f32,
     /// When it began, microseconds since the Unix epoch.
     pub started_micros: i64,
+    /// How much it matters; that of its kind where nothing is said.
+    pub severity: Option<Severity>,
+    /// What a notice says besides, for people.
+    pub detail: String,
 }
 
 /// Sends a courier on its way; dropping the sender ends its event, and so does the loss of the generation of the
@@ -238,6 +243,8 @@ impl Courier {
             identities: event.identities.clone(),
             score: event.score,
             started_micros: event.started.0,
+            severity: Some(event.kind.severity()),
+            ..AlertDraft::default()
         };
         let payload = serde_json::to_value(&draft).unwrap_or_default();
         rules

@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use meerkat_base::{Budget, CameraId, DetectorInfo};
+use meerkat_base::{Budget, CameraId, DetectorInfo, NoticeSink};
 
 use crate::archivist::Archivist;
 use crate::camera::{Camera, CameraReport, Cameras};
 use crate::detectors::Known;
 use crate::gate::Gates;
+use crate::notices::Notices;
 use crate::notifier::NotifierLink;
 use crate::recorder::Encoders;
 use crate::supervision::{ActorKind, ActorReport, Board};
@@ -23,6 +24,7 @@ pub struct NodeHandle {
     pub(super) detectors: Known,
     pub(super) gates: Arc<Gates>,
     pub(super) notifier: NotifierLink,
+    pub(super) notices: Notices,
 }
 
 impl NodeHandle {
@@ -79,6 +81,11 @@ impl NodeHandle {
             ("person", self.gates.people.len()),
             ("face", self.gates.faces.len()),
         ]
+    }
+
+    /// Where parts outside the actors say what they notice about the node.
+    pub fn notices(&self) -> Arc<dyn NoticeSink> {
+        self.notices.sink()
     }
 
     /// The archivist, for what the HTTP side is asked to change.

@@ -25,6 +25,7 @@ use crate::detectors::{Known, Place, Pool};
 use crate::events::{CourierRules, CourierTools, Events, EventsLink, EventsTools};
 use crate::faces::{Faces, Gallery};
 use crate::gate::Gates;
+use crate::notices::Notices;
 use crate::notifier::{Notifier, NotifierLink, NotifierTools};
 use crate::people::People;
 use crate::recorder::{Encoders, Places, RecorderTools, Room};
@@ -69,6 +70,8 @@ pub struct NodeParts {
     pub gallery: Arc<dyn Gallery>,
     /// Channels by which people are told.
     pub channels: Vec<Arc<dyn Channel>>,
+    /// What parts of the node have noticed about it; those from before its start are in it already.
+    pub notices: Notices,
     /// Called once when too many threads hang for the node to go on.
     pub on_lost: Box<dyn FnOnce() + Send>,
 }
@@ -103,6 +106,7 @@ pub struct Node {
     rules: Arc<RwLock<CourierRules>>,
     notifier_tools: Arc<Mutex<NotifierTools>>,
     notifier: Solo<Notifier>,
+    notices: Notices,
     events_solo: Solo<Events>,
     io: IoGroup,
     crews: Vec<(&'static str, Crew)>,
@@ -138,7 +142,7 @@ impl Node {
             meerkat_settings::Durability::Power => Durability::Power,
         };
         let places = Places { data_dir: settings.data_dir.clone(), boot: boot.clone(), durability };
-        let NodeParts { store, reopen, person, face, gallery, channels, on_lost, .. } = parts;
+        let NodeParts { store, reopen, person, face, gallery, channels, notices, on_lost, .. } = parts;
         let archivist = Archivist::start(&archive, supervision.disk_deadline, store, move || reopen());
         let encoders =
             Encoders::new(encode.clone(), places.clone(), encoder_settings(&settings)?, archivist.clone());
@@ -184,6 +188,7 @@ impl Node {
             data_dir: settings.data_dir.clone(),
             clock: Arc::clone(&clock),
             link,
+            notices: notices.sink(),
         }));
         let own_tools = Arc::clone(&notifier_tools);
         let notifier =
@@ -291,6 +296,7 @@ impl Node {
             rules,
             notifier_tools,
             notifier,
+            notices,
             events_solo,
             io,
             crews,
@@ -317,6 +323,7 @@ impl Node {
             encoders: self.encoders.clone(),
             detectors: self.detectors.clone(),
             gates: Arc::clone(&self.gates),
+            notices: self.notices.clone(),
             notifier: self.notifier_tools.lock().unwrap_or_else(PoisonError::into_inner).link.clone(),
         }
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use meerkat_actors::NodeParts;
 use meerkat_actors::faces::Gallery;
+use meerkat_actors::notices::Notices;
 use meerkat_base::{Clock, Shutdown};
 use meerkat_store::{BootId, DataLock, Durability, Store, StoreOptions, StoreReader, clean_temporaries};
 use tracing::{info, warn};
@@ -21,6 +22,7 @@ pub(super) fn parts(
     shutdown: Shutdown,
     on_lost: Box<dyn FnOnce() + Send>,
     detectors: &Detectors,
+    notices: Notices,
 ) -> anyhow::Result<NodeParts> {
     let durability = match settings.durability {
         Wanted::Process => Durability::Process,
@@ -42,6 +44,7 @@ pub(super) fn parts(
         face: detectors.face(),
         gallery: Arc::new(StoredGallery(Reading::new(&settings.data_dir))),
         channels: channels::all(settings, clock)?,
+        notices,
         on_lost,
     })
 }

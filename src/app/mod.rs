@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use meerkat_actors::Node;
+use meerkat_actors::notices::Notices;
 use meerkat_base::{Clock, Shutdown, SystemClock};
 use meerkat_web::{WebHandle, WebServer, WebSettings};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -85,7 +86,9 @@ impl App {
         for notice in detectors.notices() {
             warn!("{notice}");
         }
-        let parts = build::parts(&settings, &clock, Shutdown::new(), on_lost, &detectors)?;
+        // From here on parts can say what they notice; people are told once the node runs.
+        let notices = Notices::new();
+        let parts = build::parts(&settings, &clock, Shutdown::new(), on_lost, &detectors, notices)?;
         let started = clock.wall();
         let disk = housekeeping::DiskState::default();
         let node = Node::start(parts).await?;

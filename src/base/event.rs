@@ -98,6 +98,23 @@ impl EventKind {
         !Self::SEEN.contains(&self)
     }
 
+    /// How much it matters where nobody says otherwise.
+    pub fn severity(self) -> Severity {
+        match self {
+            EventKind::Motion | EventKind::Face => Severity::Info,
+            EventKind::ObjectMoved
+            | EventKind::Person
+            | EventKind::CameraSilent
+            | EventKind::ActorFailing
+            | EventKind::DiskLow
+            | EventKind::ChannelFailing
+            | EventKind::ClockJump => Severity::Warning,
+            EventKind::ObjectRemoved | EventKind::RecordingRefused | EventKind::StoreDamaged => {
+                Severity::Critical
+            }
+        }
+    }
+
     /// The word used in rows, labels and messages.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -3,7 +3,7 @@
 
 use meerkat_base::{CameraId, EventKind, EventPhase, WallTime};
 
-use crate::alert::{Alert, ClipPart, Digest};
+use crate::alert::{Alert, ClipPart, Digest, DigestLine};
 
 /// Names longer than this are cut, characters.
 const NAME_CHARS: usize = 40;
@@ -13,6 +13,8 @@ const NAMES: usize = 10;
 const DIGEST_LINES: usize = 20;
 /// Details of a notice longer than this are cut, characters.
 const DETAIL_CHARS: usize = 300;
+/// More lines of details than this are left out: a message about several events has a line for each kind and camera.
+const DETAIL_LINES: usize = DIGEST_LINES + 4;
 
 /// The language of the messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -118,6 +120,7 @@ pub fn alert_text(alert: &Alert, style: &Style) -> String {
         Language::Chinese => format!("【Meerkat】{place}：{what}{phase}，{time}"),
         Language::English => format!("[Meerkat] {place}: {what}{phase}, {time}"),
     };
+    text.push_str(&detail_lines(&alert.detail));
     if !alert.identities.is_empty() {
         text.push('\n');
         text.push_str(&people(&alert.identities, style.language));
@@ -150,12 +153,14 @@ fn notice_text(alert: &Alert, style: &Style) -> String {
         (Language::English, true) => format!("[Meerkat] {place}: {what} (trouble began {time})"),
     };
     text.push_str(phase(if over { EventPhase::Started } else { alert.phase }, style.language));
-    let detail = cut_line(&alert.detail, DETAIL_CHARS);
-    if !detail.is_empty() {
-        text.push('\n');
-        text.push_str(&detail);
-    }
+    text.push_str(&detail_lines(&alert.detail));
     text
+}
+
+/// What is said besides, line by line, each with a line feed before it.
+fn detail_lines(detail: &str) -> String {
+    let lines = detail.lines().map(|line| cut_line(line, DETAIL_CHARS)).filter(|line| !line.is_empty());
+    lines.take(DETAIL_LINES).map(|line| format!("\n{line}")).collect()
 }
 
 /// What goes with a clip: which alert it belongs to, and how long it is.
@@ -195,17 +200,24 @@ pub fn digest_text(digest: &Digest, style: &Style) -> String {
             format!("[Meerkat] {total} alerts could not be sent in time, {oldest} to {newest}")
         }
     };
-    for line in digest.counts.iter().take(DIGEST_LINES) {
-        let place = place(&line.camera, line.camera_name.as_deref(), style.language);
-        let (what, count) = (what(line.kind, style.language), line.count);
-        text.push_str(&match style.language {
+    text.push_str(&counts_text(&digest.counts, style.language));
+    text
+}
+
+/// How many of which kind at which camera: one line each, with a line feed before it.
+pub fn counts_text(counts: &[DigestLine], language: Language) -> String {
+    let mut text = String::new();
+    for line in counts.iter().take(DIGEST_LINES) {
+        let place = place(&line.camera, line.camera_name.as_deref(), language);
+        let (what, count) = (what(line.kind, language), line.count);
+        text.push_str(&match language {
             Language::Chinese => format!("\n{place}：{what} {count} 次"),
             Language::English => format!("\n{place}: {what}, {count} times"),
         });
     }
-    let more = digest.counts.len().saturating_sub(DIGEST_LINES);
+    let more = counts.len().saturating_sub(DIGEST_LINES);
     if more > 0 {
-        text.push_str(&match style.language {
+        text.push_str(&match language {
             Language::Chinese => format!("\n另有 {more} 项"),
             Language::English => format!("\nand {more} more lines"),
         });
@@ -339,7 +351,6 @@ pub(crate) fn printable(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::alert::DigestLine;
     use crate::alert::tests::alert;
     use uuid::Uuid;
 
@@ -403,12 +414,12 @@ mod tests {
         a.detail = "no picture for 30 s\nlast frame 1234".into();
         assert_eq!(
             alert_text(&a, &style(Language::Chinese, "+08:00")),
-            "【Meerkat】前门：摄像头没有画面，自 2026-11-21 05:31:14+08:00 起\nno picture for 30 s last frame 1234"
+            "【Meerkat】前门：摄像头没有画面，自 2026-11-21 05:31:14+08:00 起\nno picture for 30 s\nlast frame 1234"
         );
         a.camera_name = None;
         assert_eq!(
             alert_text(&a, &style(Language::English, "UTC")),
-            "[Meerkat] front: camera silent since 2026-11-20 21:31:14Z\nno picture for 30 s last frame 1234"
+            "[Meerkat] front: camera silent since 2026-11-20 21:31:14Z\nno picture for 30 s\nlast frame 1234"
         );
         a.phase = EventPhase::Ended;
         a.detail.clear();

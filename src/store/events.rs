@@ -43,6 +43,10 @@ pub struct EventRow {
     pub identities: Vec<String>,
     /// The node died before the event ended; `ended` is then the last thing known of it.
     pub interrupted: bool,
+    /// What a notice says, for people.
+    pub detail: Option<String>,
+    /// Messages about it were kept back by a snooze.
+    pub snoozed: bool,
     /// Clips of it, oldest first.
     pub clips: Vec<ClipRow>,
     /// The newest snapshot of it, relative to the data folder.
@@ -118,18 +122,9 @@ impl Store {
 
     fn write_event(&mut self, event: &Event, phase: EventPhase, alerts: &[NewAlert]) -> Result<()> {
         let transaction = self.begin()?;
-        let number = upsert(&transaction, event, phase)?;
-        let mut insert = transaction.prepare_cached(
-            "INSERT INTO sightings (event, seq, wall, detections) VALUES (?1, ?2, ?3, ?4)
-             ON CONFLICT DO NOTHING",
-        )?;
-        for sighting in &event.sightings {
-            let detections = compact(&sighting.detections);
-            insert.execute(params![number, count(sighting.seq), sighting.wall.0, detections])?;
-        }
-        drop(insert);
+        write(&transaction, event, phase)?;
         for alert in alerts {
-            outbox::insert(&transaction, event, phase, alert)?;
+            outbox::insert(&transaction, event, phase, alert, None)?;
         }
         Ok(transaction.commit()?)
     }
@@ -142,7 +137,7 @@ impl Store {
         let transaction = self.begin()?;
         let mut open = transaction.prepare(
             "SELECT number, id, camera, kind, phase, started, started_seq, ended, score, identities, interrupted,
-                    (SELECT max(wall) FROM sightings WHERE event = number)
+                    detail, snoozed, (SELECT max(wall) FROM sightings WHERE event = number)
              FROM events WHERE ended IS NULL ORDER BY started, id",
         )?;
         let mut rows = open.query([])?;
@@ -150,7 +145,7 @@ impl Store {
         while let Some(row) = rows.next()? {
             let number: i64 = row.get(0)?;
             let event = event_row(row)?;
-            let last: Option<i64> = row.get(11)?;
+            let last: Option<i64> = row.get(13)?;
             let ended = last.unwrap_or(event.started.0).min(now.0).max(event.started.0);
             transaction
                 .prepare_cached(
@@ -251,8 +246,7 @@ impl StoreReader {
     }
 }
 
-const EVENT_COLUMNS: &str =
-    "number, id, camera, kind, phase, started, started_seq, ended, score, identities, interrupted";
+const EVENT_COLUMNS: &str = "number, id, camera, kind, phase, started, started_seq, ended, score, identities, interrupted, detail, snoozed";
 
 /// Reads the columns of [`EVENT_COLUMNS`].
 fn event_row(row: &Row<'_>) -> Result<EventRow> {
@@ -273,9 +267,25 @@ fn event_row(row: &Row<'_>) -> Result<EventRow> {
         score: row.get::<_, f64>(8)? as f32,
         identities: serde_json::from_str(&identities).unwrap_or_default(),
         interrupted: row.get(10)?,
+        detail: row.get(11)?,
+        snoozed: row.get(12)?,
         clips: Vec::new(),
         snapshot: None,
     })
+}
+
+/// Writes an event and its sightings; returns the number of its row.
+pub(crate) fn write(transaction: &Transaction<'_>, event: &Event, phase: EventPhase) -> Result<i64> {
+    let number = upsert(transaction, event, phase)?;
+    let mut insert = transaction.prepare_cached(
+        "INSERT INTO sightings (event, seq, wall, detections) VALUES (?1, ?2, ?3, ?4)
+         ON CONFLICT DO NOTHING",
+    )?;
+    for sighting in &event.sightings {
+        let detections = compact(&sighting.detections);
+        insert.execute(params![number, count(sighting.seq), sighting.wall.0, detections])?;
+    }
+    Ok(number)
 }
 
 /// Writes the row of an event and returns its number. A later phase replaces an earlier one, never the

@@ -14,6 +14,8 @@ pub mod clips;
 pub mod events;
 pub mod faces;
 pub mod outbox;
+pub mod reports;
+pub mod snoozes;
 
 pub mod capture;
 pub mod picture;
@@ -37,6 +39,8 @@ pub use files::{BootId, Durability};
 pub use outbox::{NewAlert, OutboxCounts, OutboxRow, OutboxState};
 pub use picture::PictureStore;
 pub use publish::{CaptureFiles, PendingFile, PublishedFile};
+pub use reports::{Merge, Report, ToldAlert};
+pub use snoozes::Snooze;
 pub use spool::{
     FoundSpool, SpoolDone, SpoolEnd, SpoolFrame, SpoolItem, SpoolKind, SpoolMeta, SpoolReader, SpoolWriter,
 };

@@ -11,6 +11,7 @@ use crate::error::{Result, StoreError};
 #[rustfmt::skip]
 pub(crate) const STEPS: &[&str] = &[
     include_str!("schema/001.sql"),
+    include_str!("schema/002_rules.sql"),
 ];
 
 /// "Mkat" in ASCII: tells our databases from those of other programs (`PRAGMA application_id`).

@@ -30,7 +30,7 @@ pub struct NewAlert {
     pub payload: serde_json::Value,
     /// A picture to go with it, relative to the data folder; can be attached later.
     pub snapshot: Option<String>,
-    /// The present; the first attempt may be made at once.
+    /// The present, or the time until which it is held back: from then on the first attempt may be made.
     pub created: WallTime,
 }
 
@@ -90,12 +90,14 @@ pub struct OutboxCounts {
     pub dead: u64,
 }
 
-/// Writes an alert inside the commit of its event; one that is there already stays as it is.
+/// Writes an alert inside the commit of its event; one that is there already stays as it is. Others may be added to one
+/// that has a key, see `reports.rs`.
 pub(crate) fn insert(
     transaction: &Transaction<'_>,
     event: &Event,
     phase: EventPhase,
     alert: &NewAlert,
+    merge_key: Option<&str>,
 ) -> Result<()> {
     let payload = alert.payload.to_string();
     if payload.len() > MAX_PAYLOAD_BYTES {
@@ -110,8 +112,8 @@ pub(crate) fn insert(
     transaction
         .prepare_cached(
             "INSERT INTO outbox
-                 (id, event, phase, channel, camera, kind, payload, snapshot, created, next_attempt)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?9)
+                 (id, event, phase, channel, camera, kind, payload, snapshot, created, next_attempt, merge_key)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?9, ?10)
              ON CONFLICT (event, phase, channel) DO NOTHING",
         )?
         .execute(params![
@@ -123,7 +125,8 @@ pub(crate) fn insert(
             event.kind.as_str(),
             payload,
             alert.snapshot,
-            alert.created.0
+            alert.created.0,
+            merge_key
         ])?;
     Ok(())
 }
