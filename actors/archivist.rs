@@ -118,6 +118,15 @@ impl Archivist {
         self.hand_in(work)?.blocking_recv().map_err(|_| ArchiveError::Lost)?.map_err(ArchiveError::from)
     }
 
+    /// Hands in a piece of work whose result nobody waits for. False: it was not taken.
+    pub fn offer(&self, work: impl FnOnce(&mut Store) + Send + 'static) -> bool {
+        let done = self.hand_in(move |store| {
+            work(store);
+            Ok(())
+        });
+        done.is_ok()
+    }
+
     fn hand_in<R: Send + 'static>(
         &self,
         work: impl FnOnce(&mut Store) -> Result<R, StoreError> + Send + 'static,

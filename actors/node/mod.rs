@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use meerkat_base::{Budget, Clock, FaceRecogniser, PersonDetector, Shutdown, metric};
 use meerkat_notify::{Channel, RetryPolicy};
 use meerkat_settings::Settings;
+use meerkat_store::evidence::SpoolSigning;
 use meerkat_store::{BootId, Durability, Store, StoreError};
 use metrics::gauge;
 use tracing::{info, warn};
@@ -28,7 +29,7 @@ use crate::gate::Gates;
 use crate::notices::Notices;
 use crate::notifier::{Notifier, NotifierLink, NotifierTools};
 use crate::people::People;
-use crate::recorder::{Encoders, Places, RecorderTools, Room};
+use crate::recorder::{EncoderTools, Encoders, Places, RecorderTools, Room};
 use crate::session::{Door, DoorError, IoGroup, LogRation, SessionTools};
 use crate::supervision::{
     ActorKind, BackoffSettings, Board, Component, Crew, CrewSettings, Solo, Station, Watch,
@@ -72,6 +73,8 @@ pub struct NodeParts {
     pub channels: Vec<Arc<dyn Channel>>,
     /// What parts of the node have noticed about it; those from before its start are in it already.
     pub notices: Notices,
+    /// How recordings are signed, if they are.
+    pub signing: Option<SpoolSigning>,
     /// Called once when too many threads hang for the node to go on.
     pub on_lost: Box<dyn FnOnce() + Send>,
 }
@@ -142,10 +145,17 @@ impl Node {
             meerkat_settings::Durability::Power => Durability::Power,
         };
         let places = Places { data_dir: settings.data_dir.clone(), boot: boot.clone(), durability };
-        let NodeParts { store, reopen, person, face, gallery, channels, notices, on_lost, .. } = parts;
+        let NodeParts { store, reopen, person, face, gallery, channels, notices, signing, on_lost, .. } =
+            parts;
         let archivist = Archivist::start(&archive, supervision.disk_deadline, store, move || reopen());
-        let encoders =
-            Encoders::new(encode.clone(), places.clone(), encoder_settings(&settings)?, archivist.clone());
+        let encoder_tools = EncoderTools {
+            places: places.clone(),
+            clock: Arc::clone(&clock),
+            archivist: archivist.clone(),
+            signing: signing.clone(),
+            notices: notices.sink(),
+        };
+        let encoders = Encoders::new(encode.clone(), encoder_tools, encoder_settings(&settings)?);
         let left = encoders.recover()?;
         if left > 0 {
             info!(spools = left, "finishing what an earlier run left");
@@ -226,6 +236,9 @@ impl Node {
         let recorder_tools = Arc::new(RecorderTools {
             places: places.clone(),
             clip: settings.clip.clone(),
+            spool: settings.spool.clone(),
+            segment: settings.continuous.segment,
+            signing,
             clock: Arc::clone(&clock),
             encoders: encoders.clone(),
             room: Arc::new(Room::new(settings.data_dir.clone(), settings.storage.free_floor_bytes)),

@@ -82,5 +82,7 @@ pub(super) fn encoder_settings(settings: &Settings) -> Result<EncoderSettings, N
         recorded: Arc::new(RwLock::new(settings.clip.kinds.clone())),
         max_open: settings.clip.max_open,
         deadline: ENCODER_DEADLINE,
+        strip: settings.clip.strip,
+        keep_spools: settings.spool.keep.is_some(),
     })
 }

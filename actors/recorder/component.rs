@@ -6,20 +6,23 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use meerkat_base::{Clock, Event, Frame, MonoTime, WallTime};
-use meerkat_settings::ClipSettings;
+use meerkat_settings::{ClipSettings, SpoolSettings};
+use meerkat_store::evidence::SpoolSigning;
 use meerkat_store::{CaptureFiles, CaptureKind, PictureStore, StoreError};
 use tracing::{info, warn};
 
-use super::clip::OpenClip;
+use super::clip::{begin_clip, begin_segment, begin_video};
 use super::encoder::Encoders;
-use super::link::{Order, RecorderLink, Reply, SnapshotFile, Stored};
+use super::link::{OpenEnd, Order, RecorderLink, Reply, SnapshotFile, Stored, Stream};
+use super::open::OpenSpool;
 use super::room::Room;
-use super::video::OpenVideo;
 use crate::camera::Camera;
 use crate::supervision::{ActorKind, Component, Failure, Step, fault};
 
 /// How often an open clip is looked at when no frame comes.
 const IDLE_LOOK: Duration = Duration::from_millis(200);
+/// A frame that was received before the end may come so much later from its session.
+const GRACE: Duration = Duration::from_millis(50);
 /// Pictures that follow each other faster than this come as fast as they are answered.
 const IN_QUICK_SUCCESSION: Duration = Duration::from_millis(5);
 
@@ -29,6 +32,12 @@ pub struct RecorderTools {
     pub places: super::encoder::Places,
     /// Clip settings in force.
     pub clip: ClipSettings,
+    /// Limits of spools.
+    pub spool: SpoolSettings,
+    /// Length of a segment.
+    pub segment: Duration,
+    /// How spools are signed, if they are.
+    pub signing: Option<SpoolSigning>,
     /// The clocks.
     pub clock: Arc<dyn Clock>,
     /// Makes files of spools.
@@ -44,8 +53,9 @@ pub struct Recorder {
     tools: Arc<RecorderTools>,
     pictures: PictureStore,
     snapshots: CaptureFiles,
-    clip: Option<OpenClip>,
-    video: Option<OpenVideo>,
+    pub(super) clip: Option<OpenSpool>,
+    video: Option<OpenSpool>,
+    pub(super) segment: Option<OpenSpool>,
     generation: u64,
     last_picture: Option<MonoTime>,
 }
@@ -78,26 +88,27 @@ impl Recorder {
             snapshots,
             clip: None,
             video: None,
+            segment: None,
             generation,
             last_picture: None,
         };
-        recorder.resume().map_err(Failure::error)?;
+        if let Some(camera) = recorder.camera.upgrade() {
+            recorder.resume(&camera).map_err(Failure::error)?;
+        }
         Ok(recorder)
     }
 
-    fn resume(&mut self) -> Result<(), StoreError> {
-        let (event, last_seq) = {
+    /// Begins the spool of a clip that is to be recorded and has none: after a loss of the recorder, or of the disk.
+    /// Nothing is missing as far as the ring reaches back.
+    fn resume(&mut self, camera: &Arc<Camera>) -> Result<(), StoreError> {
+        let (event, last_seq, end) = {
             let legacy = self.link.shared.legacy();
-            let Some(active) = legacy.active.first() else { return Ok(()) };
-            (active.event, legacy.last_seq)
+            let (Some(active), Some(end)) = (legacy.active.first(), legacy.until()) else { return Ok(()) };
+            (active.event, legacy.last_seq, end)
         };
-        let Some(camera) = self.camera.upgrade() else { return Ok(()) };
-        let frames: Vec<Frame> = {
-            let mut state = camera.ring();
-            state.recording = true;
-            state.ring.iter().filter(|f| f.seq > last_seq).cloned().collect()
-        };
-        self.clip = Some(OpenClip::begin(&self.tools, &self.link, &camera, event, &frames)?);
+        camera.ring().recording = true;
+        let frames = frames_since(camera, last_seq, end);
+        self.clip = Some(begin_clip(&self.tools, &self.link, camera, event, &frames)?);
         Ok(())
     }
 
@@ -106,7 +117,11 @@ impl Recorder {
             Order::Picture { frame } => self.picture(&frame),
             Order::VideoFrame { frame } => self.video_frame(camera, &frame),
             Order::EndVideo => self.end_video(),
-            Order::ClipFrame { frame } => self.clip_frame(camera, &frame),
+            Order::ClipFrame { frame } => {
+                let clip = self.clip_frame(camera, &frame);
+                let segment = self.segment_frame(camera, &frame);
+                clip.and(segment)
+            }
             Order::Finish => self.finish_all(camera),
             Order::BeginClip { event } => return self.begin_clip(camera, &event),
             Order::EndClip { event, at } => {
@@ -163,12 +178,15 @@ impl Recorder {
 
     fn video_frame(&mut self, camera: &Arc<Camera>, frame: &Frame) -> Result<(), StoreError> {
         self.check_room()?;
+        if self.video.as_ref().is_some_and(|video| video.bytes() >= self.tools.spool.max_bytes) {
+            self.end_video()?;
+        }
         match &mut self.video {
             Some(video) => video.append(frame),
+            // An order given twice: the generation before had carried it out.
+            None if frame.seq <= *self.link.shared.legacy().last(Stream::Video) => Ok(()),
             None => {
-                let mut video = OpenVideo::begin(&self.tools, &self.link, camera, frame)?;
-                video.append(frame)?;
-                self.video = Some(video);
+                self.video = Some(begin_video(&self.tools, &self.link, camera, frame)?);
                 Ok(())
             }
         }
@@ -185,13 +203,22 @@ impl Recorder {
         camera.ring().recording = false;
         self.link.shared.legacy().active.clear();
         self.end_video()?;
-        self.clip.take().map_or(Ok(()), OpenClip::finish)
+        self.end_segment()?;
+        self.clip.take().map_or(Ok(()), OpenSpool::finish)
     }
 
     fn clip_frame(&mut self, camera: &Arc<Camera>, frame: &Frame) -> Result<(), StoreError> {
+        let Some(end) = self.link.shared.legacy().until() else { return Ok(()) };
+        if !end.takes(frame.mono) {
+            return self.end_clip(camera, end);
+        }
+        if self.clip.is_none() {
+            self.check_room()?;
+            self.resume(camera)?;
+        }
         let Some(clip) = &mut self.clip else { return Ok(()) };
         clip.append(frame)?;
-        if clip.span(frame) >= self.tools.clip.max {
+        if clip.span(frame.mono) >= self.tools.clip.max || clip.bytes() >= self.tools.spool.max_bytes {
             self.next_part(camera)?;
         }
         Ok(())
@@ -200,9 +227,55 @@ impl Recorder {
     /// A clip that reaches its longest goes on in the next part with the very next frame.
     fn next_part(&mut self, camera: &Arc<Camera>) -> Result<(), StoreError> {
         let Some(full) = self.clip.take() else { return Ok(()) };
-        let event = full.event();
         full.finish()?;
-        self.clip = Some(OpenClip::begin(&self.tools, &self.link, camera, event, &[])?);
+        // The next frame begins it, and is the first in it.
+        let Some(event) = self.link.shared.legacy().active.first().map(|active| active.event) else {
+            return Ok(());
+        };
+        self.clip = Some(begin_clip(&self.tools, &self.link, camera, event, &[])?);
+        Ok(())
+    }
+
+    /// Frames of a camera that is recorded without a break.
+    fn segment_frame(&mut self, camera: &Arc<Camera>, frame: &Frame) -> Result<(), StoreError> {
+        if !camera.settings().continuous {
+            return self.end_segment();
+        }
+        let is_full = |segment: &OpenSpool| {
+            segment.span(frame.mono) >= self.tools.segment || segment.bytes() >= self.tools.spool.max_bytes
+        };
+        if self.segment.as_ref().is_some_and(is_full)
+            && let Err(error) = self.end_segment()
+        {
+            // What is in it is kept, and the next one does not depend on it.
+            warn!(camera = %camera.id(), %error, "a segment was not ended as it should be");
+        }
+        if let Some(segment) = &mut self.segment {
+            return segment.append(frame);
+        }
+        self.check_room()?;
+        let last_seq = *self.link.shared.legacy().last(Stream::Segment);
+        if frame.seq <= last_seq {
+            // An order given twice: the generation before had carried it out.
+            return Ok(());
+        }
+        let mut frames = frames_since(camera, last_seq, OpenEnd(Some(frame.mono)));
+        frames.retain(|earlier| earlier.seq < frame.seq);
+        frames.push(frame.clone());
+        self.segment = Some(begin_segment(&self.tools, &self.link, camera, &frames)?);
+        Ok(())
+    }
+
+    fn end_segment(&mut self) -> Result<(), StoreError> {
+        self.segment.take().map_or(Ok(()), OpenSpool::finish)
+    }
+
+    /// A segment whose time has passed is ended, also when no further frame comes.
+    fn end_segment_when_due(&mut self) -> Result<(), Failure> {
+        let now = self.tools.clock.mono();
+        if self.segment.as_ref().is_some_and(|segment| segment.span(now) >= self.tools.segment + GRACE) {
+            self.end_segment().map_err(Failure::error)?;
+        }
         Ok(())
     }
 
@@ -224,7 +297,7 @@ impl Recorder {
             }
             legacy.activate(event.id);
         }
-        match OpenClip::begin(&self.tools, &self.link, camera, event.id, &pre_roll) {
+        match begin_clip(&self.tools, &self.link, camera, event.id, &pre_roll) {
             Ok(clip) => {
                 info!(camera = %camera.id(), event = %event.id, frames = pre_roll.len(), "recording began");
                 self.clip = Some(clip);
@@ -275,24 +348,33 @@ impl Recorder {
 
     /// Ends the clip when the last post-roll has passed.
     fn end_clip_when_due(&mut self, camera: &Arc<Camera>) -> Result<(), Failure> {
-        if self.clip.is_none() {
+        let Some(end) = self.link.shared.legacy().until() else { return Ok(()) };
+        let now = self.tools.clock.mono();
+        if end.0.is_none_or(|until| now < until.after(GRACE)) {
             return Ok(());
         }
-        let now = self.tools.clock.mono();
-        {
-            let mut legacy = self.link.shared.legacy();
-            legacy.active.retain(|active| active.until.is_none_or(|until| until > now));
-            if !legacy.active.is_empty() {
-                return Ok(());
-            }
-        }
-        camera.ring().recording = false;
-        if let Some(clip) = self.clip.take() {
-            clip.finish().map_err(Failure::error)?;
-            info!(camera = %camera.id(), "recording ended");
-        }
-        Ok(())
+        self.end_clip(camera, end).map_err(Failure::error)
     }
+
+    /// Ends the clip with the last frame that belongs to it.
+    fn end_clip(&mut self, camera: &Arc<Camera>, end: OpenEnd) -> Result<(), StoreError> {
+        let last_seq = self.clip.as_ref().map_or(0, OpenSpool::last_seq);
+        camera.ring().recording = false;
+        // Frames whose orders are still on their way: they find no clip any more.
+        let rest = frames_since(camera, last_seq, end);
+        self.link.shared.legacy().active.clear();
+        let Some(mut clip) = self.clip.take() else { return Ok(()) };
+        let appended = rest.iter().try_for_each(|frame| clip.append(frame));
+        clip.finish()?;
+        info!(camera = %camera.id(), "recording ended");
+        appended
+    }
+}
+
+/// Frames in the ring with higher numbers than this that belong to a recording.
+fn frames_since(camera: &Arc<Camera>, last_seq: u64, end: OpenEnd) -> Vec<Frame> {
+    let state = camera.ring();
+    state.ring.iter().filter(|f| f.seq > last_seq && end.takes(f.mono)).cloned().collect()
 }
 
 impl Component for Recorder {
@@ -300,6 +382,7 @@ impl Component for Recorder {
         let Some(camera) = self.camera.upgrade() else {
             // The camera left the register and nobody holds it any more: whatever is open is complete.
             self.end_video().map_err(Failure::error)?;
+            self.end_segment().map_err(Failure::error)?;
             if let Some(clip) = self.clip.take() {
                 clip.finish().map_err(Failure::error)?;
             }
@@ -325,7 +408,8 @@ impl Component for Recorder {
             return Ok(Step::Again);
         }
         self.end_clip_when_due(&camera)?;
-        if self.clip.is_some() {
+        self.end_segment_when_due()?;
+        if self.clip.is_some() || self.segment.is_some() {
             return Ok(Step::Sleep(IDLE_LOOK));
         }
         if self.link.shared.is_closing() && self.video.is_none() {

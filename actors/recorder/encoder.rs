@@ -3,34 +3,23 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use meerkat_base::{Budget, EventId, EventKind, Permit, WallTime, metric};
-use meerkat_media::{ClipSettings, ClipSize, ClipWriter, MediaError, Pushed};
-use meerkat_store::spool::{self, SpoolItem, SpoolReader};
-use meerkat_store::{
-    BootId, CaptureFiles, CaptureKind, ClipRow, ClipState, Durability, EventCursor, EventQuery, PendingFile,
-    SpoolKind, SpoolMeta, StoreError,
-};
+use meerkat_base::{Budget, CameraId, Clock, EventKind, Notice, NoticeSink, metric};
+use meerkat_media::ClipSettings;
+use meerkat_store::evidence::SpoolSigning;
+use meerkat_store::spool;
+use meerkat_store::{BootId, ClipRow, ClipState, Durability, SpoolKind, SpoolMeta, StoreError};
 use metrics::{counter, histogram};
 use serde::{Deserialize, Serialize};
 use tracing::{error, info, warn};
 
-use crate::archivist::{ArchiveError, Archivist};
-use crate::supervision::{ActorKind, Component, Crew, Failure, Station, Step, fault};
-
-/// Frames encoded in one turn.
-const TURN: usize = 4;
-/// How long an encoder that has nothing to read sleeps at most.
-const NAP: Duration = Duration::from_millis(500);
-/// How long a row is tried to be written while the archivist is being restarted; well below the deadline.
-const ARCHIVE_LIMIT: Duration = Duration::from_secs(10);
-/// Wait between two such tries.
-const ARCHIVE_RETRY: Duration = Duration::from_millis(100);
-/// Events that a clip can belong to; more at one camera in one clip's time do not happen.
-const MAX_EVENTS: usize = 256;
+use super::job::Job;
+use super::pictures::Pictures;
+use crate::archivist::Archivist;
+use crate::supervision::{ActorKind, Crew, Station};
 
 /// Where things are stored.
 #[derive(Debug, Clone)]
@@ -61,6 +50,24 @@ pub struct EncoderSettings {
     pub max_open: usize,
     /// A piece of work that takes longer is a hang.
     pub deadline: Duration,
+    /// Pictures in the preview strip of a clip; 0: no strip.
+    pub strip: u8,
+    /// Whether spools are kept once their MP4 exists.
+    pub keep_spools: bool,
+}
+
+/// What encoders work with.
+pub struct EncoderTools {
+    /// Where things are stored.
+    pub places: Places,
+    /// The clocks.
+    pub clock: Arc<dyn Clock>,
+    /// Writes the rows.
+    pub archivist: Archivist,
+    /// How spools are signed, if they are.
+    pub signing: Option<SpoolSigning>,
+    /// Hears of spools that are damaged.
+    pub notices: Arc<dyn NoticeSink>,
 }
 
 /// Size of a video, as kept in its spool.
@@ -74,30 +81,38 @@ pub(super) enum SizeNote {
 /// All encoders. Clones share them.
 #[derive(Clone)]
 pub struct Encoders {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
 }
 
-struct Shared {
+pub(super) struct Shared {
     crew: Crew,
-    places: Places,
-    settings: EncoderSettings,
-    archivist: Archivist,
-    open: Budget,
+    pub tools: EncoderTools,
+    pub settings: EncoderSettings,
+    pub open: Budget,
+    /// Decoded pictures that two files of one camera have in common.
+    pub pictures: Pictures,
     jobs: Mutex<HashMap<PathBuf, Entry>>,
 }
 
 struct Entry {
     station: Station,
     writer_gone: Arc<AtomicBool>,
+    bytes: Arc<AtomicU64>,
 }
 
 /// Held by whoever writes a spool: tells its encoder that there is more, and at last that there is no more.
 pub(super) struct Following {
     station: Station,
     writer_gone: Arc<AtomicBool>,
+    bytes: Arc<AtomicU64>,
 }
 
 impl Following {
+    /// Says how many bytes the spool has by now.
+    pub fn has(&self, bytes: u64) {
+        self.bytes.store(bytes, Ordering::Release);
+    }
+
     pub fn more(&self) {
         self.station.wake();
     }
@@ -117,14 +132,18 @@ impl Drop for Following {
 
 impl Encoders {
     /// Nothing to encode yet.
-    pub fn new(crew: Crew, places: Places, settings: EncoderSettings, archivist: Archivist) -> Self {
+    pub fn new(crew: Crew, tools: EncoderTools, settings: EncoderSettings) -> Self {
         for result in ["ok", "repaired", "set_aside", "error"] {
             counter!(metric::CLIPS, "result" => result).increment(0);
         }
         // Made without a value: exported with zeros from the start.
         let _ = histogram!(metric::CLIP_WRITE_DURATION);
         let open = Budget::new(settings.max_open.max(1));
-        let shared = Shared { crew, places, settings, archivist, open, jobs: Mutex::default() };
+        for limit in ["spool_max_bytes", "spool_total_bytes"] {
+            counter!(metric::LIMIT_HITS, "limit" => limit).increment(0);
+        }
+        let pictures = Pictures::default();
+        let shared = Shared { crew, tools, settings, open, pictures, jobs: Mutex::default() };
         Self { shared: Arc::new(shared) }
     }
 
@@ -134,16 +153,20 @@ impl Encoders {
 
     /// Finishes the spools that an earlier run left. Before the first recording. Returns how many there are.
     pub fn recover(&self) -> Result<usize, StoreError> {
-        let found = spool::recover(&self.shared.places.spools())?;
+        let found = spool::recover(&self.shared.tools.places.spools())?;
         let count = found.len();
         for left in found {
             match left.meta {
                 Some(meta) if left.frames > 0 => {
                     info!(spool = %left.path.display(), frames = left.frames, torn = left.torn_bytes, "finishing a spool of an earlier run");
-                    self.follow(&left.path, &meta).end();
+                    let following = self.follow(&left.path, &meta);
+                    following.has(left.bytes);
+                    following.end();
                 }
-                Some(_) => spool::remove(&left.path)?,
-                None => self.set_aside(&left.path, "its beginning is damaged"),
+                // A recording that had not got its first picture: nothing in it was answered for.
+                Some(_) if left.corrupt_bytes == 0 => spool::remove(&left.path)?,
+                Some(meta) => self.set_aside(&left.path, Some(&meta), "no picture in it is whole"),
+                None => self.set_aside(&left.path, None, "its beginning is damaged"),
             }
         }
         Ok(count)
@@ -160,10 +183,15 @@ impl Encoders {
                 let job = Job::begin(pool.clone(), own_path.clone(), own_meta.clone(), Arc::clone(&gone))?;
                 Ok(Box::new(job))
             });
-        let entry = Entry { station: station.clone(), writer_gone: Arc::clone(&writer_gone) };
+        let bytes = Arc::new(AtomicU64::new(0));
+        let entry = Entry {
+            station: station.clone(),
+            writer_gone: Arc::clone(&writer_gone),
+            bytes: Arc::clone(&bytes),
+        };
         self.jobs().insert(path.to_owned(), entry);
         station.wake();
-        Following { station, writer_gone }
+        Following { station, writer_gone, bytes }
     }
 
     /// Says that nobody writes this spool any more.
@@ -184,290 +212,76 @@ impl Encoders {
         self.jobs().len()
     }
 
-    fn done(&self, path: &Path) {
+    /// Refuses when the spools that have no file yet hold more than so many bytes.
+    pub(super) fn check_waiting(&self, limit: u64) -> Result<(), StoreError> {
+        let waiting: u64 = self.jobs().values().map(|entry| entry.bytes.load(Ordering::Acquire)).sum();
+        if waiting < limit {
+            return Ok(());
+        }
+        counter!(metric::LIMIT_HITS, "limit" => "spool_total_bytes").increment(1);
+        Err(StoreError::Refused(format!(
+            "spools that are not encoded yet hold {waiting} bytes (spool.total_bytes)"
+        )))
+    }
+
+    pub(super) fn done(&self, path: &Path) {
         self.jobs().remove(path);
     }
 
-    fn set_aside(&self, path: &Path, why: &str) {
+    /// Gives a spool up and says so: in the log, the metrics, a row, and to whoever hears notices.
+    pub(super) fn set_aside(&self, path: &Path, meta: Option<&SpoolMeta>, why: &str) {
         counter!(metric::CLIPS, "result" => "set_aside").increment(1);
-        match spool::set_aside(path) {
-            Ok(aside) => {
-                error!(spool = %aside.display(), why, "a spool was set aside; its pictures are kept")
-            }
-            Err(problem) => error!(spool = %path.display(), why, %problem, "a spool cannot be set aside"),
-        }
-    }
-}
-
-enum Stage {
-    /// Waits until it is its turn to be among the open ones.
-    Waiting,
-    Writing {
-        writer: Box<ClipWriter>,
-        pending: PendingFile,
-        _permit: Permit,
-    },
-    Over,
-}
-
-/// Makes one file.
-struct Job {
-    pool: Encoders,
-    path: PathBuf,
-    meta: SpoolMeta,
-    writer_gone: Arc<AtomicBool>,
-    reader: SpoolReader,
-    stage: Stage,
-    first_wall: Option<WallTime>,
-    last_wall: WallTime,
-    damaged: bool,
-    skipped: u64,
-    ended: Option<Instant>,
-}
-
-impl Job {
-    fn begin(
-        pool: Encoders,
-        path: PathBuf,
-        meta: SpoolMeta,
-        writer_gone: Arc<AtomicBool>,
-    ) -> Result<Self, Failure> {
-        // While following, the writer keeps a torn tail from being taken for the end.
-        let reader = SpoolReader::follow(&path).map_err(Failure::error)?;
-        Ok(Self {
-            pool,
-            path,
-            last_wall: meta.started,
-            meta,
-            writer_gone,
-            reader,
-            stage: Stage::Waiting,
-            first_wall: None,
-            damaged: false,
-            skipped: 0,
-            ended: None,
-        })
-    }
-
-    /// Opens the file, if it is its turn. False: not yet.
-    fn open(&mut self) -> Result<bool, Failure> {
-        let shared = &self.pool.shared;
-        let Some(permit) = shared.open.try_take(1) else { return Ok(false) };
-        let attempt = spool::begin_attempt(&self.path).map_err(Failure::error)?;
-        if attempt > spool::MAX_ATTEMPTS {
-            self.pool.set_aside(&self.path, "three attempts at finishing it failed");
-            self.stage = Stage::Over;
-            return Ok(true);
-        }
-        let (kind, settings, stem) = match self.meta.kind {
-            SpoolKind::Clip { event } => {
-                let stem = format!("{}_{event}", self.meta.started.compact());
-                (CaptureKind::Clip, shared.settings.clip, stem)
-            }
-            SpoolKind::Video => {
-                let size = match serde_json::from_value(self.meta.settings.clone()) {
-                    Ok(SizeNote::Pixels { width, height }) => ClipSize::Fixed { width, height },
-                    Ok(SizeNote::AsReceived) | Err(_) => ClipSize::AsReceived,
-                };
-                let settings = ClipSettings { size, ..shared.settings.clip };
-                (
-                    CaptureKind::Video,
-                    settings,
-                    format!("{}_{}", self.meta.started.compact(), self.meta.camera.folder()),
-                )
+        let aside = match spool::set_aside(path) {
+            Ok(aside) => aside,
+            Err(problem) => {
+                error!(spool = %path.display(), why, %problem, "a spool cannot be set aside");
+                return;
             }
         };
-        let places = &shared.places;
-        let mut files = CaptureFiles::new(&places.data_dir, kind, places.boot.clone(), places.durability)
-            .map_err(Failure::error)?;
-        let pending = match files.begin(&self.meta.camera, self.meta.started, &stem, "mp4") {
-            Ok(pending) => pending,
-            Err(StoreError::Exists { path }) => {
-                // An earlier attempt got as far as publishing it.
-                info!(file = %path.display(), "the file is complete already");
-                self.book_published(&path)?;
-                spool::remove(&self.path).map_err(Failure::error)?;
-                self.stage = Stage::Over;
-                return Ok(true);
-            }
-            Err(error) => return Err(Failure::error(error)),
-        };
-        // The writer insists on making its file itself.
-        std::fs::remove_file(pending.path()).map_err(Failure::error)?;
-        let writer = ClipWriter::create(pending.path(), settings).map_err(Failure::error)?;
-        self.stage = Stage::Writing { writer: Box::new(writer), pending, _permit: permit };
-        Ok(true)
-    }
-
-    /// Encodes a few frames. True at the end of the spool, `None` when the writer has not written more yet.
-    fn encode(&mut self) -> Result<Option<bool>, Failure> {
-        for _ in 0..TURN {
-            if self.writer_gone.load(Ordering::Acquire) {
-                self.reader.writer_is_gone();
-            }
-            let item = self.reader.next_item().map_err(Failure::error)?;
-            let Stage::Writing { writer, .. } = &mut self.stage else { return Ok(Some(true)) };
-            match item {
-                SpoolItem::Frame(frame) => {
-                    fault::point(ActorKind::Encoder, Some(&self.meta.camera))?;
-                    self.first_wall.get_or_insert(frame.wall);
-                    self.last_wall = frame.wall;
-                    match writer
-                        .push(&frame.bytes, frame.format, frame.since_first)
-                        .map_err(Failure::error)?
-                    {
-                        Pushed::Encoded => {}
-                        Pushed::Skipped(why) => {
-                            self.skipped += 1;
-                            warn!(camera = %self.meta.camera, frame = frame.seq, %why, "a frame is not in the clip");
-                        }
-                    }
-                }
-                SpoolItem::Corrupt { bytes } => {
-                    self.damaged = true;
-                    warn!(spool = %self.path.display(), bytes, "a damaged place in a spool was skipped");
-                }
-                SpoolItem::NotYet => return Ok(None),
-                SpoolItem::End(end) => {
-                    self.damaged |= !end.finished || end.torn_bytes > 0;
-                    return Ok(Some(true));
-                }
-            }
-        }
-        Ok(Some(false))
-    }
-
-    fn finish(&mut self) -> Result<(), Failure> {
-        let Stage::Writing { writer, pending, .. } = std::mem::replace(&mut self.stage, Stage::Over) else {
-            return Ok(());
-        };
-        let info = match writer.finish() {
-            Ok(info) => info,
-            Err(MediaError::EmptyClip { skipped }) => {
-                self.pool.set_aside(&self.path, &format!("none of its {skipped} pictures can be decoded"));
-                return Ok(());
-            }
-            Err(error) => return Err(Failure::error(error)),
-        };
-        let file = pending.publish().map_err(Failure::error)?;
-        let state = if self.damaged { ClipState::Repaired } else { ClipState::Ok };
+        error!(spool = %aside.display(), why, "a spool was set aside; its pictures are kept");
+        self.damaged(
+            &aside,
+            meta.map(|meta| &meta.camera),
+            format!("the spool was set aside: {why}; its pictures are kept"),
+        );
+        let relative = aside.strip_prefix(&self.shared.tools.places.data_dir).ok();
+        let (Some(meta), Some(relative)) = (meta, relative) else { return };
         let row = ClipRow {
-            event: None,
-            camera: self.meta.camera.clone(),
-            path: file.relative.clone(),
-            started: self.first_wall.unwrap_or(self.meta.started),
-            duration: info.duration,
-            frames: info.frames,
-            bytes: file.bytes,
+            event: match meta.kind {
+                SpoolKind::Clip { event } => Some(event),
+                SpoolKind::Video | SpoolKind::Segment => None,
+            },
+            camera: meta.camera.clone(),
+            path: relative.to_string_lossy().into_owned(),
+            started: meta.started,
+            duration: Duration::ZERO,
+            frames: 0,
+            bytes: std::fs::metadata(aside.join("frames")).map_or(0, |metadata| metadata.len()),
             sha256: None,
-            state,
+            state: ClipState::SetAside,
+            skipped: 0,
+            missing: None,
         };
-        self.book(row)?;
-        spool::remove(&self.path).map_err(Failure::error)?;
-        counter!(metric::CLIPS, "result" => state.as_str()).increment(1);
-        if let Some(ended) = self.ended {
-            histogram!(metric::CLIP_WRITE_DURATION).record(ended.elapsed());
+        // Not waited for: at a start nobody may be there yet, and the spool is on the disk in any case.
+        let offered = self.shared.tools.archivist.offer(move |store| {
+            if let Err(problem) = store.add_clip(&row) {
+                warn!(%problem, "a spool that was set aside has no row");
+            }
+        });
+        if !offered {
+            warn!(spool = %aside.display(), "a spool that was set aside has no row");
         }
-        info!(camera = %self.meta.camera, file = file.relative, frames = info.frames, skipped = self.skipped, "clip finished");
-        Ok(())
     }
 
-    /// Makes up for the row of a file that was published by an attempt that came no further.
-    fn book_published(&mut self, path: &Path) -> Result<(), Failure> {
-        let data_dir = &self.pool.shared.places.data_dir;
-        let relative = path.strip_prefix(data_dir).map_err(Failure::error)?.to_string_lossy().into_owned();
-        let wanted = relative.clone();
-        if self.ask(move |store| store.clip_at(&wanted))?.is_some() {
-            return Ok(());
-        }
-        let info = meerkat_media::probe(path).map_err(Failure::error)?;
-        let bytes = std::fs::metadata(path).map_err(Failure::error)?.len();
-        let micros = i64::try_from(info.duration.as_micros()).unwrap_or(i64::MAX);
-        self.last_wall = self.meta.started.offset_micros(micros);
-        self.book(ClipRow {
-            event: None,
-            camera: self.meta.camera.clone(),
-            path: relative,
-            started: self.meta.started,
-            duration: info.duration,
-            frames: info.frames,
-            bytes,
-            sha256: None,
-            state: ClipState::Repaired,
-        })
-    }
-
-    /// Writes a row for each event that the clip shows; it may be several that overlapped.
-    fn book(&self, row: ClipRow) -> Result<(), Failure> {
-        let SpoolKind::Clip { event } = self.meta.kind else {
-            return self.ask(move |store| store.add_clip(&row));
-        };
-        let recorded =
-            self.pool.shared.settings.recorded.read().unwrap_or_else(PoisonError::into_inner).clone();
-        let (camera, from, to) = (self.meta.camera.clone(), row.started, self.last_wall);
-        self.ask(move |store| {
-            let query = EventQuery {
-                limit: MAX_EVENTS,
-                before: Some(EventCursor { started: to.offset_micros(1), id: EventId(uuid::Uuid::max()) }),
-                camera: Some(camera.clone()),
-                kind: None,
-            };
-            let mut events: Vec<EventId> = store
-                .recent_events(&query)?
-                .into_iter()
-                .filter(|e| recorded.contains(&e.kind) && e.ended.is_none_or(|ended| ended >= from))
-                .map(|e| e.id)
-                .collect();
-            if !events.contains(&event) {
-                events.push(event);
-            }
-            for event in events {
-                store.add_clip(&ClipRow { event: Some(event), ..row.clone() })?;
-            }
-            Ok(())
-        })
-    }
-
-    fn ask<R: Send + 'static>(
-        &self,
-        work: impl FnOnce(&mut meerkat_store::Store) -> Result<R, StoreError> + Clone + Send + 'static,
-    ) -> Result<R, Failure> {
-        let give_up = Instant::now() + ARCHIVE_LIMIT;
-        loop {
-            match self.pool.shared.archivist.ask_blocking(work.clone()) {
-                Ok(result) => return Ok(result),
-                // The archivist is being restarted: no fault of this spool, and no attempt of its three.
-                Err(ArchiveError::Busy | ArchiveError::Lost) if Instant::now() < give_up => {
-                    std::thread::sleep(ARCHIVE_RETRY);
-                }
-                Err(error) => return Err(Failure::error(error)),
-            }
-        }
-    }
-}
-
-impl Component for Job {
-    fn step(&mut self) -> Result<Step, Failure> {
-        if matches!(self.stage, Stage::Waiting) && !self.open()? {
-            return Ok(Step::Sleep(NAP));
-        }
-        if matches!(self.stage, Stage::Over) {
-            self.pool.done(&self.path);
-            return Ok(Step::Done);
-        }
-        if self.ended.is_none() && self.writer_gone.load(Ordering::Acquire) {
-            self.ended = Some(Instant::now());
-        }
-        match self.encode()? {
-            None => Ok(Step::Sleep(NAP)),
-            Some(false) => Ok(Step::Again),
-            Some(true) => {
-                // The end of the spool may be read before its writer lets go.
-                self.ended.get_or_insert_with(Instant::now);
-                self.finish()?;
-                self.pool.done(&self.path);
-                Ok(Step::Done)
-            }
-        }
+    /// Raises a notice about a spool.
+    pub(super) fn damaged(&self, path: &Path, camera: Option<&CameraId>, detail: String) {
+        let subject = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        self.shared.tools.notices.raise(Notice {
+            kind: EventKind::StoreDamaged,
+            camera: camera.cloned(),
+            subject,
+            holds: true,
+            detail,
+        });
     }
 }

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use meerkat_base::{Event, EventId, Frame, MonoTime, WallTime};
+use meerkat_store::evidence::{ChainLine, SpoolSigning};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
@@ -32,7 +33,7 @@ pub enum Order {
     },
     /// The video is over.
     EndVideo,
-    /// Append to the clip, if one is being recorded.
+    /// A picture of modes 3 to 5: append to the clip and to the segment, as far as these are being recorded.
     ClipFrame {
         /// The picture.
         frame: Frame,
@@ -106,6 +107,25 @@ pub(super) struct Active {
     pub until: Option<MonoTime>,
 }
 
+/// What is recorded of a camera, each in spools of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stream {
+    Clip,
+    Video,
+    Segment,
+}
+
+/// When a recording is over; none while that is not known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct OpenEnd(pub Option<MonoTime>);
+
+impl OpenEnd {
+    /// Whether a frame of this moment belongs to the recording.
+    pub fn takes(self, at: MonoTime) -> bool {
+        self.0.is_none_or(|until| at <= until)
+    }
+}
+
 /// What a new generation of the recorder must know.
 #[derive(Default)]
 pub(super) struct Legacy {
@@ -115,11 +135,37 @@ pub(super) struct Legacy {
     pub open: Vec<PathBuf>,
     /// Number of the last frame in the clip's spool.
     pub last_seq: u64,
+    /// The same for the video and the segment.
+    last_video: u64,
+    last_segment: u64,
+    /// The chains of signed spools, made when they are needed.
+    lines: [Option<ChainLine>; 3],
     /// Number of the generation at work. One that was given up finds another number here when it comes back.
     pub generation: u64,
 }
 
 impl Legacy {
+    /// Number of the last frame in the spools of a stream.
+    pub fn last(&mut self, stream: Stream) -> &mut u64 {
+        match stream {
+            Stream::Clip => &mut self.last_seq,
+            Stream::Video => &mut self.last_video,
+            Stream::Segment => &mut self.last_segment,
+        }
+    }
+
+    /// The chain of a stream, if spools are signed.
+    pub fn line(&mut self, stream: Stream, signing: Option<&SpoolSigning>) -> Option<ChainLine> {
+        let signing = signing?;
+        Some(self.lines[stream as usize].get_or_insert_with(|| signing.new_line()).clone())
+    }
+
+    /// Until when the clip goes on: none while nothing is recorded; an open end while an event goes on.
+    pub fn until(&self) -> Option<OpenEnd> {
+        let last = self.active.iter().map(|active| active.until).reduce(|a, b| Some(a?.max(b?)))?;
+        Some(OpenEnd(last))
+    }
+
     /// This event is being recorded from now on.
     pub fn activate(&mut self, event: EventId) {
         if !self.active.iter().any(|active| active.event == event) {

@@ -1,16 +1,18 @@
-//! Everything that is written to disk for one camera: pictures, the spool of its video, the spool of its clip.
-//! `link.rs` is the way in, `component.rs` the recorder, `clip.rs` and `video.rs` what is open, and `encoder.rs`
-//! makes files for people out of spools.
+//! Everything that is written to disk for one camera: pictures, and the spools of its video, its clip and its segment.
+//! `link.rs` is the way in, `component.rs` the recorder, `open.rs` and `clip.rs` what is open; `encoder.rs` and `job.rs`
+//! make files for people out of spools.
 
 mod clip;
 mod component;
 mod encoder;
+mod job;
 mod link;
+mod open;
+mod pictures;
 mod room;
-mod video;
 
 pub use component::{Recorder, RecorderTools};
-pub use encoder::{EncoderSettings, Encoders, Places};
+pub use encoder::{EncoderSettings, EncoderTools, Encoders, Places};
 pub use link::{NotBegun, Order, RecorderLink, SnapshotFile, Stored};
 pub use room::Room;
 

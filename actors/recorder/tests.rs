@@ -7,14 +7,15 @@ use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 
-use meerkat_base::{Clock, Event, Frame, ManualClock, MonoTime};
+use meerkat_base::{Clock, Event, Frame, ManualClock, MonoTime, NoNotices};
 use meerkat_media::{ClipSettings, ClipSize};
 use meerkat_store::spool::{SpoolItem, SpoolReader};
 use meerkat_store::{BootId, Durability, Store, StoreOptions};
 use tempfile::TempDir;
 
 use super::{
-    EncoderSettings, Encoders, NotBegun, Order, Places, Recorder, RecorderLink, RecorderTools, Room, Stored,
+    EncoderSettings, EncoderTools, Encoders, NotBegun, Order, Places, Recorder, RecorderLink, RecorderTools,
+    Room, Stored,
 };
 use crate::archivist::Archivist;
 use crate::camera::Camera;
@@ -23,6 +24,8 @@ use crate::testing::{NOON, camera, cameras, event, frame, frames, settings};
 
 const TENTH: Duration = Duration::from_millis(100);
 const LIMIT: Duration = Duration::from_secs(10);
+/// After the end of a recording: nothing that belongs to it comes any more.
+const GRACE_AND_MORE: Duration = Duration::from_millis(60);
 
 /// Keeps a crew's only thread busy until the test is over.
 struct Plug(Receiver<()>);
@@ -83,12 +86,25 @@ impl Rig {
             recorded: Arc::new(RwLock::new(Vec::new())),
             max_open: 1,
             deadline: LIMIT,
+            strip: 0,
+            keep_spools: false,
         };
-        let encoders = Encoders::new(encode, places.clone(), encoder_settings, archivist);
+        let encoder_tools = EncoderTools {
+            places: places.clone(),
+            clock: Arc::new(clock.clone()),
+            archivist,
+            signing: None,
+            notices: Arc::new(NoNotices),
+        };
+        let encoders = Encoders::new(encode, encoder_tools, encoder_settings);
+        let wanted = settings(changes);
         let tools = Arc::new(RecorderTools {
             room: Arc::new(Room::new(places.data_dir.clone(), 1)),
             places,
-            clip: settings(changes).clip,
+            clip: wanted.clip,
+            spool: wanted.spool,
+            segment: wanted.continuous.segment,
+            signing: None,
             clock: Arc::new(clock.clone()),
             encoders,
         });
@@ -238,7 +254,7 @@ fn the_pre_roll_is_exact_and_nothing_is_missing_or_doubled_behind_it() {
     let spools = rig.spools();
     assert!(spools[0].1, "finished");
     assert_eq!(spools[0].0, numbers(50..=*spools[0].0.last().unwrap()));
-    assert!((109..=111).contains(spools[0].0.last().unwrap()), "{spools:?}");
+    assert_eq!(spools[0].0.last(), Some(&110), "a second after the last sighting, to the frame");
     assert_eq!(spools.len(), 1);
 }
 
@@ -434,6 +450,9 @@ fn a_full_disk_refuses_what_is_new_and_says_so() {
     let full = RecorderTools {
         places: rig.tools.places.clone(),
         clip: rig.tools.clip.clone(),
+        spool: rig.tools.spool.clone(),
+        segment: rig.tools.segment,
+        signing: None,
         clock: Arc::clone(&rig.tools.clock),
         encoders: rig.tools.encoders.clone(),
         room: Arc::new(Room::new(rig.tools.places.data_dir.clone(), u64::MAX)),
@@ -526,4 +545,158 @@ fn what_is_made_ready_for_pictures_in_quick_succession_is_never_seen() {
     assert_eq!(rig.order(Order::EndVideo), Stored::Done);
     rig.lose();
     assert_eq!(names(&rig), 6);
+}
+
+#[test]
+fn the_post_roll_is_exact_whatever_comes_late() {
+    // Frames come, or do not, after the end; orders for frames of the post-roll may still be on their way.
+    for frames_after in [0, 1, 40] {
+        let mut rig = Rig::new(&[("clip.pre_roll_secs", "1"), ("clip.post_roll_secs", "1")]);
+        let sent = frames(&rig.camera, &rig.clock, 20, TENTH);
+        let event = event(&sent[19], 1);
+        rig.begin(&event);
+        rig.send(5);
+        rig.end(&event, sent[19].mono);
+        rig.send(2);
+        // Received, numbered and in the ring, but nobody has ordered them to be stored yet.
+        let late = frames(&rig.camera, &rig.clock, 4, TENTH);
+        rig.clock.advance(GRACE_AND_MORE);
+        if frames_after == 0 {
+            rig.recorder.step().unwrap();
+        }
+        rig.send(frames_after);
+        assert!(!rig.camera.ring().recording);
+        let spools = rig.spools();
+        assert_eq!(spools.len(), 1);
+        // A second before the event's frame 20, and a second after it.
+        assert_eq!(spools[0], (numbers(10..=30), true), "{frames_after} frames after the end");
+        assert_eq!(late.last().unwrap().seq, 31, "one of them belongs to it no more");
+    }
+}
+
+#[test]
+fn a_clip_goes_on_when_the_disk_takes_it_again() {
+    let mut rig = Rig::new(&[("clip.pre_roll_secs", "1"), ("clip.max_secs", "20")]);
+    let sent = frames(&rig.camera, &rig.clock, 20, TENTH);
+    let event = event(&sent[19], 1);
+    rig.begin(&event);
+    rig.send(5);
+    // Its spool is taken away from it, as by a part that could not be begun.
+    let spools = rig.tools.places.spools();
+    rig.recorder.clip.take().unwrap().finish().unwrap();
+    let away = rig.folder.path().join("away");
+    std::fs::rename(&spools, &away).unwrap();
+    std::fs::write(&spools, "a file in its place").unwrap();
+    for _ in 0..3 {
+        rig.clock.advance(TENTH);
+        let (frame, recording) = frame(&rig.camera, &rig.clock);
+        assert!(recording);
+        assert!(matches!(rig.order(Order::ClipFrame { frame }), Stored::Refused(_)));
+    }
+    std::fs::remove_file(&spools).unwrap();
+    std::fs::rename(&away, &spools).unwrap();
+    rig.send(3);
+    assert_eq!(rig.spools(), [(numbers(10..=25), true), (numbers(26..=31), false)]);
+}
+
+#[test]
+fn a_spool_that_grows_too_large_goes_on_in_the_next_part() {
+    let mut rig = Rig::new(&[("clip.pre_roll_secs", "1")]);
+    rig.tools = {
+        let mut spool = rig.tools.spool.clone();
+        spool.max_bytes = 2_000;
+        Arc::new(RecorderTools {
+            places: rig.tools.places.clone(),
+            clip: rig.tools.clip.clone(),
+            spool,
+            segment: rig.tools.segment,
+            signing: None,
+            clock: Arc::clone(&rig.tools.clock),
+            encoders: rig.tools.encoders.clone(),
+            room: Arc::clone(&rig.tools.room),
+        })
+    };
+    rig.lose();
+    let sent = frames(&rig.camera, &rig.clock, 20, TENTH);
+    rig.begin(&event(&sent[19], 1));
+    rig.send(60);
+    let spools = rig.spools();
+    assert!(spools.len() > 3, "{spools:?}");
+    let all: Vec<u64> = spools.iter().flat_map(|(numbers, _)| numbers.clone()).collect();
+    assert_eq!(all, numbers(10..=80));
+    for frame in frames(&rig.camera, &rig.clock, 60, TENTH) {
+        assert_eq!(rig.order(Order::VideoFrame { frame }), Stored::Done);
+    }
+    assert_eq!(rig.order(Order::EndVideo), Stored::Done);
+    let parts = rig.spools().len() - spools.len();
+    assert!(parts > 2, "{parts} parts of a video");
+}
+
+#[test]
+fn too_many_bytes_without_a_file_refuse_what_is_new() {
+    let rig = Rig::new(&[]);
+    assert!(rig.tools.encoders.check_waiting(1).is_ok());
+    let sent = frames(&rig.camera, &rig.clock, 1, TENTH);
+    let clip =
+        super::clip::begin_clip(&rig.tools, &rig.camera.recorder, &rig.camera, event(&sent[0], 1).id, &sent);
+    let clip = clip.unwrap();
+    assert!(rig.tools.encoders.check_waiting(clip.bytes() + 1).is_ok());
+    let refused = rig.tools.encoders.check_waiting(clip.bytes()).unwrap_err();
+    assert!(refused.to_string().contains("spool.total_bytes"), "{refused}");
+}
+
+/// The segments of a camera that is recorded without a break: numbers of their frames.
+fn segments(rig: &Rig) -> Vec<Vec<u64>> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(rig.tools.places.spools()).unwrap() {
+        let path = entry.unwrap().path();
+        if path.to_string_lossy().contains("_segment_") {
+            found.push(spool(&path).0);
+        }
+    }
+    found.sort();
+    found
+}
+
+#[test]
+fn segments_follow_each_other_without_a_loss_beside_clips() {
+    let changes = [
+        ("cameras.door.continuous", "true"),
+        ("continuous.segment_secs", "2"),
+        ("clip.pre_roll_secs", "1"),
+        ("clip.post_roll_secs", "0"),
+    ];
+    let mut rig = Rig::new(&changes);
+    // Every frame is handed over, whether or not a clip is recorded.
+    let hand_over = |rig: &mut Rig, count: usize| {
+        for _ in 0..count {
+            rig.clock.advance(TENTH);
+            let (frame, _) = frame(&rig.camera, &rig.clock);
+            assert_eq!(rig.order(Order::ClipFrame { frame: frame.clone() }), Stored::Done);
+            // Given twice, carried out once.
+            assert_eq!(rig.order(Order::ClipFrame { frame }), Stored::Done);
+        }
+    };
+    hand_over(&mut rig, 50);
+    let (latest, _) = frame(&rig.camera, &rig.clock);
+    let event = event(&latest, 1);
+    rig.begin(&event);
+    hand_over(&mut rig, 10);
+    rig.lose();
+    hand_over(&mut rig, 10);
+    let at = rig.clock.mono();
+    rig.end(&event, at);
+    hand_over(&mut rig, 10);
+    let all: Vec<u64> = segments(&rig).concat();
+    // Number 51 was put into the ring by this test alone and never handed over.
+    let due: Vec<u64> = (1..=81).filter(|&number| number != 51).collect();
+    assert_eq!(all, due, "each frame once");
+    let whole = &segments(&rig)[..2];
+    assert_eq!(whole, [numbers(1..=20), numbers(21..=40)], "two seconds each");
+    // Without a frame the running one ends when its time has passed.
+    assert_eq!(rig.order(Order::Finish), Stored::Done);
+    hand_over(&mut rig, 1);
+    rig.clock.advance(Duration::from_secs(3));
+    rig.recorder.step().unwrap();
+    assert!(rig.recorder.segment.is_none());
 }

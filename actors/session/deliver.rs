@@ -95,6 +95,7 @@ impl Delivery {
     /// step with the recorder's beginning of a clip, so that no frame falls between pre-roll and recording.
     fn enter(&self, camera: &Arc<Camera>, mode: Mode, picture: Picture) -> (Frame, bool) {
         let (wall, mono) = (self.clock.wall(), self.clock.mono());
+        let continuous = camera.settings().continuous;
         let mut state = camera.ring();
         let frame = Frame {
             camera: camera.id().clone(),
@@ -109,7 +110,7 @@ impl Delivery {
         if mode.is_watching() {
             state.ring.push(frame.clone());
         }
-        (frame, state.recording && mode.is_watching())
+        (frame, (state.recording || continuous) && mode.is_watching())
     }
 
     /// Has the recorder store a frame, again when the recorder was lost on the way.

@@ -3,10 +3,12 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use anyhow::Context;
 use meerkat_actors::NodeParts;
 use meerkat_actors::faces::Gallery;
 use meerkat_actors::notices::Notices;
 use meerkat_base::{Clock, Shutdown};
+use meerkat_store::evidence::{SigningKeyFile, SpoolSigning};
 use meerkat_store::{BootId, DataLock, Durability, Store, StoreOptions, StoreReader, clean_temporaries};
 use tracing::{info, warn};
 
@@ -33,6 +35,7 @@ pub(super) fn parts(
     let store = Store::open_under(&lock, options)?;
     let boot = boot_id(clock.as_ref());
     clean_in_background(&settings.data_dir, &boot);
+    let signing = signing(settings, &boot)?;
     Ok(NodeParts {
         settings: Arc::clone(settings),
         clock: Arc::clone(clock),
@@ -45,6 +48,7 @@ pub(super) fn parts(
         gallery: Arc::new(StoredGallery(Reading::new(&settings.data_dir))),
         channels: channels::all(settings, clock)?,
         notices,
+        signing,
         on_lost,
     })
 }
@@ -54,6 +58,20 @@ pub(super) fn parts(
 fn boot_id(clock: &dyn Clock) -> BootId {
     let text = format!("{:x}", clock.wall().0.max(0));
     BootId::parse(&text).expect("hexadecimal digits make a boot id")
+}
+
+/// The key that recordings are signed with; made at the first start.
+fn signing(settings: &Settings, boot: &BootId) -> anyhow::Result<Option<SpoolSigning>> {
+    if !settings.signing.enabled {
+        return Ok(None);
+    }
+    let path = settings.signing.key_path(&settings.data_dir);
+    let (key, made) = SigningKeyFile::load_or_create(&path).context("signing.key_file")?;
+    if made {
+        info!(file = %path.display(), "a key for signing recordings was made");
+    }
+    info!(key = %key.public(), "recordings are signed");
+    Ok(Some(SpoolSigning::new(Arc::new(key), boot.as_str(), settings.signing.every)))
 }
 
 /// Unfinished files of earlier runs; after months there are many names to look through.

@@ -73,7 +73,7 @@ metrics_list! {
     STORAGE_FREE = Gauge "meerkat_storage_free_bytes" []
         "Free bytes on the file system of the data folder.";
     STORAGE_USED = Gauge "meerkat_storage_used_bytes" ["kind"]
-        "Bytes stored by kind (image, video, clip, spool, database).";
+        "Bytes stored by kind (image, video, clip, segment, spool, database).";
     NOTIFICATIONS = Counter "meerkat_notifications_total" ["channel", "result"]
         "Deliveries by channel and result (ok, retry, refused).";
     NOTIFICATION_DURATION = Histogram "meerkat_notification_duration_seconds" ["channel"]

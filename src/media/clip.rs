@@ -7,13 +7,16 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
+use bytes::Bytes;
+use ffmpeg_next::frame;
 use meerkat_base::{ImageFormat, Pts90k};
 
 use crate::canvas::{Canvas, fit};
 use crate::encoder::{Mp4Encoder, check_encoder, not_text};
 use crate::error::{MediaError, PictureFault};
 use crate::library::init;
-use crate::picture::PictureDecoder;
+use crate::picture::{JpegEncoder, PictureDecoder};
+use crate::strip::Strip;
 
 /// Longest side of a clip in pixels; what hardware decoders of phones take.
 pub const MAX_CLIP_SIDE_PX: u32 = 4096;
@@ -29,6 +32,9 @@ const ONLY_FRAME: i64 = 3600;
 
 /// The longest the last frame stands, in ticks (one second): a stall before it says nothing about what follows.
 const MAX_LAST: i64 = 90_000;
+
+/// Quality of the preview strip, as that of a JPEG.
+const STRIP_QUALITY: u8 = 80;
 
 /// What size the clip has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -167,6 +173,39 @@ pub struct ClipWriter {
     pictures: PictureDecoder,
     stage: Stage,
     skipped: u64,
+    strip: Option<Strip>,
+}
+
+/// A decoded picture, upright. Cheap to clone by way of an `Arc`; of no use but to be put into clips.
+pub struct Picture(pub(crate) frame::Video);
+
+impl Picture {
+    /// About how much memory it takes.
+    pub fn bytes(&self) -> usize {
+        (0..self.0.planes()).map(|plane| self.0.data(plane).len()).sum()
+    }
+}
+
+/// Where frames stand in a clip: the rule by which times of arrival become times in the file.
+#[derive(Debug, Clone, Default)]
+pub struct ClipTimes {
+    last: Option<Pts90k>,
+}
+
+impl ClipTimes {
+    /// The place of the next frame, which arrived `at` after the beginning of the recording: the first one stands at
+    /// 0 whatever its time says, one whose time does not advance 1 ms after the last, none more than an hour after it.
+    pub fn next(&mut self, at: Duration) -> Pts90k {
+        let place = match self.last {
+            None => Pts90k(0),
+            Some(last) => {
+                let gap = Pts90k::from_duration(at).0.saturating_sub(last.0);
+                Pts90k(last.0 + if gap <= 0 { NUDGE } else { gap.min(MAX_GAP) })
+            }
+        };
+        self.last = Some(place);
+        place
+    }
 }
 
 enum Stage {
@@ -181,6 +220,7 @@ struct Running {
     canvas: Canvas,
     encoder: Mp4Encoder,
     frames: u64,
+    times: ClipTimes,
     last_pts: i64,
     /// How long the last frame stands if no other follows.
     tail: i64,
@@ -204,7 +244,26 @@ impl ClipWriter {
             pictures: PictureDecoder::new(),
             stage: Stage::Waiting(file),
             skipped: 0,
+            strip: None,
         })
+    }
+
+    /// Also makes a preview strip of at most so many small pictures; 0: none.
+    #[must_use]
+    pub fn with_strip(mut self, pictures: u8) -> Self {
+        self.strip = (pictures > 0).then(|| Strip::new(usize::from(pictures)));
+        self
+    }
+
+    /// Decodes a picture, for this clip or another.
+    pub fn decode(&mut self, bytes: &[u8], format: ImageFormat) -> Result<Picture, PictureFault> {
+        self.pictures.decode_upright(bytes, format).map(Picture)
+    }
+
+    /// Notes that a picture cannot be part of the clip.
+    pub fn skip(&mut self, fault: PictureFault) -> Pushed {
+        self.skipped += 1;
+        Pushed::Skipped(fault)
     }
 
     /// Adds a picture that was taken `at` after the clip's beginning. The first one that can be decoded stands from
@@ -212,21 +271,27 @@ impl ClipWriter {
     ///
     /// An error means that the clip cannot go on (disk full, encoder failed).
     pub fn push(&mut self, bytes: &[u8], format: ImageFormat, at: Duration) -> Result<Pushed, MediaError> {
-        let frame = match self.pictures.decode_frame(bytes, format) {
-            Ok(frame) => frame,
-            Err(fault) => return Ok(self.skip(fault)),
-        };
+        match self.decode(bytes, format) {
+            Ok(picture) => self.push_picture(&picture, at),
+            Err(fault) => Ok(self.skip(fault)),
+        }
+    }
+
+    /// As [`ClipWriter::push`], of a picture that is decoded already.
+    pub fn push_picture(&mut self, picture: &Picture, at: Duration) -> Result<Pushed, MediaError> {
+        let frame = &picture.0;
         let mut running = match std::mem::replace(&mut self.stage, Stage::Broken) {
             Stage::Running(running) => running,
             Stage::Waiting(file) => {
                 let size = clip_size(self.settings.size, (frame.width(), frame.height()));
                 let encoder = Mp4Encoder::new(file, &self.path, size, &self.settings)?;
                 let canvas = Canvas::new(size.0, size.1);
-                Box::new(Running { canvas, encoder, frames: 0, last_pts: -1, tail: ONLY_FRAME })
+                let times = ClipTimes::default();
+                Box::new(Running { canvas, encoder, frames: 0, times, last_pts: -1, tail: ONLY_FRAME })
             }
             Stage::Broken => return Err(broken()),
         };
-        let mut placed = match running.canvas.place(&frame) {
+        let mut placed = match running.canvas.place(frame) {
             Ok(placed) => placed,
             Err(error) => {
                 // A picture of a form that swscale does not take; nothing has reached the encoder.
@@ -234,14 +299,13 @@ impl ClipWriter {
                 return Ok(self.skip(PictureFault::Undecodable { reason: error.to_string() }));
             }
         };
-        let pts = if running.frames == 0 {
-            0
-        } else {
-            let gap = Pts90k::from_duration(at).0.saturating_sub(running.last_pts);
-            let gap = if gap <= 0 { NUDGE } else { gap.min(MAX_GAP) };
-            running.tail = gap.min(MAX_LAST);
-            running.last_pts + gap
-        };
+        let pts = running.times.next(at).0;
+        if running.frames > 0 {
+            running.tail = (pts - running.last_pts).min(MAX_LAST);
+        }
+        if let Some(strip) = &mut self.strip {
+            strip.see(&placed);
+        }
         running.encoder.encode(&mut placed, pts, running.tail)?;
         running.last_pts = pts;
         running.frames += 1;
@@ -249,13 +313,14 @@ impl ClipWriter {
         Ok(Pushed::Encoded)
     }
 
-    fn skip(&mut self, fault: PictureFault) -> Pushed {
-        self.skipped += 1;
-        Pushed::Skipped(fault)
-    }
-
     /// Writes the rest and the index, and closes the file.
     pub fn finish(self) -> Result<ClipInfo, MediaError> {
+        self.finish_with_strip().map(|(info, _)| info)
+    }
+
+    /// As [`ClipWriter::finish`], with the preview strip as a JPEG if one was asked for.
+    pub fn finish_with_strip(self) -> Result<(ClipInfo, Option<Bytes>), MediaError> {
+        let strip = self.strip.and_then(Strip::finish);
         let running = match self.stage {
             Stage::Running(running) => running,
             Stage::Waiting(_) => return Err(MediaError::EmptyClip { skipped: self.skipped }),
@@ -268,7 +333,9 @@ impl ClipWriter {
             .len();
         let ticks = u64::try_from(running.last_pts + running.tail).unwrap_or(0);
         let duration = Duration::from_nanos(ticks.saturating_mul(100_000) / 9);
-        Ok(ClipInfo { width, height, frames: running.frames, skipped: self.skipped, duration, bytes })
+        let info = ClipInfo { width, height, frames: running.frames, skipped: self.skipped, duration, bytes };
+        // A clip without a strip is still a clip.
+        Ok((info, strip.and_then(|strip| JpegEncoder::new(STRIP_QUALITY).encode(&strip).ok())))
     }
 
     /// Frames in the clip up to now.
@@ -384,6 +451,38 @@ mod tests {
         for ((_, at), wanted) in frames.iter().zip(&times) {
             assert!(near(*at, *wanted), "{at:?} is not {wanted:?}");
         }
+    }
+
+    #[test]
+    fn a_picture_lies_in_the_clip_as_its_exif_says() {
+        let upright = jpeg(64, 32, 1);
+        // APP1 with one entry, big-endian: orientation 6, a quarter turn clockwise.
+        let exif = b"\xFF\xE1\x00\x22Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0";
+        let turned = [&upright[..2], &exif[..], &upright[2..]].concat();
+        for (bytes, size) in [(&upright, (64, 32)), (&turned, (32, 64))] {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("clip.mp4");
+            let mut writer = ClipWriter::create(&path, as_received()).unwrap();
+            encoded(writer.push(bytes, ImageFormat::Jpeg, millis(0)).unwrap());
+            let info = writer.finish().unwrap();
+            assert_eq!((info.width, info.height), size);
+        }
+    }
+
+    #[test]
+    fn a_strip_comes_with_the_clip() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("clip.mp4");
+        let mut writer = ClipWriter::create(&path, ClipSettings::default()).unwrap().with_strip(4);
+        for step in 0..30 {
+            encoded(
+                writer.push(&jpeg(64, 48, step), ImageFormat::Jpeg, millis(u64::from(step) * 40)).unwrap(),
+            );
+        }
+        let (info, strip) = writer.finish_with_strip().unwrap();
+        assert_eq!(info.frames, 30);
+        let strip = crate::decode_picture(&strip.unwrap(), ImageFormat::Jpeg, PixelFormat::Bgr8).unwrap();
+        assert_eq!((strip.width(), strip.height()), (4 * 120, 90));
     }
 
     #[test]

@@ -6,6 +6,7 @@ pub mod error;
 pub mod redact;
 
 pub mod clip;
+pub mod compare;
 pub mod picture;
 pub mod probe;
 
@@ -18,11 +19,13 @@ mod library;
 mod orientation;
 mod scale;
 mod source;
+mod strip;
 
 #[cfg(test)]
 mod testing;
 
-pub use clip::{ClipInfo, ClipSettings, ClipSize, ClipWriter, Preset, Pushed};
+pub use clip::{ClipInfo, ClipSettings, ClipSize, ClipTimes, ClipWriter, Picture, Preset, Pushed};
+pub use compare::{ClipComparison, Likeness};
 pub use error::{MediaError, PictureFault};
 pub use picture::{JpegEncoder, PictureDecoder, decode_picture, encode_jpeg};
 pub use probe::{ClipProbe, probe};

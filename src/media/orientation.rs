@@ -1,5 +1,5 @@
-//! The eight ways in which a picture can lie, and turning it upright. Reads the display matrix of a container;
-//! EXIF is not read.
+//! The eight ways in which a picture can lie, and turning it upright. Reads display matrices, which containers have and
+//! which the JPEG decoder makes of EXIF; does not read EXIF itself.
 
 use meerkat_base::Image;
 

@@ -1,16 +1,18 @@
 //! One encoded picture to pixels and back, with FFmpeg's own decoders (mjpeg, png, webp, bmp) and its mjpeg encoder.
 //!
-//! EXIF orientation is **not** applied: pixels come as they are stored. Transparency is dropped. Of an animated or
+//! EXIF orientation is applied to what becomes part of a clip, and to nothing else: else pixels come as they are stored. Transparency is dropped. Of an animated or
 //! multi-picture file the first picture counts. A JPEG that is damaged inside comes as far as the decoder can mend it.
 
 use bytes::Bytes;
 use ffmpeg_next::codec::{self, Flags, threading};
 use ffmpeg_next::format::Pixel;
+use ffmpeg_next::frame::side_data;
 use ffmpeg_next::{Dictionary, Error, Packet, Rational, color, decoder, encoder, frame, packet};
 use meerkat_base::{Image, ImageFormat, PixelFormat};
 
 use crate::error::{MediaError, PictureFault, at};
 use crate::library::{init, is_again, new_frame};
+use crate::orientation::Orientation;
 use crate::scale::Scaler;
 
 /// Largest picture that is decoded: 64 megapixels. Checked by the decoder before it asks for memory.
@@ -59,6 +61,24 @@ impl PictureDecoder {
         self.scaler.image(&frame, pixels).map_err(undecodable)
     }
 
+    /// As [`PictureDecoder::decode_frame`], turned as its EXIF part says.
+    pub(crate) fn decode_upright(
+        &mut self,
+        bytes: &[u8],
+        format: ImageFormat,
+    ) -> Result<frame::Video, PictureFault> {
+        let stored = self.decode_frame(bytes, format)?;
+        let orientation = stored
+            .side_data(side_data::Type::DisplayMatrix)
+            .map(|matrix| Orientation::from_display_matrix(matrix.data()))
+            .unwrap_or_default();
+        if orientation.is_upright() {
+            return Ok(stored);
+        }
+        let image = self.scaler.image(&stored, PixelFormat::Bgr8).map_err(undecodable)?;
+        frame_of(&orientation.apply(image)).map_err(undecodable)
+    }
+
     /// Decodes one picture to a frame in whatever pixel format the picture has.
     pub(crate) fn decode_frame(
         &mut self,
@@ -81,6 +101,23 @@ impl PictureDecoder {
         }
         decoded.map_err(undecodable)
     }
+}
+
+/// The image as a frame of its own.
+fn frame_of(image: &Image) -> Result<frame::Video, Error> {
+    let pixel = match image.format() {
+        PixelFormat::Gray8 => Pixel::GRAY8,
+        PixelFormat::Bgr8 => Pixel::BGR24,
+    };
+    let mut frame = new_frame(pixel, image.width(), image.height())?;
+    let row = image.width() as usize * image.format().channels();
+    let stride = frame.stride(0);
+    for (from, to) in image.data().chunks_exact(row).zip(frame.data_mut(0).chunks_mut(stride)) {
+        if let Some(to) = to.get_mut(..row) {
+            to.copy_from_slice(from);
+        }
+    }
+    Ok(frame)
 }
 
 fn undecodable(error: Error) -> PictureFault {
@@ -148,20 +185,7 @@ impl JpegEncoder {
 
     /// Encodes one picture as a baseline 4:2:0 JPEG with JFIF header.
     pub fn encode(&mut self, image: &Image) -> Result<Bytes, MediaError> {
-        let pixel = match image.format() {
-            PixelFormat::Gray8 => Pixel::GRAY8,
-            PixelFormat::Bgr8 => Pixel::BGR24,
-        };
-        let step = "taking over a picture";
-        let mut frame = new_frame(pixel, image.width(), image.height()).map_err(at(step))?;
-        let row = image.width() as usize * image.format().channels();
-        let stride = frame.stride(0);
-        for (from, to) in image.data().chunks_exact(row).zip(frame.data_mut(0).chunks_mut(stride)) {
-            if let Some(to) = to.get_mut(..row) {
-                to.copy_from_slice(from);
-            }
-        }
-        self.encode_frame(&frame)
+        self.encode_frame(&frame_of(image).map_err(at("taking over a picture"))?)
     }
 
     /// Encodes a decoded frame of any pixel format.

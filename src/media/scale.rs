@@ -71,11 +71,22 @@ impl Scaler {
 
     /// The frame as an image in plain memory.
     pub(crate) fn image(&mut self, source: &frame::Video, format: PixelFormat) -> Result<Image, Error> {
+        self.image_of_size(source, format, source.width(), source.height())
+    }
+
+    /// The frame as an image of another size.
+    pub(crate) fn image_of_size(
+        &mut self,
+        source: &frame::Video,
+        format: PixelFormat,
+        width: u32,
+        height: u32,
+    ) -> Result<Image, Error> {
         let pixel = match format {
             PixelFormat::Gray8 => Pixel::GRAY8,
             PixelFormat::Bgr8 => Pixel::BGR24,
         };
-        let converted = self.run(source, pixel, source.width(), source.height())?;
+        let converted = self.run(source, pixel, width, height)?;
         let row = converted.width() as usize * format.channels();
         let mut data = Vec::with_capacity(row * converted.height() as usize);
         for line in converted.data(0).chunks(converted.stride(0)) {

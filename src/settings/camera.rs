@@ -26,6 +26,8 @@ pub struct CameraSettings {
     pub attendance: bool,
     /// Silence after which it counts as down.
     pub silent_after: Duration,
+    /// Whether it is recorded without a break in modes 3 to 5, beside the clips of events.
+    pub continuous: bool,
     /// Size of its videos in mode 2.
     pub video_size: VideoSize,
     /// Motion.
@@ -58,6 +60,7 @@ impl CameraSettings {
             allowed_modes: Mode::ALL.to_vec(),
             attendance: false,
             silent_after: Duration::from_secs(5),
+            continuous: false,
             video_size,
             motion: motion.clone(),
             guard: guard.clone(),
@@ -81,6 +84,7 @@ impl CameraSettings {
             silent_after: reader
                 .read_if(&key("silent_after_secs"), secs(0.1..=86_400.0))
                 .unwrap_or(shared.silent_after),
+            continuous: reader.read_if(&key("continuous"), flag()).unwrap_or(shared.continuous),
             video_size: reader.read_if(&key("video_size"), video_size()).unwrap_or(shared.video_size),
             motion: shared.motion.read_overrides(reader, section),
             guard: shared.guard.read_overrides(reader, section),

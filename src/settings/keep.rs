@@ -72,6 +72,8 @@ pub struct ClipSettings {
     pub kinds: Vec<EventKind>,
     /// Clips and videos that are encoded at the same time; others wait as spools.
     pub max_open: usize,
+    /// Small pictures in the preview strip beside a clip; 0: no strip.
+    pub strip: u8,
 }
 
 /// The presets of x264 that the room media offers, fastest first.
@@ -96,6 +98,7 @@ impl ClipSettings {
             size: reader.read("clip.size", video_size()),
             kinds: reader.read("clip.kinds", event_kinds(&EventKind::SEEN)),
             max_open: reader.read("clip.max_open", count(1..=64)),
+            strip: reader.read("clip.strip", small(0..=32).map(|n| u8::try_from(n).unwrap_or(32))),
         }
     }
 }

@@ -12,6 +12,7 @@ mod keep;
 mod listen;
 mod models;
 mod notify;
+mod record;
 mod watch;
 
 mod check;
@@ -35,6 +36,7 @@ pub use listen::{Admission, FrameSettings, HttpSettings, RingSettings, TlsSettin
 pub use models::ModelsSettings;
 pub use notify::{ChannelSettings, ChannelTarget, Language, NotifySettings, WebhookTarget, WecomTarget};
 pub use problem::{Problem, SettingsErrors};
+pub use record::{ContinuousSettings, SigningSettings, SpoolSettings};
 pub use watch::{
     Backend, DetectorSettings, DetectorsSettings, Device, EventSettings, EventsSettings, Gate, GuardSettings,
     MotionSettings, RecognitionSettings, Reduction, UnknownDevice, Zone,
@@ -59,6 +61,12 @@ pub struct Settings {
     pub video_size: VideoSize,
     /// Clips of events.
     pub clip: ClipSettings,
+    /// Spools.
+    pub spool: SpoolSettings,
+    /// What is recorded without a break.
+    pub continuous: ContinuousSettings,
+    /// Signatures on recordings.
+    pub signing: SigningSettings,
     /// Motion, for cameras that say nothing else.
     pub motion: MotionSettings,
     /// The guard of mode 3, for cameras that say nothing else.
@@ -130,6 +138,9 @@ impl Settings {
         let http = HttpSettings::read(reader);
         let video_size = reader.read("video.size", keep::video_size());
         let clip = ClipSettings::read(reader);
+        let spool = SpoolSettings::read(reader);
+        let continuous = ContinuousSettings::read(reader);
+        let signing = SigningSettings::read(reader);
         let motion = MotionSettings::read(reader);
         let guard = GuardSettings::read(reader);
         let detectors = DetectorsSettings::read(reader);
@@ -150,6 +161,9 @@ impl Settings {
             http,
             video_size,
             clip,
+            spool,
+            continuous,
+            signing,
             motion,
             guard,
             detectors,

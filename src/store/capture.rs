@@ -24,11 +24,14 @@ pub enum CaptureKind {
     Clip,
     /// Videos of mode 2.
     Video,
+    /// What a camera recorded without a break, cut into segments.
+    Segment,
 }
 
 impl CaptureKind {
     /// Every kind.
-    pub const ALL: [CaptureKind; 3] = [CaptureKind::Image, CaptureKind::Clip, CaptureKind::Video];
+    pub const ALL: [CaptureKind; 4] =
+        [CaptureKind::Image, CaptureKind::Clip, CaptureKind::Video, CaptureKind::Segment];
 
     /// Name of the folder under `capture/`.
     pub fn as_str(self) -> &'static str {
@@ -36,6 +39,7 @@ impl CaptureKind {
             CaptureKind::Image => "image",
             CaptureKind::Clip => "clip",
             CaptureKind::Video => "video",
+            CaptureKind::Segment => "segment",
         }
     }
 }

@@ -61,6 +61,11 @@ pub struct ClipRow {
     pub sha256: Option<String>,
     /// How it came out.
     pub state: ClipState,
+    /// Pictures of the recording that are not in it, because they could not be decoded.
+    pub skipped: u64,
+    /// When its file was found to be gone; none while it is there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub missing: Option<WallTime>,
 }
 
 /// One snapshot of an event.
@@ -87,12 +92,14 @@ impl Store {
         check_relative(&clip.path)?;
         self.connection
             .prepare_cached(
-                "INSERT INTO clips (event, camera, path, started, duration, frames, bytes, sha256, state)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
+                "INSERT INTO clips
+                     (event, camera, path, started, duration, frames, bytes, sha256, state, skipped, missing)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)
                  ON CONFLICT (path, ifnull(event, '')) DO UPDATE SET
                      camera = excluded.camera, started = excluded.started,
                      duration = excluded.duration, frames = excluded.frames, bytes = excluded.bytes,
-                     sha256 = excluded.sha256, state = excluded.state",
+                     sha256 = excluded.sha256, state = excluded.state,
+                     skipped = excluded.skipped, missing = excluded.missing",
             )?
             .execute(params![
                 clip.event.map(|id| id.to_string()),
@@ -103,7 +110,9 @@ impl Store {
                 count(clip.frames),
                 count(clip.bytes),
                 clip.sha256,
-                clip.state.as_str()
+                clip.state.as_str(),
+                count(clip.skipped),
+                clip.missing.map(|at| at.0)
             ])?;
         Ok(())
     }
@@ -137,7 +146,8 @@ impl StoreReader {
     }
 }
 
-const CLIP_COLUMNS: &str = "event, camera, path, started, duration, frames, bytes, sha256, state";
+pub(crate) const CLIP_COLUMNS: &str =
+    "event, camera, path, started, duration, frames, bytes, sha256, state, skipped, missing";
 
 /// Clips of an event, oldest first, at most [`MAX_ROWS`].
 pub(crate) fn clips_of(connection: &Connection, event: EventId) -> Result<Vec<ClipRow>> {
@@ -155,7 +165,7 @@ pub(crate) fn newest_snapshot(connection: &Connection, event: EventId) -> Result
     Ok(statement.query_row([event.to_string()], |row| row.get(0)).optional()?)
 }
 
-fn clip_row(row: &rusqlite::Row<'_>) -> Result<ClipRow> {
+pub(crate) fn clip_row(row: &rusqlite::Row<'_>) -> Result<ClipRow> {
     let event = match row.get::<_, Option<String>>(0)? {
         Some(_) => Some(parsed(row, 0, |text| text.parse().ok())?),
         None => None,
@@ -170,6 +180,8 @@ fn clip_row(row: &rusqlite::Row<'_>) -> Result<ClipRow> {
         bytes: from_count(row.get(6)?),
         sha256: row.get(7)?,
         state: parsed(row, 8, ClipState::from_word)?,
+        skipped: from_count(row.get(9)?),
+        missing: row.get::<_, Option<i64>>(10)?.map(WallTime),
     })
 }
 
@@ -193,6 +205,8 @@ mod tests {
             bytes: 12_345,
             sha256: None,
             state: ClipState::Ok,
+            skipped: 0,
+            missing: None,
         };
         store.add_clip(&clip).unwrap();
         clip.state = ClipState::Repaired;
@@ -230,6 +244,8 @@ mod tests {
             bytes: 12_345,
             sha256: None,
             state: ClipState::Ok,
+            skipped: 0,
+            missing: None,
         };
         for event in [&first, &second, &first] {
             store.start_event(event, &[]).unwrap();
@@ -256,6 +272,8 @@ mod tests {
             bytes: 0,
             sha256: None,
             state: ClipState::SetAside,
+            skipped: 0,
+            missing: None,
         };
         store.add_clip(&clip).unwrap();
         assert_eq!(store.clip_at(&clip.path).unwrap(), Some(clip.clone()));

@@ -16,6 +16,8 @@ pub struct Usage {
     pub video: u64,
     /// Clips and snapshots.
     pub clip: u64,
+    /// Segments of what is recorded without a break.
+    pub segment: u64,
     /// Spools, those set aside included.
     pub spool: u64,
     /// The database with its log.
@@ -24,11 +26,12 @@ pub struct Usage {
 
 impl Usage {
     /// Each kind with its label in metrics.
-    pub fn by_kind(&self) -> [(&'static str, u64); 5] {
+    pub fn by_kind(&self) -> [(&'static str, u64); 6] {
         [
             ("image", self.image),
             ("video", self.video),
             ("clip", self.clip),
+            ("segment", self.segment),
             ("spool", self.spool),
             ("database", self.database),
         ]
@@ -40,6 +43,7 @@ enum Kind {
     Image,
     Video,
     Clip,
+    Segment,
     Spool,
 }
 
@@ -63,6 +67,7 @@ impl UsageWalk {
             (Kind::Image, "capture/image"),
             (Kind::Video, "capture/video"),
             (Kind::Clip, "capture/clip"),
+            (Kind::Segment, "capture/segment"),
             (Kind::Spool, "spool"),
         ]
         .into_iter()
@@ -92,6 +97,7 @@ impl UsageWalk {
                 Kind::Image => &mut self.usage.image,
                 Kind::Video => &mut self.usage.video,
                 Kind::Clip => &mut self.usage.clip,
+                Kind::Segment => &mut self.usage.segment,
                 Kind::Spool => &mut self.usage.spool,
             };
             *sum = sum.saturating_add(metadata.len());
@@ -166,7 +172,7 @@ mod tests {
         std::fs::write(temp.path().join("meerkat.db"), [0; 7]).unwrap();
         std::os::unix::fs::symlink(temp.path().join("elsewhere"), temp.path().join("capture/image/link"))
             .unwrap();
-        let expected = Usage { image: 15, video: 20, clip: 30, spool: 42, database: 7 };
+        let expected = Usage { image: 15, video: 20, clip: 30, segment: 0, spool: 42, database: 7 };
         let link = temp.path().join("elsewhere").as_os_str().len() as u64;
         let walk = UsageWalk::new(temp.path()).step(1_000).unwrap();
         assert_eq!(Usage { image: walk.image - link, ..walk }, expected, "a link counts as itself only");

@@ -13,6 +13,7 @@ mod migrate;
 pub mod clips;
 pub mod events;
 pub mod faces;
+pub mod inventory;
 pub mod outbox;
 pub mod reports;
 pub mod snoozes;
@@ -21,9 +22,12 @@ pub mod capture;
 pub mod picture;
 pub mod publish;
 
+pub mod evidence;
 pub mod spool;
 
 pub mod disk;
+
+pub mod verify;
 
 #[cfg(test)]
 mod testing;
@@ -38,7 +42,7 @@ pub use faces::{CheckIn, CheckInRow, Consent, Person};
 pub use files::{BootId, Durability};
 pub use outbox::{NewAlert, OutboxCounts, OutboxRow, OutboxState};
 pub use picture::PictureStore;
-pub use publish::{CaptureFiles, PendingFile, PublishedFile};
+pub use publish::{CaptureFiles, PROOF_ENDING, PendingFile, PublishedFile, STRIP_ENDING};
 pub use reports::{Merge, Report, ToldAlert};
 pub use snoozes::Snooze;
 pub use spool::{

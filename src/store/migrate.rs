@@ -12,6 +12,7 @@ use crate::error::{Result, StoreError};
 pub(crate) const STEPS: &[&str] = &[
     include_str!("schema/001.sql"),
     include_str!("schema/002_rules.sql"),
+    include_str!("schema/003_clip_checks.sql"),
 ];
 
 /// "Mkat" in ASCII: tells our databases from those of other programs (`PRAGMA application_id`).

@@ -8,6 +8,7 @@ use meerkat_base::{CameraId, WallTime};
 
 use crate::capture::{CaptureKind, DayFolder, DayFolders, check_stem};
 use crate::error::{Result, StoreError};
+use crate::evidence::sha256_of_file;
 use crate::files::{BootId, Durability};
 
 /// Hands out places for files of one kind under `capture/<kind>/<camera>/<UTC date>/`.
@@ -16,6 +17,11 @@ pub struct CaptureFiles {
     days: DayFolders,
     boot: BootId,
 }
+
+/// Ends the name of a clip's preview strip: `<clip file>.strip.jpg`.
+pub const STRIP_ENDING: &str = ".strip.jpg";
+/// Ends the name of a clip's signed proof: `<clip file>.proof`.
+pub const PROOF_ENDING: &str = ".proof";
 
 /// A file that is being written. Dropped without [`PendingFile::publish`] it is removed.
 #[derive(Debug)]
@@ -78,6 +84,21 @@ impl CaptureFiles {
         Ok(PendingFile { day, part, name, path, durability: self.days.durability(), open: true })
     }
 
+    /// Stores a small file beside one that is not published yet; its name is that of the file and `ending`. Replaces
+    /// what an attempt that came no further left there.
+    pub fn store_beside(&mut self, pending: &PendingFile, ending: &str, bytes: &[u8]) -> Result<()> {
+        let name = format!("{}{ending}", pending.name);
+        check_stem(&name)?;
+        pending.day.folder.remove(&name)?;
+        let part = self.boot.part_name(&name);
+        pending.day.folder.write_new(&part, bytes, pending.durability)?;
+        let named = pending.day.folder.rename_new(&part, &pending.day.folder, &name);
+        if named.is_err() {
+            pending.day.folder.remove_quietly(&part);
+        }
+        named
+    }
+
     /// Stores a small file that is already in memory, such as a snapshot.
     pub fn store(
         &mut self,
@@ -99,6 +120,17 @@ impl PendingFile {
         &self.path
     }
 
+    /// The path that it gets, relative to the data folder.
+    pub fn relative(&self) -> String {
+        format!("{}/{}", self.day.relative, self.name)
+    }
+
+    /// SHA-256 of what was written, in hexadecimal.
+    pub fn sha256(&self) -> Result<String> {
+        let file = self.day.folder.read(&self.part)?;
+        sha256_of_file(file).map_err(|e| StoreError::io(&self.path, e))
+    }
+
     /// Gives the file its final name. When that fails it is removed.
     pub fn publish(mut self) -> Result<PublishedFile> {
         let file = self.day.folder.read(&self.part)?;
@@ -117,7 +149,7 @@ impl PendingFile {
             self.day.folder.remove_quietly(&self.name);
             return Err(error);
         }
-        let relative = format!("{}/{}", self.day.relative, self.name);
+        let relative = self.relative();
         Ok(PublishedFile { relative, path: self.day.folder.path().join(&self.name), bytes })
     }
 }

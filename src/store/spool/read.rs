@@ -15,6 +15,7 @@ use super::record::{HEADER_BYTES, Header, MAGIC, RecordKind};
 use super::recover::locate;
 use super::write::FRAMES;
 use crate::error::{Result, StoreError};
+use crate::evidence::{HASH_BYTES, Hash, link, to_hex};
 
 /// One frame of a spool.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -99,13 +100,44 @@ impl SpoolReader {
 
     /// Like [`SpoolReader::next_item`], but leaves the pictures on the disk: `bytes` is empty and a
     /// damaged picture is not noticed.
-    pub(super) fn skim_item(&mut self) -> Result<SpoolItem> {
+    pub(crate) fn skim_item(&mut self) -> Result<SpoolItem> {
         self.walker.next(false).map_err(|e| StoreError::io(&self.path, e))
+    }
+
+    /// Bytes in it at this moment.
+    pub(super) fn len(&self) -> Result<u64> {
+        self.walker.source.len().map_err(|e| StoreError::io(&self.path, e))
+    }
+
+    /// What was seen of the chain through the records read so far; none for a spool without one.
+    pub fn chain(&self) -> Option<&ChainSeen> {
+        self.walker.chain.as_ref()
     }
 
     /// Ends the following: the writer died, and what is not there now will never come.
     pub fn writer_is_gone(&mut self) {
         self.walker.following = false;
+    }
+}
+
+/// The chain of a spool as a reader saw it. Signatures are not checked here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ChainSeen {
+    first: Hash,
+    last: Hash,
+    /// Every record named the one before it, and none was damaged.
+    pub whole: bool,
+}
+
+impl ChainSeen {
+    /// The link before the spool's first record, in hexadecimal.
+    pub fn first(&self) -> String {
+        to_hex(&self.first)
+    }
+
+    /// The link of the last record that was read, in hexadecimal.
+    pub fn last(&self) -> String {
+        to_hex(&self.last)
     }
 }
 
@@ -180,11 +212,12 @@ struct Walker<S> {
     meta: Option<SpoolMeta>,
     following: bool,
     end: Option<SpoolEnd>,
+    chain: Option<ChainSeen>,
 }
 
 /// What stands at one place.
 enum Place {
-    Record(Header, Vec<u8>),
+    Record(Header, Body),
     /// A good header, but its payload is not what was written.
     Damaged(Header),
     /// A good header whose payload goes on behind the end.
@@ -193,26 +226,65 @@ enum Place {
     Nothing,
 }
 
+/// What stands between two headers.
+#[derive(Default)]
+struct Body {
+    /// Link of the record before.
+    previous: Option<Hash>,
+    payload: Vec<u8>,
+}
+
+impl Body {
+    fn new(header: &Header, mut bytes: Vec<u8>) -> Self {
+        if !header.chained {
+            return Self { previous: None, payload: bytes };
+        }
+        let payload = bytes.split_off(HASH_BYTES.min(bytes.len()));
+        Self { previous: bytes.try_into().ok(), payload }
+    }
+}
+
 impl<S: Source> Walker<S> {
     fn new(source: S, following: bool) -> Self {
-        Self { source, at: 0, nonce: None, meta: None, following, end: None }
+        Self { source, at: 0, nonce: None, meta: None, following, end: None, chain: None }
     }
 
     /// Reads the first record if it is a good meta record, so that `meta` is known before any frame.
     fn read_meta(&mut self) -> io::Result<()> {
         let len = self.source.len()?;
-        if let Place::Record(header, payload) = self.place(0, len, true)?
+        if let Place::Record(header, body) = self.place(0, len, true)?
             && header.kind == RecordKind::Meta
         {
-            self.take_meta(&header, &payload);
+            self.take_meta(&header, &body);
         }
         Ok(())
     }
 
-    fn take_meta(&mut self, header: &Header, payload: &[u8]) {
-        self.meta = SpoolMeta::from_json(payload);
+    fn take_meta(&mut self, header: &Header, body: &Body) {
+        self.meta = SpoolMeta::from_json(&body.payload);
+        self.see(header, body);
         self.nonce = Some(header.nonce);
         self.at = header.record_len();
+    }
+
+    /// Follows the chain over a record that was read whole.
+    fn see(&mut self, header: &Header, body: &Body) {
+        let Some(previous) = body.previous else {
+            self.broken();
+            return;
+        };
+        let last = link(&previous, &header.signed_part(), &body.payload);
+        let seen =
+            self.chain.get_or_insert(ChainSeen { first: previous, last: previous, whole: self.at == 0 });
+        seen.whole &= seen.last == previous;
+        seen.last = last;
+    }
+
+    /// A record of the chain is not as it was written.
+    fn broken(&mut self) {
+        if let Some(seen) = &mut self.chain {
+            seen.whole = false;
+        }
     }
 
     fn next(&mut self, with_payload: bool) -> io::Result<SpoolItem> {
@@ -223,16 +295,19 @@ impl<S: Source> Walker<S> {
             let len = self.source.len()?;
             let rest = len.saturating_sub(self.at);
             match self.place(self.at, len, with_payload)? {
-                Place::Record(header, payload) => {
+                Place::Record(header, body) => {
                     if header.kind == RecordKind::Meta && self.at == 0 {
-                        self.take_meta(&header, &payload);
+                        self.take_meta(&header, &body);
                         continue;
+                    }
+                    if with_payload {
+                        self.see(&header, &body);
                     }
                     self.nonce = Some(header.nonce);
                     self.at += header.record_len();
                     match header.kind {
-                        RecordKind::Meta => {}
-                        RecordKind::Frame => return Ok(SpoolItem::Frame(frame(&header, payload))),
+                        RecordKind::Meta | RecordKind::Head => {}
+                        RecordKind::Frame => return Ok(SpoolItem::Frame(frame(&header, body.payload))),
                         RecordKind::End => {
                             let torn_bytes = len.saturating_sub(self.at);
                             self.end = Some(SpoolEnd { finished: true, torn_bytes });
@@ -243,12 +318,14 @@ impl<S: Source> Walker<S> {
                 Place::Damaged(header) if header.record_len() < rest => {
                     self.nonce = Some(header.nonce);
                     self.at += header.record_len();
+                    self.broken();
                     return Ok(SpoolItem::Corrupt { bytes: header.record_len() });
                 }
                 Place::Nothing if rest > 0 => match self.next_header(self.at + 1, len)? {
                     Some(found) => {
                         let bytes = found - self.at;
                         self.at = found;
+                        self.broken();
                         return Ok(SpoolItem::Corrupt { bytes });
                     }
                     None => return Ok(self.tail(rest)),
@@ -281,17 +358,17 @@ impl<S: Source> Walker<S> {
             return Ok(Place::Cut);
         }
         if header.kind == RecordKind::Frame && !with_payload {
-            return Ok(Place::Record(header, Vec::new()));
+            return Ok(Place::Record(header, Body::default()));
         }
         // So many bytes are in the file, and no more than the limit of the kind of record.
-        let mut payload = vec![0; header.len as usize];
-        if let Err(gone) = self.source.read_at(&mut payload, at + HEADER_BYTES as u64) {
+        let mut bytes = vec![0; usize::try_from(header.body_len()).expect("at most 64 MiB and a hash")];
+        if let Err(gone) = self.source.read_at(&mut bytes, at + HEADER_BYTES as u64) {
             return shrunk(gone);
         }
-        if crc32fast::hash(&payload) != header.payload_crc {
+        if crc32fast::hash(&bytes) != header.payload_crc {
             return Ok(Place::Damaged(header));
         }
-        Ok(Place::Record(header, payload))
+        Ok(Place::Record(header, Body::new(&header, bytes)))
     }
 
     fn own_header(&self, bytes: &[u8; HEADER_BYTES]) -> Option<Header> {
@@ -362,6 +439,7 @@ mod tests {
     fn a_length_that_lies_asks_for_no_memory() {
         let header = Header {
             kind: RecordKind::Frame,
+            chained: false,
             format: ImageFormat::Jpeg,
             nonce: 1,
             seq: 1,

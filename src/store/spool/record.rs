@@ -2,25 +2,35 @@
 
 use meerkat_base::ImageFormat;
 
+use crate::evidence::{HASH_BYTES, Hash, SIGNATURE_BYTES, SIGNED_HEADER_BYTES};
+
 /// The longest frame a spool takes or believes in.
 pub const MAX_FRAME_BYTES: usize = 64 * 1024 * 1024;
-pub(super) const MAX_META_BYTES: usize = 64 * 1024;
-pub(super) const HEADER_BYTES: usize = 64;
-pub(super) const MAGIC: [u8; 4] = [0xf1, b'M', b'K', b'1'];
+pub(crate) const MAX_META_BYTES: usize = 64 * 1024;
+pub(crate) const HEADER_BYTES: usize = 64;
+pub(crate) const MAGIC: [u8; 4] = [0xf1, b'M', b'K', b'1'];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum RecordKind {
+pub(crate) enum RecordKind {
     Meta = 1,
     Frame = 2,
     End = 3,
+    /// A signature over everything before it.
+    Head = 4,
 }
 
+/// The header is followed by the link of the record before.
+const CHAINED: u8 = 1;
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Header {
+pub(crate) struct Header {
     pub kind: RecordKind,
+    /// Whether the record is a link of a chain.
+    pub chained: bool,
     pub format: ImageFormat,
     pub nonce: u64,
-    /// Number of the frame; in the end record how many frames there are.
+    /// Number of the frame; in the end record how many frames there are, in a head record how many records of the
+    /// chain came before it.
     pub seq: u64,
     pub wall_micros: i64,
     pub since_first_micros: u64,
@@ -42,6 +52,7 @@ impl Header {
             ImageFormat::Webp => 3,
             ImageFormat::Bmp => 4,
         };
+        out[6] = if self.chained { CHAINED } else { 0 };
         out[8..16].copy_from_slice(&self.nonce.to_le_bytes());
         out[16..24].copy_from_slice(&self.seq.to_le_bytes());
         out[24..32].copy_from_slice(&self.wall_micros.to_le_bytes());
@@ -66,7 +77,13 @@ impl Header {
         let (kind, limit) = match bytes[4] {
             1 => (RecordKind::Meta, MAX_META_BYTES),
             2 => (RecordKind::Frame, MAX_FRAME_BYTES),
-            3 => (RecordKind::End, 0),
+            3 => (RecordKind::End, SIGNATURE_BYTES),
+            4 => (RecordKind::Head, SIGNATURE_BYTES),
+            _ => return None,
+        };
+        let chained = match bytes[6] {
+            0 => false,
+            CHAINED => true,
             _ => return None,
         };
         let format = match bytes[5] {
@@ -82,6 +99,7 @@ impl Header {
         }
         Some(Self {
             kind,
+            chained,
             format,
             nonce: u64::from_le_bytes(at(bytes, 8)),
             seq: u64::from_le_bytes(at(bytes, 16)),
@@ -94,10 +112,30 @@ impl Header {
         })
     }
 
-    /// Length of header and payload together.
-    pub fn record_len(&self) -> u64 {
-        HEADER_BYTES as u64 + u64::from(self.len)
+    /// Length of everything between the header and the next record.
+    pub fn body_len(&self) -> u64 {
+        let link = if self.chained { HASH_BYTES as u64 } else { 0 };
+        link + u64::from(self.len)
     }
+
+    /// Length of the whole record.
+    pub fn record_len(&self) -> u64 {
+        HEADER_BYTES as u64 + self.body_len()
+    }
+
+    /// The part of the header that its link covers.
+    pub fn signed_part(&self) -> [u8; SIGNED_HEADER_BYTES] {
+        let bytes = self.encode();
+        std::array::from_fn(|i| bytes[i])
+    }
+}
+
+/// The checksum of a record's body: the link before it, where it is chained, and the payload.
+pub(crate) fn body_crc(previous: Option<&Hash>, payload: &[u8]) -> u32 {
+    let mut crc = crc32fast::Hasher::new();
+    crc.update(previous.map_or(&[][..], |hash| &hash[..]));
+    crc.update(payload);
+    crc.finalize()
 }
 
 #[cfg(test)]
@@ -108,6 +146,7 @@ mod tests {
     fn a_header_round_trips_and_every_flipped_bit_is_noticed() {
         let header = Header {
             kind: RecordKind::Frame,
+            chained: true,
             format: ImageFormat::Webp,
             nonce: 0x0123_4567_89ab_cdef,
             seq: 7,

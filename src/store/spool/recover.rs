@@ -24,6 +24,8 @@ pub struct FoundSpool {
     pub meta: Option<SpoolMeta>,
     /// Frames in it, judged by their headers.
     pub frames: u64,
+    /// Bytes in all.
+    pub bytes: u64,
     /// Bytes of damaged places between them.
     pub corrupt_bytes: u64,
     /// Bytes of a frame that was cut off at the end.
@@ -41,7 +43,7 @@ pub fn recover(spool_root: &Path) -> Result<Vec<FoundSpool>> {
     let root = Folder::root(spool_root)?;
     let mut found = Vec::new();
     for entry in root.entries()? {
-        if !entry.is_folder || entry.name == SET_ASIDE {
+        if !entry.is_folder || entry.name == SET_ASIDE || entry.name == super::KEPT {
             continue;
         }
         if entry.name.starts_with(PART_PREFIX) {
@@ -59,6 +61,7 @@ pub fn recover(spool_root: &Path) -> Result<Vec<FoundSpool>> {
                     path,
                     meta: None,
                     frames: 0,
+                    bytes: 0,
                     corrupt_bytes: 0,
                     torn_bytes: 0,
                     finished: false,
@@ -88,6 +91,7 @@ fn examine(root: &Folder, name: &str) -> Result<FoundSpool> {
         path,
         meta: reader.meta().cloned(),
         frames,
+        bytes: reader.len()?,
         corrupt_bytes,
         torn_bytes: end.torn_bytes,
         finished: end.finished,

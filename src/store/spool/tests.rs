@@ -339,7 +339,7 @@ fn every_kind_of_meta_round_trips() {
         for kind in [SpoolKind::Video, SpoolKind::Clip { event: event(3).id }] {
             let camera = CameraId::unnamed("fe80::1".parse().unwrap(), 3);
             let meta = SpoolMeta { camera, kind, mode, ..meta() };
-            assert_eq!(SpoolMeta::from_json(&meta.to_json()), Some(meta));
+            assert_eq!(SpoolMeta::from_json(&meta.to_json(None)), Some(meta));
         }
     }
     assert_eq!(SpoolMeta::from_json(b"{}"), None);
@@ -347,4 +347,50 @@ fn every_kind_of_meta_round_trips() {
         SpoolMeta::from_json(br#"{"camera":"../x","event":null,"started":0,"mode":1,"settings":null}"#),
         None
     );
+}
+
+#[test]
+fn a_kept_spool_is_found_by_what_was_made_of_it_and_goes_when_it_is_old() {
+    let temp = tempfile::tempdir().unwrap();
+    let mut paths = Vec::new();
+    for day in 0..3_i64 {
+        let meta = SpoolMeta { started: WallTime(1_795_210_274_123_456 + day * 86_400_000_000), ..meta() };
+        let mut writer = SpoolWriter::create(temp.path(), &meta, Durability::Process).unwrap();
+        writer.append(&frame(1, "x")).unwrap();
+        let done = writer.finish().unwrap();
+        let file = format!("capture/clip/door/{day}.mp4");
+        let kept = keep(&done.path, &file).unwrap();
+        assert_eq!(keep(&done.path, &file).unwrap(), kept, "again, after a crash");
+        assert_eq!(kept_of(temp.path(), &file).unwrap().unwrap().path, kept);
+        paths.push(kept);
+    }
+    assert_eq!(recover(temp.path()).unwrap(), [], "nobody finishes them again");
+    let all = kept(temp.path()).unwrap();
+    assert_eq!(all.iter().map(|spool| &spool.path).collect::<Vec<_>>(), paths.iter().collect::<Vec<_>>());
+    let each = all[0].bytes;
+    assert_eq!(
+        prune(temp.path(), None, 3 * each, |_| false).unwrap(),
+        Pruned { removed: 0, bytes_left: 3 * each }
+    );
+    // The oldest is held: the next one goes in its place.
+    let held = |spool: &KeptSpool| spool.path == paths[0];
+    assert_eq!(
+        prune(temp.path(), None, 2 * each, held).unwrap(),
+        Pruned { removed: 1, bytes_left: 2 * each }
+    );
+    assert!(paths[0].exists() && !paths[1].exists() && paths[2].exists());
+    let before = WallTime(1_795_210_274_123_456 + 86_400_000_000).compact();
+    let done = prune(temp.path(), Some(&before), u64::MAX, |_| false).unwrap();
+    assert_eq!((done.removed, done.bytes_left), (1, each));
+    assert!(!paths[0].exists() && paths[2].exists());
+}
+
+#[test]
+fn the_meta_record_of_a_segment_comes_back_and_other_kinds_stay_what_they_were() {
+    for kind in [SpoolKind::Clip { event: event(1).id }, SpoolKind::Video, SpoolKind::Segment] {
+        let meta = SpoolMeta { kind, ..meta() };
+        let json = meta.to_json(None);
+        assert_eq!(SpoolMeta::from_json(&json), Some(meta));
+        assert_eq!(String::from_utf8(json).unwrap().contains("\"kind\""), kind == SpoolKind::Segment);
+    }
 }

@@ -9,9 +9,10 @@ use std::time::Duration;
 use meerkat_base::{Frame, ImageFormat, MonoTime};
 use uuid::Uuid;
 
-use super::record::{HEADER_BYTES, Header, MAX_FRAME_BYTES, MAX_META_BYTES, RecordKind};
-use super::{SpoolKind, SpoolMeta};
+use super::record::{HEADER_BYTES, Header, MAX_FRAME_BYTES, MAX_META_BYTES, RecordKind, body_crc};
+use super::{SIGNING_FORMAT, SigningNote, SpoolKind, SpoolMeta};
 use crate::error::{Result, StoreError};
+use crate::evidence::{ChainLine, ChainWriter, Hash, SIGNATURE_BYTES, link, to_hex};
 use crate::files::{Durability, Folder, PART_PREFIX};
 
 pub(super) const FRAMES: &str = "frames";
@@ -30,6 +31,11 @@ pub struct SpoolWriter {
     first: Option<MonoTime>,
     last_micros: u64,
     poisoned: bool,
+    chain: Option<ChainWriter>,
+    /// The last frame behind which a signature stands, and whether frames came since.
+    signed: Option<MonoTime>,
+    unsigned_frames: bool,
+    last_wall: i64,
 }
 
 /// A finished spool.
@@ -48,7 +54,25 @@ pub struct SpoolDone {
 impl SpoolWriter {
     /// Makes a spool in the folder of all spools, which is made if it is missing.
     pub fn create(spool_root: &Path, meta: &SpoolMeta, durability: Durability) -> Result<Self> {
-        let json = meta.to_json();
+        Self::create_in_chain(spool_root, meta, durability, None)
+    }
+
+    /// As [`SpoolWriter::create`]; with a chain every record becomes a link of it, and it is signed.
+    pub fn create_in_chain(
+        spool_root: &Path,
+        meta: &SpoolMeta,
+        durability: Durability,
+        line: Option<&ChainLine>,
+    ) -> Result<Self> {
+        let chain = line.map(ChainLine::writer);
+        let note = chain.as_ref().map(|chain| SigningNote {
+            format: SIGNING_FORMAT,
+            chain: to_hex(&chain.step().id),
+            link: chain.step().links,
+            boot: chain.line().boot().to_owned(),
+            key: chain.line().public_key().to_string(),
+        });
+        let json = meta.to_json(note);
         if json.len() > MAX_META_BYTES {
             return Err(StoreError::Refused("the settings of a recording are longer than 48 KiB".into()));
         }
@@ -58,12 +82,31 @@ impl SpoolWriter {
         let kind = match meta.kind {
             SpoolKind::Clip { .. } => "clip",
             SpoolKind::Video => "video",
+            SpoolKind::Segment => "segment",
         };
         let name = format!("{}_{}_{kind}_{}", meta.started.compact(), meta.camera.folder(), id.simple());
         // Under its own name a spool always has its meta record.
         let part = format!("{PART_PREFIX}{name}");
         let folder = root.make_new_sub(&part)?;
-        let made = Self::begin(&root, &folder, &part, &name, (nonce, &json, durability));
+        let made = folder.create_new(FRAMES).and_then(|file| {
+            let mut writer = Self {
+                file,
+                path: root.path().join(&name),
+                nonce,
+                durability,
+                len: 0,
+                frames: 0,
+                first: None,
+                last_micros: 0,
+                poisoned: false,
+                chain,
+                signed: None,
+                unsigned_frames: false,
+                last_wall: meta.started.0,
+            };
+            writer.begin(&root, &folder, (&part, &name), &json)?;
+            Ok(writer)
+        });
         if made.is_err()
             && let Err(error) = root.remove_sub(&part)
         {
@@ -73,34 +116,23 @@ impl SpoolWriter {
     }
 
     fn begin(
+        &mut self,
         root: &Folder,
         folder: &Folder,
-        part: &str,
-        name: &str,
-        (nonce, meta, durability): (u64, &[u8], Durability),
-    ) -> Result<Self> {
-        let mut writer = Self {
-            file: folder.create_new(FRAMES)?,
-            path: root.path().join(name),
-            nonce,
-            durability,
-            len: 0,
-            frames: 0,
-            first: None,
-            last_micros: 0,
-            poisoned: false,
-        };
-        let header = writer.header(RecordKind::Meta, meta)?;
-        writer.write(&header, meta)?;
-        writer.sync()?;
-        if durability.syncs() {
+        (part, name): (&str, &str),
+        meta: &[u8],
+    ) -> Result<()> {
+        let header = self.header(RecordKind::Meta, meta)?;
+        self.write(header, meta)?;
+        self.sync()?;
+        if self.durability.syncs() {
             folder.sync()?;
         }
         root.rename_folder_new(part, root, name)?;
-        if durability.syncs() {
+        if self.durability.syncs() {
             root.sync()?;
         }
-        Ok(writer)
+        Ok(())
     }
 
     /// Appends one frame, unchanged. When that fails the spool is as it was before, so that the caller may
@@ -108,6 +140,7 @@ impl SpoolWriter {
     /// answers [`StoreError::Poisoned`].
     pub fn append(&mut self, frame: &Frame) -> Result<()> {
         self.put(frame)?;
+        self.sign_when_due(frame.mono)?;
         self.sync()
     }
 
@@ -117,17 +150,15 @@ impl SpoolWriter {
         for frame in frames {
             self.put(frame)?;
         }
+        if let Some(last) = frames.last() {
+            self.sign_when_due(last.mono)?;
+        }
         self.sync()
     }
 
     /// Writes the end record.
     pub fn finish(mut self) -> Result<SpoolDone> {
-        let header = Header {
-            seq: self.frames,
-            since_first_micros: self.last_micros,
-            ..self.header(RecordKind::End, &[])?
-        };
-        self.write(&header, &[])?;
+        self.put_signature(RecordKind::End)?;
         self.sync()?;
         Ok(SpoolDone {
             path: self.path,
@@ -170,11 +201,53 @@ impl SpoolWriter {
             height: frame.height,
             ..self.header(RecordKind::Frame, &frame.bytes)?
         };
-        self.write(&header, &frame.bytes)?;
+        self.write(header, &frame.bytes)?;
         self.first = Some(first);
+        self.last_wall = frame.wall.0;
+        self.unsigned_frames = true;
         self.last_micros = self.last_micros.max(micros);
         self.frames += 1;
         Ok(())
+    }
+
+    /// Puts a signature behind the frames so far, when the last one is long enough ago.
+    fn sign_when_due(&mut self, now: MonoTime) -> Result<()> {
+        let Some(chain) = &self.chain else { return Ok(()) };
+        if self.signed.is_some_and(|signed| now.since(signed) < chain.line().every()) || !self.unsigned_frames
+        {
+            return Ok(());
+        }
+        match self.put_signature(RecordKind::Head) {
+            // The frame is in the spool all the same, and the next one brings another try.
+            Err(error) if !self.poisoned => {
+                tracing::warn!(%error, "a recording is not signed at this place");
+                return Ok(());
+            }
+            put => put?,
+        }
+        self.signed = Some(now);
+        self.unsigned_frames = false;
+        Ok(())
+    }
+
+    /// Writes a head or end record; in a spool without a chain an end record is empty.
+    fn put_signature(&mut self, kind: RecordKind) -> Result<()> {
+        let space = [0; SIGNATURE_BYTES];
+        let payload = if self.chain.is_some() { &space[..] } else { &[] };
+        let mut header = Header { wall_micros: self.last_wall, ..self.header(kind, payload)? };
+        if kind == RecordKind::End {
+            header.seq = self.frames;
+            header.since_first_micros = self.last_micros;
+        } else {
+            header.seq = self.chain.as_ref().map_or(0, |chain| chain.step().links);
+        }
+        match &self.chain {
+            Some(chain) => {
+                let signature = chain.sign(&header.signed_part());
+                self.write(header, &signature)
+            }
+            None => self.write(Header { wall_micros: 0, ..header }, &[]),
+        }
     }
 
     fn header(&self, kind: RecordKind, payload: &[u8]) -> Result<Header> {
@@ -182,6 +255,7 @@ impl SpoolWriter {
             .map_err(|_| StoreError::Refused("a record of 4 GiB is too long for a spool".into()))?;
         Ok(Header {
             kind,
+            chained: self.chain.is_some(),
             format: ImageFormat::Unknown,
             nonce: self.nonce,
             seq: 0,
@@ -190,20 +264,27 @@ impl SpoolWriter {
             width: 0,
             height: 0,
             len,
-            payload_crc: crc32fast::hash(payload),
+            payload_crc: 0,
         })
     }
 
-    fn write(&mut self, header: &Header, payload: &[u8]) -> Result<()> {
+    fn write(&mut self, mut header: Header, payload: &[u8]) -> Result<()> {
         if self.poisoned {
             return Err(StoreError::Poisoned { path: self.path.clone() });
         }
-        if let Err(error) = write_both(&mut self.file, &header.encode(), payload) {
+        let previous = self.chain.as_ref().map(|chain| chain.step().head);
+        header.payload_crc = body_crc(previous.as_ref(), payload);
+        let body = (previous.as_ref().map_or(&[][..], |hash: &Hash| &hash[..]), payload);
+        if let Err(error) = write_all(&mut self.file, &header.encode(), body) {
             // Take a half-written record back: what follows it would be read with difficulty only.
             self.poisoned = self.file.set_len(self.len).is_err();
             return Err(StoreError::io(&self.path, error));
         }
         self.len += header.record_len();
+        if let Some(chain) = &mut self.chain {
+            let newest = link(&chain.step().head, &header.signed_part(), payload);
+            chain.advance(newest);
+        }
         Ok(())
     }
 
@@ -219,16 +300,22 @@ impl SpoolWriter {
     }
 }
 
-/// Writes header and payload with one system call as a rule, and without copying the payload.
-fn write_both(file: &mut File, header: &[u8; HEADER_BYTES], payload: &[u8]) -> io::Result<()> {
-    let (mut header, mut payload) = (&header[..], payload);
-    while !header.is_empty() || !payload.is_empty() {
-        match file.write_vectored(&[IoSlice::new(header), IoSlice::new(payload)]) {
+/// Writes header, link and payload with one system call as a rule, and without copying the payload.
+fn write_all(
+    file: &mut File,
+    header: &[u8; HEADER_BYTES],
+    (previous, payload): (&[u8], &[u8]),
+) -> io::Result<()> {
+    let mut parts = [&header[..], previous, payload];
+    while parts.iter().any(|part| !part.is_empty()) {
+        match file.write_vectored(&parts.map(IoSlice::new)) {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-            Ok(written) => {
-                let of_header = written.min(header.len());
-                header = header.get(of_header..).unwrap_or_default();
-                payload = payload.get(written - of_header..).unwrap_or_default();
+            Ok(mut written) => {
+                for part in &mut parts {
+                    let of_part = written.min(part.len());
+                    *part = part.get(of_part..).unwrap_or_default();
+                    written -= of_part;
+                }
             }
             Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
             Err(e) => return Err(e),

@@ -1,0 +1,417 @@
+//! Makes one spool into one file that a browser plays, following the spool while it grows; beside it a preview strip and,
+//! where the node signs, a proof of what it was made of.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
+
+use meerkat_base::{EventId, Permit, WallTime, metric};
+use meerkat_media::{ClipSettings, ClipSize, ClipWriter, MediaError, Pushed};
+use meerkat_store::evidence::{ClipProof, SpoolNote, sha256_of, sign_proof};
+use meerkat_store::spool::{self, SpoolFrame, SpoolItem, SpoolReader};
+use meerkat_store::{
+    CaptureFiles, CaptureKind, ClipRow, ClipState, EventCursor, EventQuery, PROOF_ENDING, PendingFile,
+    STRIP_ENDING, SpoolKind, SpoolMeta, StoreError,
+};
+use metrics::{counter, histogram};
+use tracing::{info, warn};
+
+use super::encoder::{Encoders, SizeNote};
+use super::pictures::User;
+use crate::archivist::ArchiveError;
+use crate::supervision::{ActorKind, Component, Failure, Step, fault};
+
+/// Frames encoded in one turn.
+const TURN: usize = 4;
+/// How long an encoder that has nothing to read sleeps at most.
+const NAP: Duration = Duration::from_millis(500);
+/// How long a row is tried to be written while the archivist is being restarted; well below the deadline.
+const ARCHIVE_LIMIT: Duration = Duration::from_secs(10);
+/// Wait between two such tries.
+const ARCHIVE_RETRY: Duration = Duration::from_millis(100);
+/// Events that a clip can belong to; more at one camera in one clip's time do not happen.
+const MAX_EVENTS: usize = 256;
+/// Numbers of skipped frames that a proof lists; a clip with more cannot be proven.
+const MAX_SKIPPED: usize = 100_000;
+
+enum Stage {
+    /// Waits until it is its turn to be among the open ones.
+    Waiting,
+    Writing {
+        writer: Box<ClipWriter>,
+        files: Box<CaptureFiles>,
+        pending: PendingFile,
+        pictures: User,
+        _permit: Permit,
+    },
+    Over,
+}
+
+/// Makes one file.
+pub(super) struct Job {
+    pool: Encoders,
+    path: PathBuf,
+    meta: SpoolMeta,
+    writer_gone: Arc<AtomicBool>,
+    reader: SpoolReader,
+    stage: Stage,
+    first_wall: Option<WallTime>,
+    last_wall: WallTime,
+    damaged: bool,
+    /// A damaged place was skipped.
+    corrupt: bool,
+    frames: u64,
+    numbers: Option<(u64, u64)>,
+    finished: bool,
+    skipped: Vec<u64>,
+    ended: Option<Instant>,
+}
+
+impl Job {
+    pub fn begin(
+        pool: Encoders,
+        path: PathBuf,
+        meta: SpoolMeta,
+        writer_gone: Arc<AtomicBool>,
+    ) -> Result<Self, Failure> {
+        // While following, the writer keeps a torn tail from being taken for the end.
+        let reader = SpoolReader::follow(&path).map_err(Failure::error)?;
+        Ok(Self {
+            pool,
+            path,
+            last_wall: meta.started,
+            meta,
+            writer_gone,
+            reader,
+            stage: Stage::Waiting,
+            first_wall: None,
+            damaged: false,
+            corrupt: false,
+            frames: 0,
+            numbers: None,
+            finished: false,
+            skipped: Vec::new(),
+            ended: None,
+        })
+    }
+
+    /// Opens the file, if it is its turn. False: not yet.
+    fn open(&mut self) -> Result<bool, Failure> {
+        let shared = &self.pool.shared;
+        let Some(permit) = shared.open.try_take(1) else { return Ok(false) };
+        let attempt = spool::begin_attempt(&self.path).map_err(Failure::error)?;
+        if attempt > spool::MAX_ATTEMPTS {
+            self.pool.set_aside(&self.path, Some(&self.meta), "three attempts at finishing it failed");
+            self.stage = Stage::Over;
+            return Ok(true);
+        }
+        let (kind, settings, stem) = match self.meta.kind {
+            SpoolKind::Clip { event } => {
+                let stem = format!("{}_{event}", self.meta.started.compact());
+                (CaptureKind::Clip, shared.settings.clip, stem)
+            }
+            SpoolKind::Segment => {
+                let stem = format!("{}_{}", self.meta.started.compact(), self.meta.camera.folder());
+                (CaptureKind::Segment, shared.settings.clip, stem)
+            }
+            SpoolKind::Video => {
+                let size = match serde_json::from_value(self.meta.settings.clone()) {
+                    Ok(SizeNote::Pixels { width, height }) => ClipSize::Fixed { width, height },
+                    Ok(SizeNote::AsReceived) | Err(_) => ClipSize::AsReceived,
+                };
+                let settings = ClipSettings { size, ..shared.settings.clip };
+                (
+                    CaptureKind::Video,
+                    settings,
+                    format!("{}_{}", self.meta.started.compact(), self.meta.camera.folder()),
+                )
+            }
+        };
+        let places = &shared.tools.places;
+        let mut files = CaptureFiles::new(&places.data_dir, kind, places.boot.clone(), places.durability)
+            .map_err(Failure::error)?;
+        let pending = match files.begin(&self.meta.camera, self.meta.started, &stem, "mp4") {
+            Ok(pending) => pending,
+            Err(StoreError::Exists { path }) => {
+                // An earlier attempt got as far as publishing it.
+                info!(file = %path.display(), "the file is complete already");
+                let relative = self.book_published(&path)?;
+                self.let_go(&relative)?;
+                self.stage = Stage::Over;
+                return Ok(true);
+            }
+            Err(error) => return Err(Failure::error(error)),
+        };
+        // The writer insists on making its file itself.
+        std::fs::remove_file(pending.path()).map_err(Failure::error)?;
+        let writer = ClipWriter::create(pending.path(), settings).map_err(Failure::error)?;
+        let writer = writer.with_strip(shared.settings.strip);
+        let pictures = shared.pictures.user(&self.meta.camera);
+        self.stage = Stage::Writing {
+            writer: Box::new(writer),
+            files: Box::new(files),
+            pending,
+            pictures,
+            _permit: permit,
+        };
+        Ok(true)
+    }
+
+    /// Encodes a few frames. True at the end of the spool, `None` when the writer has not written more yet.
+    fn encode(&mut self) -> Result<Option<bool>, Failure> {
+        for _ in 0..TURN {
+            if self.writer_gone.load(Ordering::Acquire) {
+                self.reader.writer_is_gone();
+            }
+            let item = self.reader.next_item().map_err(Failure::error)?;
+            match item {
+                SpoolItem::Frame(frame) => {
+                    fault::point(ActorKind::Encoder, Some(&self.meta.camera))?;
+                    self.encode_frame(&frame)?;
+                }
+                SpoolItem::Corrupt { bytes } => {
+                    self.damaged = true;
+                    self.corrupt = true;
+                    warn!(spool = %self.path.display(), bytes, "a damaged place in a spool was skipped");
+                }
+                SpoolItem::NotYet => return Ok(None),
+                SpoolItem::End(end) => {
+                    self.finished = end.finished;
+                    self.damaged |= !end.finished || end.torn_bytes > 0;
+                    return Ok(Some(true));
+                }
+            }
+        }
+        Ok(Some(false))
+    }
+
+    fn encode_frame(&mut self, frame: &SpoolFrame) -> Result<(), Failure> {
+        let Stage::Writing { writer, pictures, .. } = &mut self.stage else { return Ok(()) };
+        self.first_wall.get_or_insert(frame.wall);
+        self.last_wall = frame.wall;
+        self.frames += 1;
+        self.numbers = Some((self.numbers.map_or(frame.seq, |(first, _)| first), frame.seq));
+        let pushed = match pictures.get(frame.seq, || writer.decode(&frame.bytes, frame.format)) {
+            Ok(picture) => writer.push_picture(&picture, frame.since_first).map_err(Failure::error)?,
+            Err(fault) => writer.skip(fault),
+        };
+        if let Pushed::Skipped(why) = pushed {
+            if self.skipped.len() <= MAX_SKIPPED {
+                self.skipped.push(frame.seq);
+            }
+            warn!(camera = %self.meta.camera, frame = frame.seq, %why, "a frame is not in the clip");
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self) -> Result<(), Failure> {
+        let Stage::Writing { writer, mut files, pending, .. } =
+            std::mem::replace(&mut self.stage, Stage::Over)
+        else {
+            return Ok(());
+        };
+        let (info, strip) = match writer.finish_with_strip() {
+            Ok(finished) => finished,
+            Err(MediaError::EmptyClip { skipped }) => {
+                let why = format!("none of its {skipped} pictures can be decoded");
+                self.pool.set_aside(&self.path, Some(&self.meta), &why);
+                return Ok(());
+            }
+            Err(error) => return Err(Failure::error(error)),
+        };
+        let sha256 = pending.sha256().map_err(Failure::error)?;
+        // Before the file itself: what lies under a final name is complete.
+        if let Some(strip) = strip {
+            files.store_beside(&pending, STRIP_ENDING, &strip).map_err(Failure::error)?;
+        }
+        self.note_damage();
+        if let Some(proof) = self.proof(&pending, &sha256, info.frames) {
+            files.store_beside(&pending, PROOF_ENDING, proof.as_bytes()).map_err(Failure::error)?;
+        }
+        let file = pending.publish().map_err(Failure::error)?;
+        let state = if self.damaged { ClipState::Repaired } else { ClipState::Ok };
+        let row = ClipRow {
+            event: None,
+            camera: self.meta.camera.clone(),
+            path: file.relative.clone(),
+            started: self.first_wall.unwrap_or(self.meta.started),
+            duration: info.duration,
+            frames: info.frames,
+            bytes: file.bytes,
+            sha256: Some(sha256),
+            state,
+            skipped: info.skipped,
+            missing: None,
+        };
+        self.book(row)?;
+        self.let_go(&file.relative)?;
+        counter!(metric::CLIPS, "result" => state.as_str()).increment(1);
+        if let Some(ended) = self.ended {
+            histogram!(metric::CLIP_WRITE_DURATION).record(ended.elapsed());
+        }
+        info!(camera = %self.meta.camera, file = file.relative, frames = info.frames, skipped = info.skipped, "clip finished");
+        Ok(())
+    }
+
+    /// The file is there, and its row: the spool is kept or removed.
+    fn let_go(&self, file: &str) -> Result<(), Failure> {
+        if self.pool.shared.settings.keep_spools {
+            spool::keep(&self.path, file).map(drop).map_err(Failure::error)
+        } else {
+            spool::remove(&self.path).map_err(Failure::error)
+        }
+    }
+
+    /// Says that the spool is not as it was written, if that is so.
+    fn note_damage(&mut self) {
+        let broken = self.reader.chain().is_some_and(|chain| !chain.whole);
+        if broken || self.corrupt {
+            self.damaged = true;
+            let words = "a part of a recording was damaged on the disk; the rest was made into its file";
+            self.pool.damaged(&self.path, Some(&self.meta.camera), words.to_owned());
+        }
+    }
+
+    /// What is signed about the file, where the node signs.
+    fn proof(&self, pending: &PendingFile, sha256: &str, frames: u64) -> Option<String> {
+        let tools = &self.pool.shared.tools;
+        let signing = tools.signing.as_ref()?;
+        if self.skipped.len() > MAX_SKIPPED {
+            warn!(spool = %self.path.display(), "too many frames were skipped for a proof");
+            return None;
+        }
+        let chain = self.reader.chain();
+        let (first_number, last_number) = self.numbers.unwrap_or_default();
+        let proof = ClipProof {
+            format: 1,
+            boot: tools.places.boot.as_str().to_owned(),
+            made: tools.clock.wall().0,
+            camera: self.meta.camera.to_string(),
+            event: match self.meta.kind {
+                SpoolKind::Clip { event } => Some(event.to_string()),
+                SpoolKind::Video | SpoolKind::Segment => None,
+            },
+            path: pending.relative(),
+            sha256: sha256.to_owned(),
+            bytes: std::fs::metadata(pending.path()).ok()?.len(),
+            started: self.first_wall.unwrap_or(self.meta.started).0,
+            frames,
+            skipped: self.skipped.clone(),
+            spool: SpoolNote {
+                name: self.path.file_name()?.to_string_lossy().into_owned(),
+                frames: self.frames,
+                first_number,
+                last_number,
+                first_link: chain.map(|chain| chain.first()),
+                last_link: chain.map(|chain| chain.last()),
+                whole: chain.is_some_and(|chain| chain.whole) && !self.corrupt,
+                finished: self.finished,
+            },
+        };
+        Some(sign_proof(signing.key(), &proof))
+    }
+
+    /// Makes up for the row of a file that was published by an attempt that came no further.
+    fn book_published(&mut self, path: &Path) -> Result<String, Failure> {
+        let data_dir = &self.pool.shared.tools.places.data_dir;
+        let relative = path.strip_prefix(data_dir).map_err(Failure::error)?.to_string_lossy().into_owned();
+        let wanted = relative.clone();
+        if self.ask(move |store| store.clip_at(&wanted))?.is_some() {
+            return Ok(relative);
+        }
+        let info = meerkat_media::probe(path).map_err(Failure::error)?;
+        let bytes = std::fs::metadata(path).map_err(Failure::error)?.len();
+        let sha256 = sha256_of(path).map_err(Failure::error)?;
+        let micros = i64::try_from(info.duration.as_micros()).unwrap_or(i64::MAX);
+        self.last_wall = self.meta.started.offset_micros(micros);
+        self.book(ClipRow {
+            event: None,
+            camera: self.meta.camera.clone(),
+            path: relative.clone(),
+            started: self.meta.started,
+            duration: info.duration,
+            frames: info.frames,
+            bytes,
+            sha256: Some(sha256),
+            state: ClipState::Repaired,
+            skipped: 0,
+            missing: None,
+        })?;
+        Ok(relative)
+    }
+
+    /// Writes a row for each event that the clip shows; it may be several that overlapped.
+    fn book(&self, row: ClipRow) -> Result<(), Failure> {
+        let SpoolKind::Clip { event } = self.meta.kind else {
+            return self.ask(move |store| store.add_clip(&row));
+        };
+        let recorded =
+            self.pool.shared.settings.recorded.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let (camera, from, to) = (self.meta.camera.clone(), row.started, self.last_wall);
+        self.ask(move |store| {
+            let query = EventQuery {
+                limit: MAX_EVENTS,
+                before: Some(EventCursor { started: to.offset_micros(1), id: EventId(uuid::Uuid::max()) }),
+                camera: Some(camera.clone()),
+                kind: None,
+            };
+            let mut events: Vec<EventId> = store
+                .recent_events(&query)?
+                .into_iter()
+                .filter(|e| recorded.contains(&e.kind) && e.ended.is_none_or(|ended| ended >= from))
+                .map(|e| e.id)
+                .collect();
+            if !events.contains(&event) {
+                events.push(event);
+            }
+            for event in events {
+                store.add_clip(&ClipRow { event: Some(event), ..row.clone() })?;
+            }
+            Ok(())
+        })
+    }
+
+    fn ask<R: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut meerkat_store::Store) -> Result<R, StoreError> + Clone + Send + 'static,
+    ) -> Result<R, Failure> {
+        let give_up = Instant::now() + ARCHIVE_LIMIT;
+        loop {
+            match self.pool.shared.tools.archivist.ask_blocking(work.clone()) {
+                Ok(result) => return Ok(result),
+                // The archivist is being restarted: no fault of this spool, and no attempt of its three.
+                Err(ArchiveError::Busy | ArchiveError::Lost) if Instant::now() < give_up => {
+                    std::thread::sleep(ARCHIVE_RETRY);
+                }
+                Err(error) => return Err(Failure::error(error)),
+            }
+        }
+    }
+}
+
+impl Component for Job {
+    fn step(&mut self) -> Result<Step, Failure> {
+        if matches!(self.stage, Stage::Waiting) && !self.open()? {
+            return Ok(Step::Sleep(NAP));
+        }
+        if matches!(self.stage, Stage::Over) {
+            self.pool.done(&self.path);
+            return Ok(Step::Done);
+        }
+        if self.ended.is_none() && self.writer_gone.load(Ordering::Acquire) {
+            self.ended = Some(Instant::now());
+        }
+        match self.encode()? {
+            None => Ok(Step::Sleep(NAP)),
+            Some(false) => Ok(Step::Again),
+            Some(true) => {
+                // The end of the spool may be read before its writer lets go.
+                self.ended.get_or_insert_with(Instant::now);
+                self.finish()?;
+                self.pool.done(&self.path);
+                Ok(Step::Done)
+            }
+        }
+    }
+}

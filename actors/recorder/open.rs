@@ -1,0 +1,102 @@
+//! A spool that is being recorded, with its encoder following: the same for clips, videos and segments.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use meerkat_base::{Frame, MonoTime};
+use meerkat_store::{SpoolMeta, SpoolWriter, StoreError};
+
+use super::component::RecorderTools;
+use super::encoder::Following;
+use super::link::{RecorderLink, Stream};
+
+/// An open spool.
+pub(super) struct OpenSpool {
+    writer: SpoolWriter,
+    following: Following,
+    link: RecorderLink,
+    stream: Stream,
+    first: Option<MonoTime>,
+    last_seq: u64,
+}
+
+impl OpenSpool {
+    /// Makes the spool and puts the frames so far into it.
+    pub fn begin(
+        tools: &RecorderTools,
+        link: &RecorderLink,
+        stream: Stream,
+        meta: &SpoolMeta,
+        frames: &[Frame],
+    ) -> Result<Self, StoreError> {
+        tools.encoders.check_waiting(tools.spool.total_bytes)?;
+        let line = link.shared.legacy().line(stream, tools.signing.as_ref());
+        let root = tools.places.spools();
+        let mut writer = SpoolWriter::create_in_chain(&root, meta, tools.places.durability, line.as_ref())?;
+        let path = writer.path().to_owned();
+        link.shared.legacy().open.push(path.clone());
+        if let Err(error) = writer.append_all(frames) {
+            // What is in it already is kept: the encoder finishes it as it is.
+            close(link, &path);
+            tools.encoders.follow(&path, meta).end();
+            return Err(error);
+        }
+        let last_seq = {
+            let mut legacy = link.shared.legacy();
+            let last = legacy.last(stream);
+            *last = frames.last().map_or(*last, |frame| frame.seq.max(*last));
+            *last
+        };
+        let following = tools.encoders.follow(&path, meta);
+        following.has(writer.bytes());
+        let first = frames.first().map(|frame| frame.mono);
+        Ok(Self { writer, following, link: link.clone(), stream, first, last_seq })
+    }
+
+    /// Appends a frame; one that is in it already (an order given twice) is left out.
+    pub fn append(&mut self, frame: &Frame) -> Result<(), StoreError> {
+        if frame.seq <= self.last_seq {
+            return Ok(());
+        }
+        self.writer.append(frame)?;
+        self.first.get_or_insert(frame.mono);
+        self.last_seq = frame.seq;
+        {
+            let mut legacy = self.link.shared.legacy();
+            let last = legacy.last(self.stream);
+            *last = frame.seq.max(*last);
+        }
+        self.following.has(self.writer.bytes());
+        self.following.more();
+        Ok(())
+    }
+
+    /// Number of its last frame.
+    pub fn last_seq(&self) -> u64 {
+        self.last_seq
+    }
+
+    /// Bytes in it.
+    pub fn bytes(&self) -> u64 {
+        self.writer.bytes()
+    }
+
+    /// Time from its first frame to a moment; none while it has no frame.
+    pub fn span(&self, now: MonoTime) -> Duration {
+        self.first.map(|first| now.since(first)).unwrap_or_default()
+    }
+
+    /// Closes the spool; the encoder makes the rest.
+    pub fn finish(self) -> Result<(), StoreError> {
+        let path = self.writer.path().to_owned();
+        let finished = self.writer.finish();
+        close(&self.link, &path);
+        self.following.end();
+        finished.map(drop)
+    }
+}
+
+/// The spool is no longer open.
+fn close(link: &RecorderLink, path: &PathBuf) {
+    link.shared.legacy().open.retain(|open| open != path);
+}
