@@ -159,6 +159,9 @@ fn package<R: Send + 'static>(
             return;
         }
         let result = work(store);
+        if result.as_ref().is_err_and(StoreError::is_damage) {
+            store.suspect();
+        }
         if let Some(sender) = lock(&own).take() {
             // Nobody waiting any more is no reason not to have done it.
             let _ = sender.send(result);
@@ -179,6 +182,10 @@ impl Component for Desk {
         fault::point(ActorKind::Archivist, None)?;
         run(&mut self.store);
         self.queue.done(number);
+        if self.store.is_suspect() {
+            // Built again, with a database that was looked through or made anew.
+            return Err(Failure::error("the database seems to be damaged"));
+        }
         Ok(Step::Again)
     }
 }
@@ -310,6 +317,19 @@ mod tests {
         assert!(lost.blocking_recv().is_err());
         assert_eq!(behind.blocking_recv().unwrap().unwrap(), 0);
         assert_eq!(rig.opened.load(Ordering::SeqCst), 4);
+    }
+
+    #[test]
+    fn a_database_that_seems_damaged_is_opened_again_before_more_is_written() {
+        let rig = rig(1);
+        let damage = || -> Result<(), StoreError> {
+            let (path, reason) = ("meerkat.db".into(), "for the test".to_owned());
+            Err(StoreError::Damaged { path, reason })
+        };
+        let refused = rig.archivist.ask_blocking(move |_| damage()).unwrap_err();
+        assert!(matches!(refused, ArchiveError::Store(StoreError::Damaged { .. })), "{refused}");
+        assert_eq!(rig.archivist.ask_blocking(|store| Ok(store.is_suspect())).unwrap(), true);
+        assert!(rig.opened.load(Ordering::SeqCst) >= 2, "whoever opens it decides when it is in order");
     }
 
     #[test]

@@ -13,12 +13,14 @@ use super::link::{RecorderLink, Stream};
 use super::open::OpenSpool;
 use crate::camera::Camera;
 
-/// Begins the clip of an event with the frames so far.
+/// Begins the clip of an event with the frames so far. `note` says what is known of the event, for a database that has to
+/// be made anew before there is a clip.
 pub(super) fn begin_clip(
     tools: &RecorderTools,
     link: &RecorderLink,
     camera: &Arc<Camera>,
     event: EventId,
+    note: serde_json::Value,
     frames: &[Frame],
 ) -> Result<OpenSpool, StoreError> {
     let meta = SpoolMeta {
@@ -26,7 +28,7 @@ pub(super) fn begin_clip(
         kind: SpoolKind::Clip { event },
         started: frames.first().map_or_else(|| tools.clock.wall(), |frame| frame.wall),
         mode: camera.mode().unwrap_or(Mode::People),
-        settings: serde_json::Value::Null,
+        settings: note,
     };
     OpenSpool::begin(tools, link, Stream::Clip, &meta, frames)
 }

@@ -58,6 +58,8 @@ pub struct Recorder {
     pub(super) segment: Option<OpenSpool>,
     generation: u64,
     last_picture: Option<MonoTime>,
+    /// What is known of the event that began the running clip.
+    note: serde_json::Value,
 }
 
 impl Recorder {
@@ -91,6 +93,7 @@ impl Recorder {
             segment: None,
             generation,
             last_picture: None,
+            note: serde_json::Value::Null,
         };
         if let Some(camera) = recorder.camera.upgrade() {
             recorder.resume(&camera).map_err(Failure::error)?;
@@ -108,7 +111,7 @@ impl Recorder {
         };
         camera.ring().recording = true;
         let frames = frames_since(camera, last_seq, end);
-        self.clip = Some(begin_clip(&self.tools, &self.link, camera, event, &frames)?);
+        self.clip = Some(begin_clip(&self.tools, &self.link, camera, event, self.note.clone(), &frames)?);
         Ok(())
     }
 
@@ -232,7 +235,7 @@ impl Recorder {
         let Some(event) = self.link.shared.legacy().active.first().map(|active| active.event) else {
             return Ok(());
         };
-        self.clip = Some(begin_clip(&self.tools, &self.link, camera, event, &[])?);
+        self.clip = Some(begin_clip(&self.tools, &self.link, camera, event, self.note.clone(), &[])?);
         Ok(())
     }
 
@@ -297,7 +300,8 @@ impl Recorder {
             }
             legacy.activate(event.id);
         }
-        match begin_clip(&self.tools, &self.link, camera, event.id, &pre_roll) {
+        self.note = meerkat_store::sidecar::note(event);
+        match begin_clip(&self.tools, &self.link, camera, event.id, self.note.clone(), &pre_roll) {
             Ok(clip) => {
                 info!(camera = %camera.id(), event = %event.id, frames = pre_roll.len(), "recording began");
                 self.clip = Some(clip);

@@ -317,7 +317,14 @@ impl Job {
         let data_dir = &self.pool.shared.tools.places.data_dir;
         let relative = path.strip_prefix(data_dir).map_err(Failure::error)?.to_string_lossy().into_owned();
         let wanted = relative.clone();
-        if self.ask(move |store| store.clip_at(&wanted))?.is_some() {
+        let booked = self.ask(move |store| {
+            let booked = store.clip_at(&wanted)?.is_some();
+            if booked {
+                write_sidecar(store, &wanted);
+            }
+            Ok(booked)
+        })?;
+        if booked {
             return Ok(relative);
         }
         let info = meerkat_media::probe(path).map_err(Failure::error)?;
@@ -344,7 +351,11 @@ impl Job {
     /// Writes a row for each event that the clip shows; it may be several that overlapped.
     fn book(&self, row: ClipRow) -> Result<(), Failure> {
         let SpoolKind::Clip { event } = self.meta.kind else {
-            return self.ask(move |store| store.add_clip(&row));
+            return self.ask(move |store| {
+                store.add_clip(&row)?;
+                write_sidecar(store, &row.path);
+                Ok(())
+            });
         };
         let recorded =
             self.pool.shared.settings.recorded.read().unwrap_or_else(PoisonError::into_inner).clone();
@@ -354,7 +365,7 @@ impl Job {
                 limit: MAX_EVENTS,
                 before: Some(EventCursor { started: to.offset_micros(1), id: EventId(uuid::Uuid::max()) }),
                 camera: Some(camera.clone()),
-                kind: None,
+                ..EventQuery::default()
             };
             let mut events: Vec<EventId> = store
                 .recent_events(&query)?
@@ -368,6 +379,7 @@ impl Job {
             for event in events {
                 store.add_clip(&ClipRow { event: Some(event), ..row.clone() })?;
             }
+            write_sidecar(store, &row.path);
             Ok(())
         })
     }
@@ -384,9 +396,22 @@ impl Job {
                 Err(ArchiveError::Busy | ArchiveError::Lost) if Instant::now() < give_up => {
                     std::thread::sleep(ARCHIVE_RETRY);
                 }
+                Err(error @ (ArchiveError::Busy | ArchiveError::Lost)) => {
+                    // Nor after so long: the database is being made anew, perhaps.
+                    spool::forgive_attempt(&self.path).map_err(Failure::error)?;
+                    return Err(Failure::error(error));
+                }
                 Err(error) => return Err(Failure::error(error)),
             }
         }
+    }
+}
+
+/// With the rows, and by the one who writes them: so nobody else changes the sidecar meanwhile. The clip is complete
+/// without it.
+fn write_sidecar(store: &meerkat_store::Store, path: &str) {
+    if let Err(error) = store.write_sidecar(path, None) {
+        warn!(file = path, %error, "a clip has no sidecar");
     }
 }
 

@@ -2,20 +2,25 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use meerkat_actors::NodeParts;
 use meerkat_actors::faces::Gallery;
 use meerkat_actors::notices::Notices;
-use meerkat_base::{Clock, Shutdown};
+use meerkat_base::{Clock, Shutdown, metric};
 use meerkat_store::evidence::{SigningKeyFile, SpoolSigning};
-use meerkat_store::{BootId, DataLock, Durability, Store, StoreOptions, StoreReader, clean_temporaries};
+use meerkat_store::{BootId, DataLock, Durability, Opener, StoreOptions, StoreReader, clean_temporaries};
+use metrics::counter;
 use tracing::{info, warn};
 
 use super::channels;
 use super::detectors::Detectors;
 use super::reading::Reading;
 use crate::settings::{Durability as Wanted, Settings};
+
+/// How often long work before the start is logged.
+const SAY_EVERY: Duration = Duration::from_secs(5);
 
 /// Everything that [`meerkat_actors::Node::start`] takes.
 pub(super) fn parts(
@@ -25,14 +30,9 @@ pub(super) fn parts(
     on_lost: Box<dyn FnOnce() + Send>,
     detectors: &Detectors,
     notices: Notices,
+    opener: &Arc<Opener>,
 ) -> anyhow::Result<NodeParts> {
-    let durability = match settings.durability {
-        Wanted::Process => Durability::Process,
-        Wanted::Power => Durability::Power,
-    };
-    let options = StoreOptions { durability };
-    let lock = DataLock::take(&settings.data_dir)?;
-    let store = Store::open_under(&lock, options)?;
+    let store = opener.at_start(&mut said_while_starting())?;
     let boot = boot_id(clock.as_ref());
     clean_in_background(&settings.data_dir, &boot);
     let signing = signing(settings, &boot)?;
@@ -42,7 +42,10 @@ pub(super) fn parts(
         shutdown,
         boot,
         store,
-        reopen: Arc::new(move || Store::open_under(&lock, options)),
+        reopen: {
+            let opener = Arc::clone(opener);
+            Arc::new(move || opener.again())
+        },
         person: detectors.person(),
         face: detectors.face(),
         gallery: Arc::new(StoredGallery(Reading::new(&settings.data_dir))),
@@ -51,6 +54,33 @@ pub(super) fn parts(
         signing,
         on_lost,
     })
+}
+
+/// Takes the lock of the data folder; the database behind it is opened later, again and again.
+pub(super) fn opener(settings: &Settings, clock: &Arc<dyn Clock>) -> anyhow::Result<Arc<Opener>> {
+    let durability = match settings.durability {
+        Wanted::Process => Durability::Process,
+        Wanted::Power => Durability::Power,
+    };
+    let backup_before_migration = settings.store.backup_before_migration;
+    let clock = Arc::clone(clock);
+    let options = move || StoreOptions { durability, backup_before_migration, now: clock.wall() };
+    counter!(metric::STORE_REBUILDS).increment(0);
+    Ok(Opener::new(DataLock::take(&settings.data_dir)?, options, |_| {
+        counter!(metric::STORE_REBUILDS).increment(1);
+    }))
+}
+
+/// Says how far the work before the start has come, also to the service manager, which would lose its patience.
+fn said_while_starting() -> impl FnMut(&str, u64, u64) {
+    let mut said: Option<Instant> = None;
+    move |what, done, of| {
+        if said.is_none_or(|at| at.elapsed() >= SAY_EVERY) {
+            said = Some(Instant::now());
+            info!(done, of, "{what}");
+            super::service::still_starting();
+        }
+    }
 }
 
 /// Names this run of the node in file names. To the microsecond: a node that dies at once is started anew within the

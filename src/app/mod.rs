@@ -6,6 +6,7 @@ mod demo;
 pub(crate) mod detectors;
 mod exporter;
 mod housekeeping;
+mod nightly;
 mod reading;
 mod people;
 mod service;
@@ -20,7 +21,7 @@ use std::time::Duration;
 use anyhow::Context;
 use meerkat_actors::Node;
 use meerkat_actors::notices::Notices;
-use meerkat_base::{Clock, Shutdown, SystemClock};
+use meerkat_base::{Clock, NoticeSink, Shutdown, SystemClock};
 use meerkat_web::{WebHandle, WebServer, WebSettings};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Notify;
@@ -64,6 +65,7 @@ pub struct App {
     node: Node,
     web: WebHandle,
     housekeeping: housekeeping::Housekeeping,
+    nightly: nightly::Nightly,
     lost: Arc<AtomicBool>,
     ending: Arc<Notify>,
     clock: Arc<dyn Clock>,
@@ -88,13 +90,16 @@ impl App {
         }
         // From here on parts can say what they notice; people are told once the node runs.
         let notices = Notices::new();
-        let parts = build::parts(&settings, &clock, Shutdown::new(), on_lost, &detectors, notices)?;
+        let opener = build::opener(&settings, &clock)?;
+        let store = nightly::StoreState::new(Arc::clone(&opener));
+        let parts =
+            build::parts(&settings, &clock, Shutdown::new(), on_lost, &detectors, notices.clone(), &opener)?;
         let started = clock.wall();
         let disk = housekeeping::DiskState::default();
         let node = Node::start(parts).await?;
         let view = Arc::new(view::View::new(
             &node,
-            disk.clone(),
+            (disk.clone(), store.clone()),
             &settings,
             &clock,
             started,
@@ -110,6 +115,7 @@ impl App {
         };
         let housekeeping =
             housekeeping::Housekeeping::start(&settings, disk, node.view(), Arc::clone(&clock))?;
+        let nightly = nightly::Nightly::start(&settings, store, node.view(), Arc::clone(&clock), sink)?;
         let people = Arc::new(people::Desk::new(node.view(), Arc::clone(&clock), detectors.judge()));
         let web = match WebServer::start(web_settings, view, events, people) {
             Ok(web) => web,
@@ -118,7 +124,7 @@ impl App {
                 return Err(error.into());
             }
         };
-        Ok(Self { node, web, housekeeping, lost, ending, clock })
+        Ok(Self { node, web, housekeeping, nightly, lost, ending, clock })
     }
 
     /// The running node.
@@ -157,6 +163,7 @@ impl App {
     pub fn stop(self) {
         self.node.stop(STOP_PATIENCE);
         self.housekeeping.stop();
+        self.nightly.stop();
         if !self.web.stop(Duration::from_secs(4)) {
             warn!("the HTTP side is late");
         }

@@ -23,7 +23,8 @@ impl Reading {
         question: impl FnOnce(&StoreReader) -> Result<R, StoreError>,
     ) -> Result<R, StoreError> {
         let mut reader = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
-        let open = match reader.take() {
+        // Nor is one to a database that another has taken the place of.
+        let open = match reader.take().filter(StoreReader::is_current) {
             Some(open) => open,
             None => StoreReader::open(&self.data_dir)?,
         };

@@ -23,6 +23,12 @@ pub(super) fn ready() -> Watchdog {
     }))
 }
 
+/// The start takes longer, and goes on.
+pub(super) fn still_starting() {
+    const LONGER_MICROS: u32 = 120_000_000;
+    let _ = sd_notify::notify(&[NotifyState::ExtendTimeoutUsec(LONGER_MICROS)]);
+}
+
 pub(super) fn reloading() {
     let states = match NotifyState::monotonic_usec_now() {
         Ok(now) => vec![NotifyState::Reloading, now],

@@ -8,13 +8,14 @@ use meerkat_actors::Node;
 use meerkat_actors::camera::CameraReport;
 use meerkat_actors::node::NodeHandle;
 use meerkat_actors::supervision;
-use meerkat_base::{CameraId, Clock, EventId, ImageFormat, Mode, MonoTime, WallTime};
-use meerkat_store::{ClipState, EventCursor, EventRow, StoreError, StoreReader};
+use meerkat_base::{CameraId, Clock, EventId, ImageFormat, Mode, MonoTime, Sighting, WallTime};
+use meerkat_store::{ClipState, EventCursor, EventRow, Store, StoreError, StoreReader};
 use meerkat_web as web;
 use metrics_exporter_prometheus::PrometheusHandle;
 
 use super::detectors::Detectors;
 use super::housekeeping::DiskState;
+use super::nightly::StoreState;
 use super::reading::Reading;
 use crate::settings::Settings;
 
@@ -22,6 +23,7 @@ use crate::settings::Settings;
 pub(super) struct View {
     node: NodeHandle,
     disk: DiskState,
+    store: StoreState,
     listeners: Vec<web::ListenerStatus>,
     notices: Vec<String>,
     detectors: Arc<Detectors>,
@@ -34,7 +36,7 @@ pub(super) struct View {
 impl View {
     pub fn new(
         node: &Node,
-        disk: DiskState,
+        (disk, store): (DiskState, StoreState),
         settings: &Settings,
         clock: &Arc<dyn Clock>,
         started: WallTime,
@@ -57,6 +59,7 @@ impl View {
         Self {
             node: node.view(),
             disk,
+            store,
             listeners,
             notices,
             detectors,
@@ -71,6 +74,7 @@ impl View {
         let mut problems: Vec<String> =
             self.node.down().iter().map(|kind| format!("actor {kind} waits for its restart")).collect();
         problems.extend(self.disk.problem());
+        problems.extend(self.store.problems());
         let abandoned = self.node.abandoned_threads();
         if abandoned > 0 {
             problems.push(format!("{abandoned} threads hang in native code and were given up"));
@@ -135,6 +139,15 @@ impl web::NodeView for View {
     fn ready(&self) -> web::Readiness {
         let reasons = self.problems();
         web::Readiness { ok: reasons.is_empty(), reasons }
+    }
+
+    fn confirm_store(&self) -> Result<bool, String> {
+        let confirmed =
+            self.node.archivist().ask_blocking(Store::confirm).map_err(|error| error.to_string())?;
+        if let Some(suspended) = &confirmed {
+            tracing::info!(reason = suspended.reason, "somebody looked at the database: deletion goes on");
+        }
+        Ok(confirmed.is_some())
     }
 
     fn request_new_reference(&self, camera: &CameraId) -> bool {
@@ -211,12 +224,19 @@ impl web::EventSource for Events {
             before: query.before.map(|place| EventCursor { started: place.started, id: place.id }),
             camera: query.camera.clone(),
             kind: query.kind,
+            person: query.person.clone(),
+            since: query.since,
+            until: query.until,
         };
         Ok(self.ask(|store| store.recent_events(&query))?.into_iter().map(summary).collect())
     }
 
     fn event(&self, id: EventId) -> Result<Option<web::EventSummary>, web::EventSourceError> {
         Ok(self.ask(|store| store.event(id))?.map(summary))
+    }
+
+    fn sightings(&self, id: EventId, from_seq: u64) -> Result<Vec<Sighting>, web::EventSourceError> {
+        self.ask(|store| store.sightings(id, from_seq))
     }
 }
 

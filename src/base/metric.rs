@@ -74,6 +74,14 @@ metrics_list! {
         "Free bytes on the file system of the data folder.";
     STORAGE_USED = Gauge "meerkat_storage_used_bytes" ["kind"]
         "Bytes stored by kind (image, video, clip, segment, spool, database).";
+    STORE_BACKUPS = Counter "meerkat_store_backups_total" ["result"]
+        "Nightly copies of the database by result (ok, error).";
+    STORE_LAST_BACKUP = Gauge "meerkat_store_last_backup_timestamp_seconds" []
+        "Unix time of the newest copy of the database that was looked through; 0 when there is none.";
+    STORE_SOUND = Gauge "meerkat_store_sound" []
+        "1 while the last look through the database found it in order, 0 after damage was found in it.";
+    STORE_REBUILDS = Counter "meerkat_store_rebuilds_total" []
+        "Times a damaged database was set aside and made anew.";
     NOTIFICATIONS = Counter "meerkat_notifications_total" ["channel", "result"]
         "Deliveries by channel and result (ok, retry, refused).";
     NOTIFICATION_DURATION = Histogram "meerkat_notification_duration_seconds" ["channel"]

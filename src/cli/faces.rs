@@ -94,7 +94,7 @@ impl Desk {
             settings::Durability::Process => Durability::Process,
             settings::Durability::Power => Durability::Power,
         };
-        match Store::open(&settings.data_dir, StoreOptions { durability }) {
+        match Store::open(&settings.data_dir, StoreOptions { durability, ..StoreOptions::default() }) {
             Ok(store) => Ok(Self::Folder(store)),
             Err(error) => Ok(Self::Node(reach(settings, error)?)),
         }

@@ -4,18 +4,22 @@
 mod demo;
 mod run;
 
+mod backup;
 mod check_config;
 mod detect;
 mod embed;
+mod events;
 mod faces;
 mod models;
 mod push;
+mod store;
 
 mod gallery;
 mod in_order;
 mod logging;
 mod network_args;
 mod picture_file;
+mod progress;
 mod running_node;
 mod settings_args;
 
@@ -46,6 +50,8 @@ Examples:
   meerkat detect person street.jpg --json             try a detector
   meerkat embed --json face.jpg                       a face as numbers
   meerkat faces enrol 'Li Lei' a.jpg b.jpg            teach it a face
+  meerkat events list --camera door --since 2026-11-20  what happened
+  meerkat backup /mnt/usb/monday                      database, faces and keys in a folder
   meerkat models pull                                 fetch the weights of its networks
 
 Exit codes: 0 done, 1 failed, 2 wrong arguments or wrong configuration.
@@ -61,6 +67,10 @@ enum Command {
     Detect(detect::DetectArgs),
     Embed(embed::EmbedArgs),
     Models(models::ModelsArgs),
+    Events(events::EventsArgs),
+    Backup(backup::BackupArgs),
+    Restore(backup::RestoreArgs),
+    Store(store::StoreArgs),
 }
 
 /// Why a command ended early.
@@ -112,6 +122,10 @@ impl Command {
             Command::Detect(args) => detect::run(&args),
             Command::Embed(args) => embed::run(&args),
             Command::Models(args) => models::run(args),
+            Command::Events(args) => events::run(&args),
+            Command::Backup(args) => backup::backup(&args),
+            Command::Restore(args) => backup::restore(&args),
+            Command::Store(args) => store::run(&args),
         }
     }
 }

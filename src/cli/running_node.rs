@@ -162,6 +162,20 @@ impl RunningNode {
         if reply.is_success() { Ok(true) } else { Err(refusal(&reply, &answer)) }
     }
 
+    /// Lets deletion go on after a look at the database; whether it was suspended.
+    pub fn confirm_store(&self) -> anyhow::Result<bool> {
+        let url = SecretUrl::parse(&format!("http://{}/api/v1/store/confirm", self.address))?;
+        let reply = self.runtime.block_on(self.client.post_bytes(
+            &url,
+            "application/json",
+            &self.headers(),
+            Vec::new().into(),
+        ))?;
+        let answer = read(&reply)?;
+        ensure!(reply.is_success(), refusal(&reply, &answer));
+        Ok(answer["confirmed"].as_bool().unwrap_or_default())
+    }
+
     fn list(&self) -> anyhow::Result<Value> {
         let url = self.url("")?;
         let reply = self.runtime.block_on(self.client.get(&url, &self.headers()))?;

@@ -64,6 +64,35 @@ impl Zone {
         jiff::tz::TimeZone::get(text).map(Self).map_err(|_| BadZone)
     }
 
+    /// The next moment after `after` at which clocks here show this time of the day; where they skip it, as they show
+    /// it shifted.
+    pub fn next_daily(&self, after: WallTime, hour: u8, minute: u8) -> WallTime {
+        let after = jiff::Timestamp::from_microsecond(after.0).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
+        let (hour, minute) =
+            (i8::try_from(hour.min(23)).unwrap_or(0), i8::try_from(minute.min(59)).unwrap_or(0));
+        let today = after.to_zoned(self.0.clone()).date();
+        let mut date = today;
+        loop {
+            let Ok(at) = date.at(hour, minute, 0, 0).to_zoned(self.0.clone()) else { break };
+            if at.timestamp() > after {
+                return WallTime(at.timestamp().as_microsecond());
+            }
+            let Ok(next) = date.tomorrow() else { break };
+            date = next;
+        }
+        WallTime(i64::MAX)
+    }
+
+    /// A moment as people write it: RFC 3339, or a date with or without a time of the day, as clocks here show it.
+    pub fn moment(&self, text: &str) -> Option<WallTime> {
+        let text = text.trim();
+        if let Ok(moment) = text.parse::<jiff::Timestamp>() {
+            return Some(WallTime(moment.as_microsecond()));
+        }
+        let local: jiff::civil::DateTime = text.parse().ok()?;
+        Some(WallTime(local.to_zoned(self.0.clone()).ok()?.timestamp().as_microsecond()))
+    }
+
     /// RFC 3339 to the second with a space for readability (its section 5.6): `2026-11-21 05:31:14+08:00`,
     /// in UTC `2026-11-20 21:31:14Z`.
     pub fn format(&self, time: WallTime) -> String {
@@ -346,6 +375,40 @@ pub(crate) fn printable(text: &str) -> String {
         .filter(|&c| c == '\n' || !c.is_control())
         .filter(|c| !matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}'))
         .collect()
+}
+
+#[cfg(test)]
+mod moments {
+    use super::*;
+
+    #[test]
+    fn the_next_morning_is_that_of_the_place() {
+        let zone = Zone::parse("+08:00").unwrap();
+        let check = |after: &str, expected: &str| {
+            let after = Zone::default().moment(after).unwrap();
+            assert_eq!(zone.format(zone.next_daily(after, 3, 30)), expected);
+        };
+        check("2026-11-20T19:29:59Z", "2026-11-21 03:30:00+08:00");
+        check("2026-11-20T19:30:00Z", "2026-11-22 03:30:00+08:00");
+        check("2026-11-20T00:00:00Z", "2026-11-21 03:30:00+08:00");
+    }
+
+    #[test]
+    fn moments_are_read_as_people_write_them() {
+        let zone = Zone::parse("+08:00").unwrap();
+        for (text, expected) in [
+            ("2026-11-21T05:31:14Z", "2026-11-21 13:31:14+08:00"),
+            ("2026-11-21T05:31:14+08:00", "2026-11-21 05:31:14+08:00"),
+            ("2026-11-21", "2026-11-21 00:00:00+08:00"),
+            ("2026-11-21 05:31", "2026-11-21 05:31:00+08:00"),
+            ("2026-11-21T05:31:14", "2026-11-21 05:31:14+08:00"),
+        ] {
+            assert_eq!(zone.moment(text).map(|at| zone.format(at)).as_deref(), Some(expected), "{text}");
+        }
+        for bad in ["", "yesterday", "2026-13-01", "5"] {
+            assert_eq!(zone.moment(bad), None, "{bad}");
+        }
+    }
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use meerkat_base::EventKind;
 
 use super::notify::event_kinds;
 use super::reader::Reader;
-use super::rule::{Rule, choice, count, millis, secs, small, text, whole};
+use super::rule::{Rule, choice, count, flag, millis, optional, secs, small, text, whole};
 
 /// What an answered `1` survives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -113,6 +113,51 @@ pub struct StorageSettings {
 impl StorageSettings {
     pub(super) fn read(reader: &mut Reader) -> Self {
         Self { free_floor_bytes: reader.read("storage.free_floor_bytes", whole(0..=1 << 50)) }
+    }
+}
+
+/// The database.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StoreSettings {
+    /// When it is copied every day; none for never.
+    pub backup_at: Option<TimeOfDay>,
+    /// Nightly copies that are kept.
+    pub backups_keep: usize,
+    /// Whether it is copied before its schema changes.
+    pub backup_before_migration: bool,
+}
+
+/// A time of the day, in the time zone of the messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TimeOfDay {
+    /// 0 to 23.
+    pub hour: u8,
+    /// 0 to 59.
+    pub minute: u8,
+}
+
+impl TimeOfDay {
+    fn parse(text: &str) -> Option<Self> {
+        let two = |text: &str, below: u8| {
+            let digits = text.len() == 2 && text.bytes().all(|b| b.is_ascii_digit());
+            text.parse().ok().filter(|&number: &u8| digits && number < below)
+        };
+        let (hour, minute) = text.split_once(':')?;
+        Some(Self { hour: two(hour, 24)?, minute: two(minute, 60)? })
+    }
+}
+
+impl StoreSettings {
+    pub(super) fn read(reader: &mut Reader) -> Self {
+        let text = text(5..=5);
+        let time_of_day = Rule::new("a time of the day such as \"03:30\"", move |value| {
+            TimeOfDay::parse(&text.parse(value)?)
+        });
+        Self {
+            backup_at: reader.read("store.backup_at", optional(time_of_day)),
+            backups_keep: reader.read("store.backups_keep", count(1..=365)),
+            backup_before_migration: reader.read("store.backup_before_migration", flag()),
+        }
     }
 }
 

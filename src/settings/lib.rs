@@ -28,8 +28,8 @@ use meerkat_base::CameraId;
 
 pub use camera::CameraSettings;
 pub use keep::{
-    AttendanceSettings, ClipSettings, Durability, LogFormat, LogSettings, StorageSettings,
-    SupervisionSettings, VideoSize,
+    AttendanceSettings, ClipSettings, Durability, LogFormat, LogSettings, StorageSettings, StoreSettings,
+    SupervisionSettings, TimeOfDay, VideoSize,
 };
 pub use layers::DEFAULT_TOML;
 pub use listen::{Admission, FrameSettings, HttpSettings, RingSettings, TlsSettings};
@@ -79,6 +79,8 @@ pub struct Settings {
     pub events: EventsSettings,
     /// The disk.
     pub storage: StorageSettings,
+    /// The database.
+    pub store: StoreSettings,
     /// Deadlines and restarts.
     pub supervision: SupervisionSettings,
     /// The check-in ledger.
@@ -147,6 +149,7 @@ impl Settings {
         let models = ModelsSettings::read(reader);
         let events = EventsSettings::read(reader);
         let storage = StorageSettings::read(reader);
+        let store = StoreSettings::read(reader);
         let supervision = SupervisionSettings::read(reader);
         let attendance = AttendanceSettings::read(reader);
         let unconfigured = CameraSettings::unconfigured(&motion, &guard, &detectors, video_size);
@@ -170,6 +173,7 @@ impl Settings {
             models,
             events,
             storage,
+            store,
             supervision,
             attendance,
             notify,

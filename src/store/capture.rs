@@ -136,6 +136,43 @@ fn clean(folder: &Folder, depth: u8, boot: &BootId, removed: &mut usize) -> Resu
     })
 }
 
+/// Whether there is a sidecar anywhere. Looks no further than the first.
+pub(crate) fn has_sidecar(root: &Folder) -> Result<bool> {
+    if !root.has(CAPTURE) {
+        return Ok(false);
+    }
+    let mut found = false;
+    let _ = each_file(&root.sub(CAPTURE)?, 3, &mut |_, name| {
+        found = name.ends_with(".mp4.json");
+        // An error is the way out.
+        if found { Err(StoreError::Refused(String::new())) } else { Ok(()) }
+    });
+    Ok(found)
+}
+
+/// Calls `visit` with each file below a folder and its path from there, `depth` folders deep; what cannot be read is
+/// logged and left out. Only an error of `visit` ends it.
+pub(crate) fn each_file(
+    folder: &Folder,
+    depth: u8,
+    visit: &mut dyn FnMut(&Folder, &str) -> Result<()>,
+) -> Result<()> {
+    for entry in folder.entries()? {
+        if entry.is_folder {
+            if depth == 0 {
+                continue;
+            }
+            match folder.sub(&entry.name) {
+                Ok(sub) => each_file(&sub, depth - 1, visit)?,
+                Err(error) => tracing::warn!(%error, "a folder is left out"),
+            }
+        } else {
+            visit(folder, &entry.name)?;
+        }
+    }
+    Ok(())
+}
+
 /// Refuses what cannot be a part of a file name of ours.
 pub(crate) fn check_stem(stem: &str) -> Result<()> {
     let fits = (1..=128).contains(&stem.len())

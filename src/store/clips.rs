@@ -33,7 +33,7 @@ impl ClipState {
         }
     }
 
-    fn from_word(word: &str) -> Option<Self> {
+    pub(crate) fn from_word(word: &str) -> Option<Self> {
         [ClipState::Ok, ClipState::Repaired, ClipState::SetAside].into_iter().find(|s| s.as_str() == word)
     }
 }

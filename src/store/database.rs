@@ -4,28 +4,47 @@
 use std::fs::{File, TryLockError};
 use std::io::{Read, Write};
 use std::ops::Deref;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use meerkat_base::WallTime;
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 
+use crate::capture;
+use crate::check::{Checked, Depth};
 use crate::error::{Result, StoreError};
 use crate::files::{Durability, Folder};
 use crate::migrate::{self, Found, STEPS};
+use crate::{backup, check, swap};
 
-const DATABASE: &str = "meerkat.db";
+pub(crate) const DATABASE: &str = "meerkat.db";
+const WAL: &str = "meerkat.db-wal";
 const LOCK: &str = "meerkat.lock";
 /// How long a connection waits for another one that is writing.
 const BUSY: Duration = Duration::from_secs(5);
 const CACHED_STATEMENTS: usize = 64;
+/// Time that a start spends at most on looking at pages after an unclean end; the nightly copy looks at all of them.
+const START_CHECK: Duration = Duration::from_millis(400);
 
 /// How a [`Store`] is opened.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy)]
 pub struct StoreOptions {
     /// What a commit survives.
     pub durability: Durability,
+    /// Whether the database is copied before its schema changes.
+    pub backup_before_migration: bool,
+    /// The present, for the names of copies and of what is set aside.
+    pub now: WallTime,
+}
+
+impl Default for StoreOptions {
+    fn default() -> Self {
+        Self { durability: Durability::default(), backup_before_migration: true, now: WallTime(0) }
+    }
 }
 
 /// A read-only connection, for the HTTP side and the command line. Sees every commit of the writer.
@@ -33,6 +52,8 @@ pub struct StoreOptions {
 pub struct StoreReader {
     pub(crate) connection: Connection,
     pub(crate) folder: PathBuf,
+    /// Device and number of the file, to notice that another one took its place.
+    file: Option<(u64, u64)>,
 }
 
 /// Keeps other processes from writing to a data folder. Clones hold the same lock; it is free when the last is gone.
@@ -40,6 +61,7 @@ pub struct StoreReader {
 pub struct DataLock {
     folder: PathBuf,
     _file: Arc<File>,
+    suspect: Arc<AtomicBool>,
 }
 
 impl DataLock {
@@ -50,7 +72,27 @@ impl DataLock {
     pub fn take(data_dir: &Path) -> Result<Self> {
         let root = Folder::root(data_dir)?;
         let file = Arc::new(take_lock(&root)?);
-        Ok(Self { folder: root.path().to_path_buf(), _file: file })
+        Ok(Self { folder: root.path().to_path_buf(), _file: file, suspect: Arc::default() })
+    }
+
+    /// The data folder, absolute.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Says that the database seems to be damaged.
+    pub fn suspect(&self) {
+        self.suspect.store(true, Ordering::Release);
+    }
+
+    /// Whether the database seems to be damaged.
+    pub fn is_suspect(&self) -> bool {
+        self.suspect.load(Ordering::Acquire)
+    }
+
+    /// All of the database was looked at, or it was made anew.
+    pub(crate) fn cleared(&self) {
+        self.suspect.store(false, Ordering::Release);
     }
 }
 
@@ -61,7 +103,7 @@ pub struct Store {
     reader: StoreReader,
     root: Folder,
     durability: Durability,
-    _lock: DataLock,
+    lock: DataLock,
 }
 
 impl Deref for Store {
@@ -89,8 +131,24 @@ impl Store {
     /// # Errors
     /// As [`Store::open`], but for [`StoreError::Locked`].
     pub fn open_under(lock: &DataLock, options: StoreOptions) -> Result<Self> {
+        Self::open_checked(lock, options, Some(START_CHECK))
+    }
+
+    /// Opens the database and looks at its pages: after an unclean end for at most `limit`, without a limit always and
+    /// at all of them.
+    pub(crate) fn open_checked(
+        lock: &DataLock,
+        options: StoreOptions,
+        limit: Option<Duration>,
+    ) -> Result<Self> {
         let root = Folder::root(&lock.folder)?;
+        swap::finish(&root)?;
         let path = root.path().join(DATABASE);
+        // An orderly end removes the log.
+        let unclean = std::fs::symlink_metadata(root.path().join(WAL)).is_ok_and(|log| log.len() > 0);
+        if !root.has(DATABASE) && has_evidence(&root)? {
+            return Err(StoreError::Damaged { path, reason: "it is gone".to_owned() });
+        }
         match root.create_new(DATABASE) {
             Ok(_) | Err(StoreError::Exists { .. }) => {}
             Err(e) => return Err(e),
@@ -98,36 +156,40 @@ impl Store {
         // From here on nobody but SQLite may open the file: closing any descriptor of it drops the
         // POSIX locks that SQLite holds in this process.
         let mut connection = connect(&path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
-        migrate::look(&connection, &path)?;
-        make_private(&root)?;
-        let synchronous = match options.durability {
-            Durability::Process => "NORMAL",
-            Durability::Power => "FULL",
-        };
-        let journal: String =
-            connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))?;
-        if journal != "wal" {
-            return Err(StoreError::Refused(format!(
-                "{}: this file system cannot hold a database with a write-ahead log",
-                path.display()
-            )));
+        let prepared =
+            prepare(&mut connection, &root, options, (unclean || limit.is_none()).then_some(limit));
+        if let Err(error) = prepared {
+            if !error.is_damage() {
+                return Err(error);
+            }
+            // What is damaged stays as it is, log and all.
+            let _ = connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
+            return Err(error.as_damage(&path));
         }
-        connection.pragma_update(None, "synchronous", synchronous)?;
-        connection.pragma_update(None, "foreign_keys", true)?;
-        connection.pragma_update(None, "journal_size_limit", 64 * 1024 * 1024)?;
-        migrate::forward(&mut connection, &path, STEPS)?;
         if options.durability.syncs() {
             root.sync()?;
         }
         let folder = root.path().to_path_buf();
         let store = Self {
-            reader: StoreReader { connection, folder },
+            reader: StoreReader { connection, folder, file: identity(&path) },
             root,
             durability: options.durability,
-            _lock: lock.clone(),
+            lock: lock.clone(),
         };
-        store.finish_enrolments()?;
+        if store.deletion_suspended().map_err(|error| error.as_damage(&path))?.is_none() {
+            store.finish_enrolments()?;
+        }
         Ok(store)
+    }
+
+    /// Says that the database seems to be damaged: whoever opens it next looks at all of it.
+    pub fn suspect(&self) {
+        self.lock.suspect();
+    }
+
+    /// Whether somebody said so.
+    pub fn is_suspect(&self) -> bool {
+        self.lock.is_suspect()
     }
 
     /// What a commit survives.
@@ -162,11 +224,18 @@ impl StoreReader {
         std::fs::symlink_metadata(&path).map_err(|e| StoreError::io(&path, e))?;
         let connection = connect(&path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
         let known = u32::try_from(STEPS.len()).expect("there are fewer than 2^32 steps");
-        match migrate::look(&connection, &path)? {
-            Found::Version(found) if found == known => Ok(Self { connection, folder }),
+        let file = identity(&path);
+        match migrate::look(&connection, &path).map_err(|error| error.as_damage(&path))? {
+            Found::Version(found) if found == known => Ok(Self { connection, folder, file }),
             Found::Version(found) => Err(StoreError::WrongSchema { path, found, known }),
             Found::Empty => Err(StoreError::WrongSchema { path, found: 0, known }),
         }
+    }
+
+    /// Whether the database that it reads is still the one of the data folder: a rebuilt or restored one takes its
+    /// place under the same name.
+    pub fn is_current(&self) -> bool {
+        self.file.is_some() && self.file == identity(&self.folder.join(DATABASE))
     }
 
     /// The data folder, absolute. Paths in rows are relative to it.
@@ -175,7 +244,70 @@ impl StoreReader {
     }
 }
 
-fn connect(path: &Path, mode: OpenFlags) -> Result<Connection> {
+/// Everything between opening the file and using it.
+fn prepare(
+    connection: &mut Connection,
+    root: &Folder,
+    options: StoreOptions,
+    look_at_pages: Option<Option<Duration>>,
+) -> Result<()> {
+    let path = root.path().join(DATABASE);
+    let (found, missing) = migrate::missing(connection, &path, STEPS)?;
+    if found == Found::Empty && has_evidence(root)? {
+        return Err(StoreError::Damaged { path, reason: "it is empty".to_owned() });
+    }
+    make_private(root)?;
+    let synchronous = match options.durability {
+        Durability::Process => "NORMAL",
+        Durability::Power => "FULL",
+    };
+    let journal: String =
+        connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))?;
+    if journal != "wal" {
+        return Err(StoreError::Refused(format!(
+            "{}: this file system cannot hold a database with a write-ahead log",
+            path.display()
+        )));
+    }
+    connection.pragma_update(None, "synchronous", synchronous)?;
+    connection.pragma_update(None, "foreign_keys", true)?;
+    connection.pragma_update(None, "journal_size_limit", 64 * 1024 * 1024)?;
+    if let Some(limit) = look_at_pages
+        && check::pages(connection, &path, Depth::Pages(limit))? == Checked::Partly
+    {
+        tracing::info!("the database was looked at in part; the nightly copy looks at all of it");
+    }
+    if let Found::Version(version) = found
+        && missing > 0
+        && options.backup_before_migration
+    {
+        backup::before_migration(connection, root, version, options.now).map_err(|error| match error {
+            StoreError::NoRoom { .. } => {
+                StoreError::NoMigrationBackup { path: path.clone(), source: Box::new(error) }
+            }
+            error if error.is_disk_full() => {
+                StoreError::NoMigrationBackup { path: path.clone(), source: Box::new(error) }
+            }
+            error => error,
+        })?;
+    }
+    migrate::forward(connection, &path, STEPS)?;
+    check::at_start(connection, &path)
+}
+
+/// Whether a data folder holds what a lost database could be made anew from. Looks no further than the first find.
+fn has_evidence(root: &Folder) -> Result<bool> {
+    let copies = root.has(backup::FOLDER)
+        && root.sub(backup::FOLDER)?.entries()?.iter().any(|entry| entry.name.ends_with(".db"));
+    Ok(copies || capture::has_sidecar(root)?)
+}
+
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    let metadata = std::fs::symlink_metadata(path).ok()?;
+    Some((metadata.dev(), metadata.ino()))
+}
+
+pub(crate) fn connect(path: &Path, mode: OpenFlags) -> Result<Connection> {
     let flags = mode | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_NOFOLLOW;
     let connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(BUSY)?;
@@ -245,7 +377,7 @@ mod tests {
         let temp = tempfile::tempdir().unwrap();
         let folder = temp.path().join("data");
         for durability in [Durability::Process, Durability::Power] {
-            let mut store = Store::open(&folder, StoreOptions { durability }).unwrap();
+            let mut store = Store::open(&folder, StoreOptions { durability, ..Default::default() }).unwrap();
             store.start_event(&event(1), &[]).unwrap();
             assert_eq!(mode(&folder), 0o700);
             for file in ["meerkat.db", "meerkat.db-wal", "meerkat.db-shm", "meerkat.lock"] {
@@ -269,7 +401,7 @@ mod tests {
     fn durability_reaches_sqlite() {
         let temp = tempfile::tempdir().unwrap();
         for (durability, expected) in [(Durability::Process, 1), (Durability::Power, 2)] {
-            let store = Store::open(temp.path(), StoreOptions { durability }).unwrap();
+            let store = Store::open(temp.path(), StoreOptions { durability, ..Default::default() }).unwrap();
             let pragma = |name: &str| -> String {
                 store
                     .raw()
@@ -319,16 +451,25 @@ mod tests {
             let path = temp.path().join(DATABASE);
             std::fs::write(&path, contents).unwrap();
             let refused = Store::open(temp.path(), StoreOptions::default()).unwrap_err();
-            assert!(matches!(refused, StoreError::NotADatabase { .. }), "{refused}");
-            assert!(matches!(StoreReader::open(temp.path()), Err(StoreError::NotADatabase { .. })));
+            assert!(matches!(refused, StoreError::Damaged { .. }), "{refused}");
+            assert!(matches!(StoreReader::open(temp.path()), Err(StoreError::Damaged { .. })));
             assert_eq!(std::fs::read(&path).unwrap(), contents);
         }
+        let temp = tempfile::tempdir().unwrap();
+        let path = temp.path().join(DATABASE);
+        Connection::open(&path).unwrap().execute_batch("CREATE TABLE theirs (x INTEGER)").unwrap();
+        let contents = std::fs::read(&path).unwrap();
+        let refused = Store::open(temp.path(), StoreOptions::default()).unwrap_err();
+        assert!(matches!(refused, StoreError::NotADatabase { .. }), "{refused}");
+        assert!(matches!(StoreReader::open(temp.path()), Err(StoreError::NotADatabase { .. })));
+        assert_eq!(std::fs::read(&path).unwrap(), contents);
     }
 
     #[test]
     fn another_version_is_refused_by_reader_and_writer() {
         let (folder, store) = store();
         store.raw().pragma_update(None, "user_version", 99).unwrap();
+        store.raw().execute("UPDATE notes SET text = '99' WHERE name = 'schema'", []).unwrap();
         drop(store);
         let refused = Store::open(folder.path(), StoreOptions::default()).unwrap_err();
         assert!(matches!(refused, StoreError::WrongSchema { found: 99, .. }), "{refused}");

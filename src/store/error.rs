@@ -47,6 +47,38 @@ pub enum StoreError {
         /// Version this program works with.
         known: u32,
     },
+    /// The database is damaged or gone while evidence is there. Nothing of it was touched.
+    #[error("{path} is damaged: {reason}; `meerkat run` sets it aside and rebuilds it")]
+    Damaged {
+        /// The database.
+        path: PathBuf,
+        /// What was found.
+        reason: String,
+    },
+    /// The database is just being looked through or made anew.
+    #[error("the database is being checked and, if need be, rebuilt")]
+    Rebuilding,
+    /// There is not enough room for a copy.
+    #[error("{path}: a copy of the database takes {needed} bytes, {free} are free")]
+    NoRoom {
+        /// Where it was to go.
+        path: PathBuf,
+        /// Bytes that it takes.
+        needed: u64,
+        /// Bytes that are free.
+        free: u64,
+    },
+    /// The schema cannot be brought forward because there is no room for the copy that is made before.
+    #[error(
+        "{path} has to be brought to a newer schema, and a copy of it is made before: {source}. Make room, or set \
+         store.backup_before_migration = false"
+    )]
+    NoMigrationBackup {
+        /// The database.
+        path: PathBuf,
+        /// Why there is no copy.
+        source: Box<StoreError>,
+    },
     /// Something is there already, and nothing is ever overwritten.
     #[error("{path} exists already")]
     Exists {
@@ -65,6 +97,14 @@ pub enum StoreError {
         /// The path of the data folder.
         path: PathBuf,
     },
+    /// The sidecar of a clip is not what this program would have written.
+    #[error("{path}: {source}")]
+    BadSidecar {
+        /// The sidecar.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: crate::sidecar::BadSidecar,
+    },
     /// What was given does not fit what this room stores; says which rule it breaks.
     #[error("{0}")]
     Refused(String),
@@ -80,6 +120,37 @@ impl StoreError {
     /// Adds the path to what the system said.
     pub(crate) fn io(path: impl AsRef<Path>, source: impl Into<io::Error>) -> Self {
         Self::Io { path: path.as_ref().to_path_buf(), source: source.into() }
+    }
+
+    /// Whether a file or folder is not there.
+    pub fn is_not_found(&self) -> bool {
+        matches!(self, StoreError::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
+    }
+
+    /// Whether this can only be damage of the database, or of the disk under it.
+    pub fn is_damage(&self) -> bool {
+        // SQLITE_IOERR_READ, SQLITE_IOERR_SHORT_READ, SQLITE_IOERR_CORRUPTFS
+        const UNREADABLE: [i32; 3] = [266, 522, 8458];
+        match self {
+            StoreError::Damaged { .. } => true,
+            StoreError::Database(rusqlite::Error::SqliteFailure(failure, _)) => match failure.code {
+                rusqlite::ErrorCode::DatabaseCorrupt | rusqlite::ErrorCode::NotADatabase => true,
+                rusqlite::ErrorCode::SystemIoFailure => UNREADABLE.contains(&failure.extended_code),
+                _ => false,
+            },
+            _ => false,
+        }
+    }
+
+    /// The same as [`StoreError::Damaged`] of this database if it is damage; else unchanged.
+    pub(crate) fn as_damage(self, path: &Path) -> Self {
+        match self {
+            damaged @ StoreError::Damaged { .. } => damaged,
+            error if error.is_damage() => {
+                StoreError::Damaged { path: path.to_path_buf(), reason: error.to_string() }
+            }
+            error => error,
+        }
     }
 
     /// Whether the disk (or the quota, or the file size limit) is used up.

@@ -6,7 +6,8 @@ use std::fmt;
 use std::str::FromStr;
 
 use meerkat_base::{CameraId, Detection, Event, EventId, EventKind, EventPhase, Rect, Sighting, WallTime};
-use rusqlite::{Connection, OptionalExtension, Row, ToSql, Transaction, params};
+use rusqlite::types::Value;
+use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 use serde::{Deserialize, Serialize};
 
 use crate::clips::{self, ClipRow};
@@ -100,6 +101,12 @@ pub struct EventQuery {
     pub camera: Option<CameraId>,
     /// Only this kind.
     pub kind: Option<EventKind>,
+    /// Only those in which this person was recognised.
+    pub person: Option<String>,
+    /// Only those that started at this moment or later.
+    pub since: Option<WallTime>,
+    /// Only those that started before this moment.
+    pub until: Option<WallTime>,
 }
 
 impl Store {
@@ -144,14 +151,21 @@ impl Store {
         let mut closed = Vec::new();
         while let Some(row) = rows.next()? {
             let number: i64 = row.get(0)?;
-            let event = event_row(row)?;
+            let started: i64 = row.get(5)?;
             let last: Option<i64> = row.get(13)?;
-            let ended = last.unwrap_or(event.started.0).min(now.0).max(event.started.0);
+            let ended = last.unwrap_or(started).min(now.0).max(started);
             transaction
                 .prepare_cached(
                     "UPDATE events SET phase = 'ended', ended = ?2, interrupted = 1 WHERE number = ?1",
                 )?
                 .execute(params![number, ended])?;
+            let event = match event_row(row) {
+                Ok(event) => event,
+                Err(error) => {
+                    tracing::warn!(%error, number, "the row of an event that was not ended cannot be read");
+                    continue;
+                }
+            };
             closed.push(Event {
                 id: event.id,
                 camera: event.camera,
@@ -173,30 +187,22 @@ impl Store {
 }
 
 impl StoreReader {
-    /// Lists events, newest first, with their clips and newest snapshot.
+    /// Lists events, newest first, with their clips and newest snapshot. A row that cannot be read is left out and
+    /// logged: it must not hide all others.
     pub fn recent_events(&self, query: &EventQuery) -> Result<Vec<EventRow>> {
-        // Nothing sorts after '~' in an id, which is made of hexadecimal digits.
-        let (started, id) = match query.before {
-            Some(cursor) => (cursor.started.0, cursor.id.to_string()),
-            None => (i64::MAX, "~".to_owned()),
-        };
-        let limit = count(query.limit.min(MAX_ROWS) as u64);
-        let camera = query.camera.as_ref().map(CameraId::as_str);
-        let kind = query.kind.map(EventKind::as_str);
-        let mut values: Vec<&dyn ToSql> = vec![&started, &id, &limit];
-        let mut only = String::new();
-        for (column, value) in [("camera", &camera), ("kind", &kind)] {
-            if value.is_some() {
-                values.push(value);
-                only.push_str(&format!(" AND {column} = ?{}", values.len()));
+        let asked = Asked::new(query);
+        let mut statement = self.connection.prepare_cached(&asked.sql)?;
+        let mut rows = statement.query(rusqlite::params_from_iter(&asked.values))?;
+        let mut events = Vec::new();
+        while let Some(row) = rows.next()? {
+            match event_row(row) {
+                Ok(event) => events.push(event),
+                Err(error) => {
+                    let number: i64 = row.get(0).unwrap_or(0);
+                    tracing::warn!(%error, number, "the row of an event cannot be read");
+                }
             }
         }
-        let mut statement = self.connection.prepare_cached(&format!(
-            "SELECT {EVENT_COLUMNS} FROM events WHERE (started, id) < (?1, ?2){only}
-             ORDER BY started DESC, id DESC LIMIT ?3",
-        ))?;
-        let mut events =
-            statement.query_and_then(values.as_slice(), event_row)?.collect::<Result<Vec<_>>>()?;
         for event in &mut events {
             self.add_recordings(event)?;
         }
@@ -246,7 +252,74 @@ impl StoreReader {
     }
 }
 
-const EVENT_COLUMNS: &str = "number, id, camera, kind, phase, started, started_seq, ended, score, identities, interrupted, detail, snoozed";
+const EVENT_COLUMNS: &str =
+    "events.number, events.id, events.camera, events.kind, events.phase, events.started,
+     events.started_seq, events.ended, events.score, events.identities, events.interrupted,
+     events.detail, events.snoozed";
+
+/// A question for a page of events, made so that an index holds exactly what it wants, in the order that it wants:
+/// no row is read that is not shown.
+struct Asked {
+    sql: String,
+    values: Vec<Value>,
+}
+
+impl Asked {
+    fn new(query: &EventQuery) -> Self {
+        // Nothing sorts after '~' in an id, which is made of hexadecimal digits, and nothing before an empty text.
+        let cursor =
+            query.before.map_or((i64::MAX, "~".to_owned()), |place| (place.started.0, place.id.to_string()));
+        let (started, id) = match query.until {
+            Some(until) => cursor.min((until.0, String::new())),
+            None => cursor,
+        };
+        let limit = count(query.limit.min(MAX_ROWS) as u64);
+        let mut values: Vec<Value> = vec![started.into(), id.into(), limit.into()];
+        // The table of the index: that of the people where one is asked for.
+        let t = if query.person.is_some() { "event_people" } else { "events" };
+        let mut only = String::new();
+        let given = [
+            ("name =", query.person.clone().map(Value::from)),
+            ("camera =", query.camera.as_ref().map(|camera| camera.as_str().to_owned().into())),
+            ("kind =", query.kind.map(|kind| kind.as_str().to_owned().into())),
+            ("started >=", query.since.map(|since| since.0.into())),
+        ];
+        for (condition, value) in given {
+            if let Some(value) = value {
+                values.push(value);
+                only.push_str(&format!(" AND {t}.{condition} ?{}", values.len()));
+            }
+        }
+        // By name: without figures about the tables the planner sometimes takes one that holds more than is wanted.
+        let by = match (query.camera.is_some(), query.kind.is_some()) {
+            (false, false) => "time",
+            (true, false) => "camera",
+            (false, true) => "kind",
+            (true, true) => "camera_and_kind",
+        };
+        let indexed = match (query.person.is_some(), by) {
+            // The table is the index.
+            (true, "time") => String::new(),
+            _ => format!("INDEXED BY {t}_by_{by}"),
+        };
+        let sql = if query.person.is_some() {
+            // Sorted by number within a moment; an id of which there is no event any more stands behind all of its
+            // moment, the empty one of `until` before.
+            format!(
+                "SELECT {EVENT_COLUMNS} FROM event_people {indexed} CROSS JOIN events ON events.number = event_people.event
+                 WHERE (event_people.started, event_people.event) < (?1, CASE ?2 WHEN '' THEN 0 ELSE
+                     ifnull((SELECT number FROM events WHERE id = ?2), 9223372036854775807) END){only}
+                 ORDER BY event_people.started DESC, event_people.event DESC LIMIT ?3"
+            )
+        } else {
+            format!(
+                "SELECT {EVENT_COLUMNS} FROM events {indexed} WHERE (started, id) < (?1, ?2){only}
+                 ORDER BY started DESC, id DESC LIMIT ?3"
+            )
+        };
+        Self { sql, values }
+    }
+}
 
 /// Reads the columns of [`EVENT_COLUMNS`].
 fn event_row(row: &Row<'_>) -> Result<EventRow> {
@@ -484,38 +557,96 @@ mod tests {
             event.started = WallTime(1_000_000 * i64::from(n / 8));
             event.camera = CameraId::parse(if n % 2 == 0 { "door" } else { "yard" }).unwrap();
             event.kind = if n % 4 < 2 { EventKind::Person } else { EventKind::Motion };
+            event.identities = if n % 5 == 0 { vec!["Ada".into(), "unknown".into()] } else { Vec::new() };
             store.start_event(&event, &[]).unwrap();
         }
-        let all = |camera: Option<&str>, kind, limit| {
-            let mut query =
-                EventQuery { limit, camera: camera.map(|c| CameraId::parse(c).unwrap()), kind, before: None };
+        let all = |query: EventQuery| {
+            let mut query = query;
             let mut found = Vec::new();
             loop {
                 let page = store.recent_events(&query).unwrap();
+                assert!(page.len() <= query.limit);
                 let Some(last) = page.last() else { return found };
                 query.before = Some(last.cursor().to_string().parse().unwrap());
                 found.extend(page);
             }
         };
-        let every = all(None, None, 7);
+        let every = all(EventQuery { limit: 7, ..EventQuery::default() });
         assert_eq!(every.len(), 40);
         assert!(every.is_sorted_by(|a, b| (a.started, a.id) > (b.started, b.id)));
-        let person = Some(EventKind::Person);
-        for (camera, kind, expected) in [
-            (Some("door"), None, 20),
-            (None, person, 20),
-            (Some("yard"), person, 10),
-            (Some("none"), None, 0),
-        ] {
-            let found = all(camera, kind, 3);
-            assert_eq!(found.len(), expected, "{camera:?} {kind:?}");
-            assert!(found.iter().all(|e| camera.is_none_or(|c| e.camera.as_str() == c)));
-            assert!(found.iter().all(|e| kind.is_none_or(|k| e.kind == k)));
+        let at = |secs: i64| Some(WallTime(secs * 1_000_000));
+        // Every combination is what a plain look through all events finds.
+        for camera in [None, Some("door"), Some("yard"), Some("none")] {
+            for kind in [None, Some(EventKind::Person), Some(EventKind::Face)] {
+                for person in [None, Some("Ada"), Some("unknown"), Some("Bob")] {
+                    for (since, until) in
+                        [(None, None), (at(1), None), (None, at(3)), (at(1), at(3)), (at(3), at(3))]
+                    {
+                        let query = EventQuery {
+                            limit: 3,
+                            camera: camera.map(|c| CameraId::parse(c).unwrap()),
+                            kind,
+                            person: person.map(str::to_owned),
+                            since,
+                            until,
+                            ..EventQuery::default()
+                        };
+                        let mut found: Vec<_> = all(query.clone()).into_iter().map(|e| e.id).collect();
+                        let mut expected: Vec<_> = every
+                            .iter()
+                            .filter(|e| camera.is_none_or(|c| e.camera.as_str() == c))
+                            .filter(|e| kind.is_none_or(|k| e.kind == k))
+                            .filter(|e| person.is_none_or(|p| e.identities.iter().any(|name| name == p)))
+                            .filter(|e| {
+                                since.is_none_or(|s| e.started >= s) && until.is_none_or(|u| e.started < u)
+                            })
+                            .map(|e| e.id)
+                            .collect();
+                        found.sort();
+                        expected.sort();
+                        assert_eq!(found, expected, "{query:?}");
+                    }
+                }
+            }
         }
         assert!(store.recent_events(&EventQuery::default()).unwrap().is_empty(), "a limit of 0 is 0");
         for bad in ["", "5", "x_y", "5_", "_018f"] {
             assert!(bad.parse::<EventCursor>().is_err(), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn who_was_recognised_is_kept_with_the_event() {
+        let (_folder, mut store) = store();
+        let mut event = event(1);
+        event.identities = vec!["unknown".into(), "unknown".into()];
+        let named = |store: &Store, name: &str| {
+            let query = EventQuery { limit: 9, person: Some(name.to_owned()), ..EventQuery::default() };
+            store.recent_events(&query).unwrap().len()
+        };
+        store.start_event(&event, &[]).unwrap();
+        assert_eq!((named(&store, "unknown"), named(&store, "Ada")), (1, 0));
+        event.identities = vec!["Ada".into()];
+        store.update_event(&event).unwrap();
+        store.end_event(&event, &[]).unwrap();
+        assert_eq!((named(&store, "unknown"), named(&store, "Ada")), (0, 1));
+        store.raw().execute("DELETE FROM events", []).unwrap();
+        let left: i64 =
+            store.raw().query_row("SELECT count(*) FROM event_people", [], |row| row.get(0)).unwrap();
+        assert_eq!(left, 0);
+    }
+
+    #[test]
+    fn a_row_that_cannot_be_read_hides_no_other() {
+        let (_folder, mut store) = store();
+        for n in 1..=3 {
+            store.start_event(&event(n), &[]).unwrap();
+        }
+        store.raw().execute("UPDATE events SET kind = 'p\u{1}rson' WHERE number = 2", []).unwrap();
+        let query = EventQuery { limit: 9, ..EventQuery::default() };
+        assert_eq!(store.recent_events(&query).unwrap().len(), 2);
+        assert_eq!(store.close_orphans(WallTime(9)).unwrap().len(), 2);
+        assert_eq!(store.close_orphans(WallTime(9)).unwrap(), [], "it is closed with the others");
     }
 
     #[test]
@@ -529,24 +660,44 @@ mod tests {
         transaction.commit().unwrap();
         let query = EventQuery { limit: usize::MAX, ..EventQuery::default() };
         assert_eq!(store.recent_events(&query).unwrap().len(), MAX_ROWS);
-        for (only, index) in [
-            ("", "events_by_time"),
-            (" AND camera = 'a'", "events_by_camera"),
-            (" AND kind = 'a'", "events_by_kind"),
-            (" AND camera = 'a' AND kind = 'b'", "events_by_camera_and_kind"),
+        for (camera, kind, suffix) in [
+            (false, false, ""),
+            (true, false, "by_camera"),
+            (false, true, "by_kind"),
+            (true, true, "by_camera_and_kind"),
         ] {
-            let plan: String = store
-                .raw()
-                .query_row(
-                    &format!(
-                        "EXPLAIN QUERY PLAN SELECT {EVENT_COLUMNS} FROM events
-                         WHERE (started, id) < (1, 'x'){only} ORDER BY started DESC, id DESC LIMIT 3"
-                    ),
-                    [],
-                    |row| row.get(3),
-                )
-                .unwrap();
-            assert!(plan.contains(&format!("USING INDEX {index} ")), "{plan}");
+            for person in [false, true] {
+                let query = EventQuery {
+                    limit: 3,
+                    camera: camera.then(|| CameraId::parse("a").unwrap()),
+                    kind: kind.then_some(EventKind::Person),
+                    person: person.then(|| "Ada".to_owned()),
+                    since: Some(WallTime(1)),
+                    until: Some(WallTime(9)),
+                    before: Some(EventCursor { started: WallTime(8), id: event(1).id }),
+                };
+                let asked = Asked::new(&query);
+                let mut statement =
+                    store.raw().prepare(&format!("EXPLAIN QUERY PLAN {}", asked.sql)).unwrap();
+                let plan: Vec<String> = statement
+                    .query_map(rusqlite::params_from_iter(&asked.values), |row| row.get(3))
+                    .unwrap()
+                    .map(Result::unwrap)
+                    .collect();
+                let plan = plan.join(" | ");
+                let index = match (person, suffix) {
+                    (false, "") => "USING INDEX events_by_time ".to_owned(),
+                    (false, suffix) => format!("USING INDEX events_{suffix} "),
+                    (true, "") => "event_people USING PRIMARY KEY (name=?".to_owned(),
+                    (true, suffix) => format!("USING INDEX event_people_{suffix} "),
+                };
+                let index = if person { index.replace("USING INDEX", "USING COVERING INDEX") } else { index };
+                assert!(plan.contains(&index), "{index}: {plan}");
+                assert!(
+                    plan.contains("started>") && !plan.contains("TEMP B-TREE") && !plan.contains("SCAN"),
+                    "{plan}"
+                );
+            }
         }
     }
 

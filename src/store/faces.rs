@@ -497,7 +497,9 @@ mod tests {
         std::fs::write(own.join(part("never-committed.jpg")), b"x").unwrap();
         std::fs::write(own.join("unknown-but-complete.jpg"), b"x").unwrap();
 
-        let store = Store::open(folder.path(), StoreOptions { durability: Durability::Power }).unwrap();
+        let store =
+            Store::open(folder.path(), StoreOptions { durability: Durability::Power, ..Default::default() })
+                .unwrap();
         assert_eq!(std::fs::read(&store.gallery().unwrap()[0].1[0]).unwrap(), b"jpeg");
         assert_eq!(files_below(&own), 2, "the uncommitted one is gone, a complete one is never deleted");
     }

@@ -213,7 +213,12 @@ impl Folder {
         renamed.map_err(|e| to_folder.error(to, e))
     }
 
-    /// The same for a folder. Where RENAME_NOREPLACE is unknown an empty folder of the new name would be
+    /// Gives a file its new name in this folder; what has that name is replaced, at once and as a whole.
+    pub fn rename_over(&self, from: &str, to: &str) -> Result<()> {
+        rustix::fs::renameat(&self.fd, from, &self.fd, to).map_err(|e| self.error(to, e))
+    }
+
+    /// As [`Folder::rename_new`] for a folder. Where RENAME_NOREPLACE is unknown an empty folder of the new name would be
     /// replaced; one that holds anything never.
     pub fn rename_folder_new(&self, from: &str, to_folder: &Folder, to: &str) -> Result<()> {
         let renamed = rustix::fs::renameat_with(&self.fd, from, &to_folder.fd, to, RenameFlags::NOREPLACE);

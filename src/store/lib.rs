@@ -10,6 +10,13 @@ mod sql;
 pub mod database;
 mod migrate;
 
+pub mod backup;
+pub mod check;
+pub mod opening;
+pub mod rebuild;
+pub mod saved;
+mod swap;
+
 pub mod clips;
 pub mod events;
 pub mod faces;
@@ -17,10 +24,12 @@ pub mod inventory;
 pub mod outbox;
 pub mod reports;
 pub mod snoozes;
+pub mod suspension;
 
 pub mod capture;
 pub mod picture;
 pub mod publish;
+pub mod sidecar;
 
 pub mod evidence;
 pub mod spool;
@@ -40,11 +49,15 @@ pub use error::{Result, StoreError};
 pub use events::{EventCursor, EventQuery, EventRow};
 pub use faces::{CheckIn, CheckInRow, Consent, Person};
 pub use files::{BootId, Durability};
+pub use opening::Opener;
 pub use outbox::{NewAlert, OutboxCounts, OutboxRow, OutboxState};
 pub use picture::PictureStore;
 pub use publish::{CaptureFiles, PROOF_ENDING, PendingFile, PublishedFile, STRIP_ENDING};
+pub use rebuild::Rebuilt;
 pub use reports::{Merge, Report, ToldAlert};
+pub use sidecar::{EventFacts, Sidecar};
 pub use snoozes::Snooze;
 pub use spool::{
     FoundSpool, SpoolDone, SpoolEnd, SpoolFrame, SpoolItem, SpoolKind, SpoolMeta, SpoolReader, SpoolWriter,
 };
+pub use suspension::Suspension;

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use rusqlite::{Connection, TransactionBehavior};
+use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 
 use crate::error::{Result, StoreError};
 
@@ -13,10 +13,15 @@ pub(crate) const STEPS: &[&str] = &[
     include_str!("schema/001.sql"),
     include_str!("schema/002_rules.sql"),
     include_str!("schema/003_clip_checks.sql"),
+    include_str!("schema/004_notes.sql"),
+    include_str!("schema/005_event_people.sql"),
 ];
 
 /// "Mkat" in ASCII: tells our databases from those of other programs (`PRAGMA application_id`).
 pub(crate) const APPLICATION_ID: i32 = 0x4d6b_6174;
+
+/// The note that repeats the version.
+const SCHEMA_NOTE: &str = "schema";
 
 /// What a database file turns out to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,44 +33,85 @@ pub(crate) enum Found {
 }
 
 /// Looks at a database without changing it.
+///
+/// # Errors
+/// [`StoreError::NotADatabase`] for that of another program, [`StoreError::Damaged`] for one of ours whose marks
+/// contradict each other or whose header is none.
 pub(crate) fn look(connection: &Connection, path: &Path) -> Result<Found> {
     let foreign = || StoreError::NotADatabase { path: path.to_path_buf() };
+    let damaged = |reason: String| StoreError::Damaged { path: path.to_path_buf(), reason };
     let number = |pragma: &str| -> Result<i32> {
-        connection.query_row(&format!("PRAGMA {pragma}"), [], |row| row.get(0)).map_err(|e| {
-            if e.sqlite_error_code() == Some(rusqlite::ErrorCode::NotADatabase) {
-                foreign()
-            } else {
-                e.into()
-            }
-        })
+        Ok(connection.query_row(&format!("PRAGMA {pragma}"), [], |row| row.get(0))?)
+    };
+    let has = |table: &str| -> Result<bool> {
+        Ok(connection.query_row(
+            "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?1)",
+            [table],
+            |row| row.get(0),
+        )?)
     };
     let version = number("user_version")?;
     let application = number("application_id")?;
-    if application == APPLICATION_ID {
-        return u32::try_from(version).map(Found::Version).map_err(|_| foreign());
-    }
     let things: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
-    if application == 0 && version == 0 && things == 0 { Ok(Found::Empty) } else { Err(foreign()) }
+    if application != APPLICATION_ID {
+        if application == 0 && version == 0 && things == 0 {
+            return Ok(Found::Empty);
+        }
+        let ours = has("events")? && has("sightings")? && has("outbox")? && has("clips")?;
+        return Err(if ours { damaged("its mark of this program is gone".to_owned()) } else { foreign() });
+    }
+    let version = u32::try_from(version).map_err(|_| damaged(format!("schema version {version}")))?;
+    if has("notes")? {
+        // Written with the version, so that neither alone can lead us astray.
+        let noted: Option<i64> = connection
+            .query_row("SELECT CAST(text AS INTEGER) FROM notes WHERE name = ?1", [SCHEMA_NOTE], |row| {
+                row.get(0)
+            })
+            .optional()?;
+        if noted.is_some_and(|noted| noted != i64::from(version)) {
+            return Err(damaged(format!("its header says schema version {version}, its notes another")));
+        }
+    }
+    Ok(Found::Version(version))
+}
+
+/// How many steps are missing. An error when there are more than this program knows.
+pub(crate) fn missing(connection: &Connection, path: &Path, steps: &[&str]) -> Result<(Found, usize)> {
+    let known = u32::try_from(steps.len()).expect("there are fewer than 2^32 steps");
+    let found = look(connection, path)?;
+    match found {
+        Found::Empty => Ok((found, steps.len())),
+        Found::Version(version) if version > known => {
+            Err(StoreError::WrongSchema { path: path.to_path_buf(), found: version, known })
+        }
+        Found::Version(version) => Ok((found, steps.len() - version as usize)),
+    }
 }
 
 /// Takes every step that is missing. Returns how many were taken.
 pub(crate) fn forward(connection: &mut Connection, path: &Path, steps: &[&str]) -> Result<usize> {
-    let known = u32::try_from(steps.len()).expect("there are fewer than 2^32 steps");
-    let have = match look(connection, path)? {
-        Found::Empty => 0,
-        Found::Version(found) if found > known => {
-            return Err(StoreError::WrongSchema { path: path.to_path_buf(), found, known });
-        }
-        Found::Version(found) => found as usize,
-    };
-    for (done, step) in steps.iter().enumerate().skip(have) {
+    let (_, missing) = missing(connection, path, steps)?;
+    for (done, step) in steps.iter().enumerate().skip(steps.len() - missing) {
+        let version = i64::try_from(done + 1).expect("few steps");
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         transaction.execute_batch(step)?;
         transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
-        transaction.pragma_update(None, "user_version", i64::try_from(done + 1).expect("few steps"))?;
+        transaction.pragma_update(None, "user_version", version)?;
+        let notes: bool = transaction.query_row(
+            "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'notes')",
+            [],
+            |row| row.get(0),
+        )?;
+        if notes {
+            transaction.execute(
+                "INSERT INTO notes (name, text, at) VALUES (?1, ?2, 0)
+                 ON CONFLICT (name) DO UPDATE SET text = excluded.text",
+                params![SCHEMA_NOTE, version.to_string()],
+            )?;
+        }
         transaction.commit()?;
     }
-    Ok(steps.len() - have)
+    Ok(missing)
 }
 
 #[cfg(test)]

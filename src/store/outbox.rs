@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use meerkat_base::{CameraId, Event, EventId, EventKind, EventPhase, WallTime};
-use rusqlite::{Row, ToSql, Transaction, params};
+use rusqlite::{Connection, Row, ToSql, Transaction, params};
 use serde::Serialize;
 use uuid::Uuid;
 
@@ -129,6 +129,15 @@ pub(crate) fn insert(
             merge_key
         ])?;
     Ok(())
+}
+
+/// Gives up every waiting alert of a database that was made anew from an older copy. Returns how many there were.
+pub(crate) fn give_up_waiting(connection: &Connection, at: WallTime, error: &str) -> Result<u64> {
+    let changed = connection.execute(
+        "UPDATE outbox SET state = 'dead', settled = ?1, last_error = ?2 WHERE state = 'waiting'",
+        params![at.0, cut(error)],
+    )?;
+    Ok(changed as u64)
 }
 
 impl Store {

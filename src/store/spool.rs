@@ -38,7 +38,9 @@ use serde::{Deserialize, Serialize};
 pub use keep::{KEPT, KeptSpool, Pruned, keep, kept, kept_of, prune};
 pub use read::{ChainSeen, SpoolEnd, SpoolFrame, SpoolItem, SpoolReader, SpoolSummary, spool_from_bytes};
 pub use record::MAX_FRAME_BYTES;
-pub use recover::{FoundSpool, MAX_ATTEMPTS, SET_ASIDE, begin_attempt, recover, remove, set_aside};
+pub use recover::{
+    FoundSpool, MAX_ATTEMPTS, SET_ASIDE, begin_attempt, forgive_attempt, recover, remove, set_aside,
+};
 pub use write::{SpoolDone, SpoolWriter};
 
 /// What is recorded.

@@ -23,12 +23,18 @@ use crate::view::{EventPlace, EventQuery, EventSourceError, EventSummary, MAX_EV
 /// Events in an answer when the request does not say.
 const DEFAULT_EVENTS: usize = 50;
 
+/// Longest name of a person that is looked for.
+const MAX_NAME_BYTES: usize = 1_024;
+
 /// The query of the list as it was sent.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawQuery {
     camera: Option<String>,
     kind: Option<String>,
+    person: Option<String>,
+    since: Option<String>,
+    until: Option<String>,
     limit: Option<String>,
     before: Option<String>,
 }
@@ -69,7 +75,10 @@ impl From<EventSummary> for EventReply {
 /// Reads the query; the error names the key and what is allowed.
 fn read_query(query: &str) -> Result<EventQuery, String> {
     let raw = web::Query::<RawQuery>::from_query(query)
-        .map_err(|_| "the query takes camera, kind, limit and before, each at most once".to_owned())?
+        .map_err(|_| {
+            "the query takes camera, kind, person, since, until, limit and before, each at most once"
+                .to_owned()
+        })?
         .into_inner();
     // A form field that was left empty is as good as none.
     let given = |field: Option<String>| field.filter(|text| !text.is_empty());
@@ -87,6 +96,21 @@ fn read_query(query: &str) -> Result<EventQuery, String> {
             EventPlace::from_str(&text).map_err(|_| "before: what `next` of an answer said".to_owned())
         })
         .transpose()?;
+    let moment = |key: &str, field: Option<String>| {
+        given(field)
+            .map(|text| {
+                let moment = text.parse::<jiff::Timestamp>();
+                moment.map(|at| WallTime(at.as_microsecond())).map_err(|_| {
+                    format!("{key}: a moment such as 2026-11-20T21:31:14Z or 2026-11-21T05:31:14%2B08:00")
+                })
+            })
+            .transpose()
+    };
+    let (since, until) = (moment("since", raw.since)?, moment("until", raw.until)?);
+    let person = given(raw.person);
+    if person.as_ref().is_some_and(|name| name.len() > MAX_NAME_BYTES) {
+        return Err(format!("person: at most {MAX_NAME_BYTES} bytes"));
+    }
     let limit = match given(raw.limit) {
         None => DEFAULT_EVENTS,
         Some(text) => text
@@ -95,7 +119,7 @@ fn read_query(query: &str) -> Result<EventQuery, String> {
             .filter(|limit| (1..=MAX_EVENTS).contains(limit))
             .ok_or_else(|| format!("limit: a number from 1 to {MAX_EVENTS}"))?,
     };
-    Ok(EventQuery { camera, kind, before, limit })
+    Ok(EventQuery { camera, kind, person, since, until, before, limit })
 }
 
 pub(crate) async fn list(state: web::Data<AppState>, request: HttpRequest) -> HttpResponse {
@@ -125,6 +149,37 @@ pub(crate) async fn one(state: web::Data<AppState>, id: web::Path<String>) -> Ht
     match find(&state, &id).await {
         Ok(event) => HttpResponse::Ok().json(EventReply::from(event)),
         Err(answer) => answer,
+    }
+}
+
+/// The query of the sightings as it was sent.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawSightingsQuery {
+    from: Option<u64>,
+}
+
+/// Boxes over time, some thousand frames at once; `next` is the number of the frame to go on from.
+pub(crate) async fn sightings(
+    state: web::Data<AppState>,
+    id: web::Path<String>,
+    request: HttpRequest,
+) -> HttpResponse {
+    let Ok(query) = web::Query::<RawSightingsQuery>::from_query(request.query_string()) else {
+        return problem(StatusCode::BAD_REQUEST, "the query takes from, the number of a frame");
+    };
+    let event = match find(&state, &id).await {
+        Ok(event) => event.id,
+        Err(answer) => return answer,
+    };
+    let (source, from) = (Arc::clone(&state.events), query.from.unwrap_or(0));
+    match state.lanes.events.ask(move || source.sightings(event, from)).await {
+        Ok(Ok(sightings)) => {
+            let next = sightings.last().map(|last| last.seq.saturating_add(1));
+            HttpResponse::Ok().json(json!({ "sightings": sightings, "next": next }))
+        }
+        Ok(Err(error)) => unreadable(&error),
+        Err(error) => no_answer(error),
     }
 }
 
@@ -263,8 +318,20 @@ mod tests {
         assert_eq!(query.camera.unwrap().as_str(), "10.0.0.7~2");
         assert_eq!((query.kind, query.limit), (Some(EventKind::Person), 7));
         assert_eq!(query.before.unwrap().to_string(), place);
-        let open = EventQuery { camera: None, kind: None, before: None, limit: DEFAULT_EVENTS };
-        for empty in ["", "camera=&kind=&limit=&before="] {
+        let query =
+            read_query("person=Li+Lei&since=2026-11-20T21:31:14Z&until=2026-11-21T05:31:15%2B08:00").unwrap();
+        assert_eq!(query.person.as_deref(), Some("Li Lei"));
+        assert_eq!(query.until.unwrap().0 - query.since.unwrap().0, 1_000_000);
+        let open = EventQuery {
+            camera: None,
+            kind: None,
+            person: None,
+            since: None,
+            until: None,
+            before: None,
+            limit: DEFAULT_EVENTS,
+        };
+        for empty in ["", "camera=&kind=&person=&since=&until=&limit=&before="] {
             assert_eq!(read_query(empty).unwrap(), open);
         }
         assert_eq!(read_query("camera=fe80%3A%3A1").unwrap().camera.unwrap().as_str(), "fe80::1");
@@ -277,6 +344,9 @@ mod tests {
             ("before=yesterday", "before"),
             ("before=1_2", "before"),
             ("before=99999999999999999999_01930000-0000-7000-8000-000000000001", "before"),
+            ("since=yesterday", "since"),
+            ("until=5", "until"),
+            (&format!("person={}", "x".repeat(1_025)), "person"),
             ("color=red", "query"),
             ("limit=1&limit=2", "query"),
         ] {

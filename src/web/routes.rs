@@ -26,10 +26,12 @@ pub(crate) fn configure(config: &mut web::ServiceConfig) {
         .service(reading("/api/v1/status", status))
         .service(reading("/api/v1/events", events::list))
         .service(reading("/api/v1/events/{id}", events::one))
+        .service(reading("/api/v1/events/{id}/sightings", events::sightings))
         .service(reading("/api/v1/events/{id}/clip", events::clip))
         .service(reading("/api/v1/events/{id}/snapshot", events::snapshot))
         .service(reading("/api/v1/cameras/{id}/picture", pictures::latest))
         .service(only("/api/v1/cameras/{id}/reference", web::post().to(pictures::new_reference)))
+        .service(only("/api/v1/store/confirm", web::post().to(confirm_store)))
         .service(
             web::resource(people::ADDRESS)
                 .route(web::route().guard(Any(Get()).or(Head())).to(people::list))
@@ -75,6 +77,16 @@ pub(crate) fn no_answer(error: LaneError) -> HttpResponse {
 /// Alive means that this answer arrives; nothing of the node is asked.
 async fn healthz() -> HttpResponse {
     HttpResponse::Ok().content_type("text/plain; charset=utf-8").body("alive\n")
+}
+
+/// A person has looked at a database that was made anew.
+async fn confirm_store(state: web::Data<AppState>) -> HttpResponse {
+    let view = Arc::clone(&state.view);
+    match state.lanes.confirm.ask(move || view.confirm_store()).await {
+        Ok(Ok(confirmed)) => HttpResponse::Ok().json(json!({ "confirmed": confirmed })),
+        Ok(Err(words)) => problem(StatusCode::SERVICE_UNAVAILABLE, &words),
+        Err(error) => no_answer(error),
+    }
 }
 
 async fn readyz(state: web::Data<AppState>) -> HttpResponse {

@@ -66,6 +66,7 @@ pub(crate) struct Lanes {
     pub(crate) events: Lane,
     pub(crate) files: Lane,
     pub(crate) people: Lane,
+    pub(crate) confirm: Lane,
     pub(crate) enrol: Lane,
     pub(crate) remove: Lane,
 }
@@ -81,6 +82,7 @@ impl Lanes {
             reference: lane("reference", 1),
             events: lane("events", 2),
             files: lane("files", 4),
+            confirm: Lane::new("confirm", 1, PEOPLE_DEADLINE),
             people: Lane::new("people", 1, PEOPLE_DEADLINE),
             enrol: Lane::new("enrol", 1, ENROL_DEADLINE),
             remove: Lane::new("remove", 1, PEOPLE_DEADLINE),

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use bytes::Bytes;
-use meerkat_base::{CameraId, EventId, EventKind, ImageFormat, WallTime};
+use meerkat_base::{CameraId, EventId, EventKind, ImageFormat, Sighting, WallTime};
 use serde::Serialize;
 
 use crate::status::Status;
@@ -27,6 +27,9 @@ pub trait NodeView: Send + Sync + 'static {
     fn render_metrics(&self) -> String;
     /// Whether the node can do its work.
     fn ready(&self) -> Readiness;
+    /// A person has looked at a database that was made anew: deletion goes on. Returns whether it was suspended; an
+    /// error says why that cannot be done now.
+    fn confirm_store(&self) -> Result<bool, String>;
     /// Tells the guard of a camera to take a new reference picture. False when the camera is not guarded now.
     fn request_new_reference(&self, camera: &CameraId) -> bool;
 }
@@ -47,6 +50,12 @@ pub struct EventQuery {
     pub camera: Option<CameraId>,
     /// Only of this kind.
     pub kind: Option<EventKind>,
+    /// Only those in which this person was recognised.
+    pub person: Option<String>,
+    /// Only those that started at this moment or later.
+    pub since: Option<WallTime>,
+    /// Only those that started before this moment.
+    pub until: Option<WallTime>,
     /// Only events after this place in the list, that is, older ones.
     pub before: Option<EventPlace>,
     /// At most this many, in `1..=MAX_EVENTS`.
@@ -112,6 +121,9 @@ pub trait EventSource: Send + Sync + 'static {
     fn recent(&self, query: &EventQuery) -> Result<Vec<EventSummary>, EventSourceError>;
     /// One event.
     fn event(&self, id: EventId) -> Result<Option<EventSummary>, EventSourceError>;
+    /// What was seen during an event, in the order of the frames, from frame number `from_seq` on; as many as the
+    /// source likes, none at the end.
+    fn sightings(&self, id: EventId, from_seq: u64) -> Result<Vec<Sighting>, EventSourceError>;
 }
 
 /// The events could not be read. The reason is logged, never shown to a client.

@@ -106,7 +106,8 @@ fn events(criterion: &mut Criterion) {
     for durability in [Durability::Process, Durability::Power] {
         group.bench_function(format!("{durability:?}").to_lowercase(), |bencher| {
             let folder = tempfile::tempdir().expect("a folder");
-            let mut store = Store::open(folder.path(), StoreOptions { durability }).expect("a store");
+            let mut store = Store::open(folder.path(), StoreOptions { durability, ..Default::default() })
+                .expect("a store");
             let mut count = 0_u64;
             bencher.iter(|| {
                 count += 1;

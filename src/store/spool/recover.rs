@@ -123,6 +123,15 @@ pub fn begin_attempt(path: &Path) -> Result<u32> {
     attempts(&root, &name)
 }
 
+/// Takes back one attempt that failed for no fault of the spool.
+pub fn forgive_attempt(path: &Path) -> Result<()> {
+    let (root, name) = locate(path)?;
+    let folder = root.sub(&name)?;
+    let file = folder.append(ATTEMPTS)?;
+    let changed = file.metadata().and_then(|metadata| file.set_len(metadata.len().saturating_sub(1)));
+    changed.map_err(|e| StoreError::io(folder.path().join(ATTEMPTS), e))
+}
+
 /// Moves a spool that cannot be finished to `set-aside/` and returns its new path.
 pub fn set_aside(path: &Path) -> Result<PathBuf> {
     let (root, name) = locate(path)?;

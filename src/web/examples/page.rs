@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use meerkat_base::{CameraId, Clock, EventId, EventKind, ImageFormat, Mode, SystemClock, WallTime};
+use meerkat_base::{CameraId, Clock, EventId, EventKind, ImageFormat, Mode, Sighting, SystemClock, WallTime};
 use meerkat_web::*;
 
 struct Invented {
@@ -115,6 +115,10 @@ impl NodeView for Invented {
         Readiness { ok: true, reasons: Vec::new() }
     }
 
+    fn confirm_store(&self) -> Result<bool, String> {
+        Ok(true)
+    }
+
     fn request_new_reference(&self, _: &CameraId) -> bool {
         true
     }
@@ -147,6 +151,9 @@ impl EventSource for InventedEvents {
         let fits = |event: &&EventSummary| {
             query.camera.as_ref().is_none_or(|camera| event.camera == *camera)
                 && query.kind.is_none_or(|kind| event.kind == kind)
+                && query.person.as_ref().is_none_or(|person| event.identities.contains(person))
+                && query.since.is_none_or(|since| event.started >= since)
+                && query.until.is_none_or(|until| event.started < until)
                 && query.before.is_none_or(|place| (event.started, event.id) < (place.started, place.id))
         };
         Ok(self.0.iter().filter(fits).take(query.limit).cloned().collect())
@@ -154,6 +161,10 @@ impl EventSource for InventedEvents {
 
     fn event(&self, id: EventId) -> Result<Option<EventSummary>, EventSourceError> {
         Ok(self.0.iter().find(|event| event.id == id).cloned())
+    }
+
+    fn sightings(&self, _: EventId, _: u64) -> Result<Vec<Sighting>, EventSourceError> {
+        Ok(Vec::new())
     }
 }
 

@@ -10,7 +10,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use meerkat_base::{CameraId, EventId, EventKind, ImageFormat, Mode, Secret, WallTime};
+use meerkat_base::{CameraId, EventId, EventKind, ImageFormat, Mode, Secret, Sighting, WallTime};
 use meerkat_web::*;
 
 /// 2026-11-20T21:31:14.123Z
@@ -124,6 +124,10 @@ impl NodeView for FakeView {
         }
     }
 
+    fn confirm_store(&self) -> Result<bool, String> {
+        Ok(true)
+    }
+
     fn request_new_reference(&self, camera: &CameraId) -> bool {
         self.references.lock().unwrap().push(camera.clone());
         camera.as_str() != "idle"
@@ -149,6 +153,9 @@ impl EventSource for FakeEvents {
         events.retain(|event| {
             query.camera.as_ref().is_none_or(|camera| event.camera == *camera)
                 && query.kind.is_none_or(|kind| event.kind == kind)
+                && query.person.as_ref().is_none_or(|person| event.identities.contains(person))
+                && query.since.is_none_or(|since| event.started >= since)
+                && query.until.is_none_or(|until| event.started < until)
                 && query.before.is_none_or(|place| (event.started, event.id) < (place.started, place.id))
         });
         events.truncate(query.limit);
@@ -157,6 +164,12 @@ impl EventSource for FakeEvents {
 
     fn event(&self, id: EventId) -> Result<Option<EventSummary>, EventSourceError> {
         Ok(self.events.lock().unwrap().iter().find(|event| event.id == id).cloned())
+    }
+
+    /// Three frames, two at a time.
+    fn sightings(&self, _: EventId, from_seq: u64) -> Result<Vec<Sighting>, EventSourceError> {
+        let seen = |seq| Sighting { wall: NOW, seq, detections: Vec::new() };
+        Ok((from_seq.max(7)..10).take(2).map(seen).collect())
     }
 }
 

@@ -1,0 +1,81 @@
+//! `meerkat backup` and `meerkat restore`: database, faces and keys of a node in a folder that can be carried away.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use meerkat_base::{Clock, SystemClock};
+use meerkat_store::{DataLock, StoreOptions, saved};
+
+use super::progress::Progress;
+use super::settings_args::SettingsArgs;
+use super::{CliError, logging};
+
+/// Back up the database, the enrolled faces and the keys, whether or not the node is running
+///
+/// Makes the new folder TO, which is complete when it appears under its name, and looks through the copy. Clips, videos,
+/// pictures and spools are not in it: they are files that never change once they have their names, and can be copied by
+/// any means. The backup holds faces, names and secrets: keep it as safe as the node itself.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  meerkat backup --config node.toml /mnt/usb/meerkat-monday
+  rsync -a /var/lib/meerkat/capture /mnt/usb/        the evidence itself
+
+Exit codes: 0 done, 1 failed; a damaged database is named as such.")]
+pub struct BackupArgs {
+    /// The folder to make; there must be nothing of this name
+    to: PathBuf,
+    #[command(flatten)]
+    settings: SettingsArgs,
+}
+
+/// Put a backup in the place of what a node has; the node must not be running
+///
+/// What the data folder has now is set aside (set-aside/<time>/), nothing is overwritten. Clips and events that came
+/// after the backup are taken over from the files beside them; alerts that waited then are given up, as they may have
+/// been delivered since; and nothing is deleted until `meerkat store confirm`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  systemctl stop meerkat
+  meerkat restore --config node.toml /mnt/usb/meerkat-monday
+  systemctl start meerkat
+  meerkat store confirm --config node.toml           once you have looked
+
+Exit codes: 0 done, 1 failed and nothing was changed.")]
+pub struct RestoreArgs {
+    /// The folder that `meerkat backup` made
+    from: PathBuf,
+    #[command(flatten)]
+    settings: SettingsArgs,
+}
+
+/// Makes a backup.
+pub fn backup(args: &BackupArgs) -> Result<(), CliError> {
+    let settings = args.settings.load()?;
+    logging::start_quiet()?;
+    let mut progress = Progress::new();
+    let now = SystemClock::new().wall();
+    let made =
+        saved::save(&settings.data_dir, &args.to, env!("CARGO_PKG_VERSION"), now, &mut |what, done, of| {
+            progress.show(what, done, of)
+        });
+    progress.end();
+    let manifest = made.map_err(anyhow::Error::from)?;
+    let bytes: u64 = manifest.files.iter().map(|file| file.bytes).sum();
+    println!("{}: {} files, {bytes} bytes", args.to.display(), manifest.files.len());
+    Ok(())
+}
+
+/// Restores a backup.
+pub fn restore(args: &RestoreArgs) -> Result<(), CliError> {
+    let settings = args.settings.load()?;
+    logging::start_quiet()?;
+    let lock = DataLock::take(&settings.data_dir).map_err(anyhow::Error::from)?;
+    let options = StoreOptions { now: SystemClock::new().wall(), ..StoreOptions::default() };
+    let mut progress = Progress::new();
+    let restored =
+        saved::restore(&lock, options, &args.from, &mut |what, done, of| progress.show(what, done, of));
+    progress.end();
+    println!("{}", restored.map_err(anyhow::Error::from)?);
+    println!("nothing is deleted until `meerkat store confirm`");
+    Ok(())
+}

@@ -1,0 +1,115 @@
+//! Opens the database of a node, whatever state it is in: a damaged one is set aside and made anew, at the start before
+//! anything else happens, later on a thread of its own while the node goes on recording.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::backup::Report;
+use crate::database::{DataLock, Store, StoreOptions};
+use crate::error::{Result, StoreError};
+use crate::rebuild::{Rebuilt, rebuild};
+
+/// Opens the database of one data folder again and again.
+pub struct Opener {
+    lock: DataLock,
+    options: Box<dyn Fn() -> StoreOptions + Send + Sync>,
+    heard: Box<dyn Fn(&Rebuilt) + Send + Sync>,
+    repairing: Mutex<bool>,
+}
+
+impl Opener {
+    /// `options` are asked for anew each time, as the time is among them; `heard` hears of every rebuilt database.
+    pub fn new(
+        lock: DataLock,
+        options: impl Fn() -> StoreOptions + Send + Sync + 'static,
+        heard: impl Fn(&Rebuilt) + Send + Sync + 'static,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            lock,
+            options: Box::new(options),
+            heard: Box::new(heard),
+            repairing: Mutex::new(false),
+        })
+    }
+
+    /// The lock of the data folder.
+    pub fn lock(&self) -> &DataLock {
+        &self.lock
+    }
+
+    /// Opens the database; a damaged one is set aside and made anew first, which may take minutes.
+    ///
+    /// # Errors
+    /// Whatever keeps it from being opened or made anew; then the damaged one stays where it is.
+    pub fn at_start(&self, report: Report<'_>) -> Result<Store> {
+        match Store::open_under(&self.lock, (self.options)()) {
+            Err(error) if error.is_damage() => self.make_anew(&error, report)?,
+            opened => return opened,
+        }
+        Store::open_under(&self.lock, (self.options)())
+    }
+
+    /// Opens the database once more after it failed; takes never long. While the database is suspected to be damaged,
+    /// a thread looks at all of it and makes it anew if need be, and this says so.
+    ///
+    /// # Errors
+    /// [`StoreError::Rebuilding`]: ask again later.
+    pub fn again(self: &Arc<Self>) -> Result<Store> {
+        let mut repairing = self.repairing();
+        if *repairing {
+            return Err(StoreError::Rebuilding);
+        }
+        if !self.lock.is_suspect() {
+            match Store::open_under(&self.lock, (self.options)()) {
+                Err(error) if error.is_damage() => self.lock.suspect(),
+                opened => return opened,
+            }
+        }
+        *repairing = true;
+        drop(repairing);
+        let own = Arc::clone(self);
+        let spawned = std::thread::Builder::new().name("rebuild".to_owned()).spawn(move || {
+            if let Err(error) = own.repair() {
+                tracing::error!(%error, "the database could not be made anew; it is tried again");
+            }
+            *own.repairing() = false;
+        });
+        if let Err(error) = spawned {
+            *self.repairing() = false;
+            return Err(StoreError::io(self.lock.folder(), error));
+        }
+        Err(StoreError::Rebuilding)
+    }
+
+    /// Whether the database is just being looked through or made anew.
+    pub fn is_repairing(&self) -> bool {
+        *self.repairing()
+    }
+
+    fn repairing(&self) -> MutexGuard<'_, bool> {
+        self.repairing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn repair(&self) -> Result<()> {
+        match Store::open_checked(&self.lock, (self.options)(), None) {
+            Ok(_) => {
+                tracing::info!("all of the database was looked at: it is in order");
+                self.lock.cleared();
+                Ok(())
+            }
+            Err(error) if error.is_damage() => self.make_anew(&error, &mut |_, _, _| {}),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn make_anew(&self, error: &StoreError, report: Report<'_>) -> Result<()> {
+        let reason = match error {
+            StoreError::Damaged { reason, .. } => reason.clone(),
+            other => other.to_string(),
+        };
+        tracing::error!(reason, "the database is damaged: it is set aside and made anew");
+        let rebuilt = rebuild(&self.lock, (self.options)(), &reason, report)?;
+        tracing::warn!("{rebuilt}");
+        (self.heard)(&rebuilt);
+        Ok(())
+    }
+}

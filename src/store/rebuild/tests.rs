@@ -1,0 +1,276 @@
+//! Tests of rebuilding: nothing of the evidence is touched, what the folders know comes back, nothing is sent twice.
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::FileExt;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use meerkat_base::Event;
+
+use super::*;
+use crate::database::{Store, StoreReader};
+use crate::events::EventQuery;
+use crate::opening::Opener;
+use crate::outbox::OutboxState;
+use crate::spool::{SpoolMeta, SpoolWriter};
+use crate::testing::{FAR, alert, event, frame, store};
+use crate::{Durability, StoreError};
+
+const DAY: &str = "capture/clip/door/2026-11-20";
+
+/// The contents of all files below `capture/` and `spool/`.
+fn evidence(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    fn walk(folder: &Path, found: &mut BTreeMap<PathBuf, Vec<u8>>) {
+        for entry in std::fs::read_dir(folder).into_iter().flatten() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                walk(&path, found)
+            } else {
+                drop(found.insert(path.clone(), std::fs::read(path).unwrap()))
+            }
+        }
+    }
+    let mut found = BTreeMap::new();
+    walk(&folder.join("capture"), &mut found);
+    walk(&folder.join("spool"), &mut found);
+    found
+}
+
+/// An event that is over, with a clip, its sidecar and a snapshot.
+fn recorded(folder: &Path, store: &mut Store, n: u8, keep: bool) -> Event {
+    std::fs::create_dir_all(folder.join(DAY)).unwrap();
+    let mut event = event(n);
+    event.identities = vec![format!("person {n}")];
+    store.start_event(&event, &[alert("wecom")]).unwrap();
+    event.ended = Some(event.started.offset_micros(500_000));
+    store.end_event(&event, &[]).unwrap();
+    let (clip, picture) =
+        (format!("{DAY}/{n}.mp4"), format!("{DAY}/{}_{}.jpg", event.started.compact(), event.id));
+    std::fs::write(folder.join(&clip), format!("clip {n}")).unwrap();
+    std::fs::write(folder.join(&picture), b"jpeg").unwrap();
+    let row = ClipRow {
+        event: Some(event.id),
+        camera: event.camera.clone(),
+        path: clip.clone(),
+        started: event.started,
+        duration: Duration::from_millis(500),
+        frames: 5,
+        bytes: 6,
+        sha256: None,
+        state: ClipState::Ok,
+        skipped: 0,
+        missing: None,
+    };
+    store.add_clip(&row).unwrap();
+    store
+        .add_snapshot(&SnapshotRow { event: event.id, path: picture, taken: event.started, bytes: 4 })
+        .unwrap();
+    store.write_sidecar(&clip, Some(keep)).unwrap();
+    event
+}
+
+fn opener(folder: &Path) -> (Arc<Opener>, Arc<Mutex<Vec<Rebuilt>>>) {
+    let heard = Arc::new(Mutex::new(Vec::new()));
+    let own = Arc::clone(&heard);
+    let options = || StoreOptions { now: WallTime(1_795_210_274_123_456), ..StoreOptions::default() };
+    let opener = Opener::new(DataLock::take(folder).unwrap(), options, move |rebuilt| {
+        own.lock().unwrap().push(rebuilt.clone());
+    });
+    (opener, heard)
+}
+
+fn damage(folder: &Path) -> Vec<u8> {
+    let path = folder.join(DATABASE);
+    let file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
+    file.write_all_at(&[0x5a; 4096], 0).unwrap();
+    std::fs::read(path).unwrap()
+}
+
+#[test]
+fn a_damaged_database_is_set_aside_and_made_anew() {
+    let (folder, mut store) = store();
+    let path = folder.path();
+    let first = recorded(path, &mut store, 1, false);
+    store.nightly_backup(WallTime(5), 7, &mut |_, _, _| {}).unwrap();
+    let second = recorded(path, &mut store, 2, true);
+    drop(store);
+    let damaged = damage(path);
+    let before = evidence(path);
+
+    assert!(matches!(Store::open(path, StoreOptions::default()), Err(StoreError::Damaged { .. })));
+    let (opener, heard) = opener(path);
+    let mut store = opener.at_start(&mut |_, _, _| {}).unwrap();
+    let rebuilt = heard.lock().unwrap().remove(0);
+    assert_eq!(
+        (rebuilt.events, rebuilt.clips, rebuilt.snapshots, rebuilt.dead_alerts),
+        (1, 1, 1, 1),
+        "{rebuilt}"
+    );
+    assert!(rebuilt.base.as_deref().is_some_and(|base| base.starts_with("nightly-")));
+    assert_eq!(std::fs::read(rebuilt.aside.join(DATABASE)).unwrap(), damaged, "it is kept as it was");
+    assert_eq!(evidence(path), before, "evidence is only read");
+
+    for wanted in [&first, &second] {
+        let row = store.event(wanted.id).unwrap().unwrap();
+        assert_eq!(
+            (row.started, row.ended, row.identities.clone()),
+            (wanted.started, wanted.ended, wanted.identities.clone())
+        );
+        assert_eq!(row.clips.len(), 1);
+        assert!(row.snapshot.is_some());
+    }
+    let by_person = EventQuery { limit: 9, person: Some("person 2".into()), ..EventQuery::default() };
+    assert_eq!(store.recent_events(&by_person).unwrap().len(), 1);
+    // The alert of the first waited in the copy: nobody gets it a second time, and nobody wonders where it is.
+    assert_eq!(store.due(FAR, None, 9).unwrap(), []);
+    let dead = &store.alerts_of(first.id).unwrap()[0];
+    assert_eq!(dead.state, OutboxState::Dead);
+    assert!(dead.last_error.as_deref().unwrap().contains("rebuilt"));
+    assert!(store.deletion_suspended().unwrap().is_some());
+
+    // It works, and the next start finds nothing to do.
+    store.start_event(&event(3), &[alert("wecom")]).unwrap();
+    drop(store);
+    let store = opener.at_start(&mut |_, _, _| {}).unwrap();
+    assert!(heard.lock().unwrap().is_empty());
+    assert_eq!(store.event_count().unwrap(), 3);
+}
+
+#[test]
+fn a_database_that_is_gone_or_empty_comes_back_from_the_folders() {
+    for empty in [false, true] {
+        let (folder, mut store) = store();
+        let wanted = recorded(folder.path(), &mut store, 1, true);
+        drop(store);
+        std::fs::remove_file(folder.path().join(DATABASE)).unwrap();
+        if empty {
+            std::fs::write(folder.path().join(DATABASE), b"").unwrap();
+        }
+        let (opener, heard) = opener(folder.path());
+        let store = opener.at_start(&mut |_, _, _| {}).unwrap();
+        assert_eq!(heard.lock().unwrap()[0].base, None);
+        assert_eq!(store.event(wanted.id).unwrap().unwrap().clips.len(), 1);
+    }
+    let temp = tempfile::tempdir().unwrap();
+    let (opener, heard) = opener(temp.path());
+    opener.at_start(&mut |_, _, _| {}).unwrap();
+    assert!(heard.lock().unwrap().is_empty(), "a new folder is no damage");
+}
+
+#[test]
+fn files_without_a_good_sidecar_are_known_by_their_names() {
+    let (folder, mut store) = store();
+    let path = folder.path();
+    let wanted = recorded(path, &mut store, 1, true);
+    drop(store);
+    std::fs::write(path.join(DAY).join("1.mp4.json"), b"{").unwrap();
+    let bare = format!("{DAY}/20261120T213114.123456Z_{}.mp4", event(7).id);
+    std::fs::write(path.join(&bare), b"clip").unwrap();
+    let video = "capture/video/fe80--1_2/2026-11-20/20261120T213114.000000Z_fe80--1_2.mp4";
+    std::fs::create_dir_all(path.join(video).parent().unwrap()).unwrap();
+    std::fs::write(path.join(video), b"video").unwrap();
+    std::fs::write(path.join(DAY).join(".part-x-1.mp4"), b"half").unwrap();
+    damage(path);
+    let before = evidence(path);
+
+    let (opener, heard) = opener(path);
+    let store = opener.at_start(&mut |_, _, _| {}).unwrap();
+    let rebuilt = heard.lock().unwrap().remove(0);
+    assert_eq!(
+        (rebuilt.unreadable, rebuilt.clips, rebuilt.snapshots, rebuilt.events),
+        (1, 3, 1, 0),
+        "{rebuilt}"
+    );
+    let row = store.clip_at(&bare).unwrap().unwrap();
+    assert_eq!((row.event, row.started, row.bytes), (Some(event(7).id), WallTime(1_795_210_274_123_456), 4));
+    let row = store.clip_at(video).unwrap().unwrap();
+    assert_eq!((row.event, row.camera.as_str()), (None, "fe80::1~2"));
+    assert_eq!(store.event(wanted.id).unwrap(), None, "nothing says what kind of event it was");
+    assert_eq!(evidence(path), before);
+}
+
+#[test]
+fn an_event_whose_clip_is_not_made_yet_comes_from_its_spool() {
+    let (folder, mut store) = store();
+    let event = event(1);
+    store.start_event(&event, &[]).unwrap();
+    let meta = SpoolMeta {
+        camera: event.camera.clone(),
+        kind: SpoolKind::Clip { event: event.id },
+        started: event.started,
+        mode: meerkat_base::Mode::People,
+        settings: sidecar::note(&event),
+    };
+    std::fs::create_dir(folder.path().join("spool")).unwrap();
+    let mut writer = SpoolWriter::create(&folder.path().join("spool"), &meta, Durability::Process).unwrap();
+    writer.append(&frame(1, &b"jpeg"[..])).unwrap();
+    drop(store);
+    store_copy_with_nothing(folder.path());
+    damage(folder.path());
+    let (opener, _) = opener(folder.path());
+    let mut store = opener.at_start(&mut |_, _, _| {}).unwrap();
+    let row = store.event(event.id).unwrap().unwrap();
+    assert_eq!((row.kind, row.started, row.ended), (event.kind, event.started, None));
+    assert_eq!(store.close_orphans(WallTime(9_000_000)).unwrap().len(), 1);
+}
+
+/// An unusable copy: it is passed over.
+fn store_copy_with_nothing(folder: &Path) {
+    std::fs::create_dir_all(folder.join("backup")).unwrap();
+    std::fs::write(folder.join("backup/nightly-20991231T000000.000000Z.db"), b"dear diary").unwrap();
+}
+
+#[test]
+fn damage_while_the_node_runs_is_repaired_beside_it() {
+    let (folder, mut store) = store();
+    let wanted = recorded(folder.path(), &mut store, 1, false);
+    drop(store);
+    let (opener, heard) = opener(folder.path());
+    let store = opener.at_start(&mut |_, _, _| {}).unwrap();
+    let reader = StoreReader::open(folder.path()).unwrap();
+    assert!(reader.is_current());
+
+    // A false alarm: all of it is looked at, nothing is made anew.
+    store.suspect();
+    drop(store);
+    let again = || {
+        assert!(matches!(opener.again(), Err(StoreError::Rebuilding)));
+        loop {
+            match opener.again() {
+                Ok(store) => return store,
+                Err(StoreError::Rebuilding) => std::thread::yield_now(),
+                Err(error) => panic!("{error}"),
+            }
+        }
+    };
+    let store = again();
+    assert!(heard.lock().unwrap().is_empty() && reader.is_current());
+
+    damage(folder.path());
+    store.suspect();
+    let mut fresh = again();
+    assert_eq!(heard.lock().unwrap().len(), 1);
+    assert!(!reader.is_current());
+    fresh.start_event(&event(9), &[]).unwrap();
+    // Those who had the old one open let go of it: that must not touch the log of the new one.
+    drop(store);
+    drop(reader);
+    let log = std::fs::metadata(folder.path().join("meerkat.db-wal")).unwrap().len();
+    assert!(log > 0);
+    let reader = StoreReader::open(folder.path()).unwrap();
+    assert_eq!(reader.event_count().unwrap(), 2);
+    assert!(reader.event(wanted.id).unwrap().is_some());
+}
+
+#[test]
+fn folder_names_become_cameras_again() {
+    for camera in ["door", "a_2", "10.0.0.7", "10.0.0.7~2", "fe80::1", "fe80::1~2"] {
+        let id = CameraId::from_shown(camera).unwrap();
+        let path = format!("capture/clip/{}/2026-11-20/a.mp4", id.folder());
+        assert_eq!(camera_of(&path), Some(id), "{path}");
+    }
+    assert_eq!(camera_of("capture/clip/ODD NAME/x/a.mp4"), None);
+    let moment = WallTime(1_795_210_274_123_456);
+    assert_eq!(from_compact(&moment.compact()), Some(moment));
+    assert_eq!(from_compact("yesterday"), None);
+}

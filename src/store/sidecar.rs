@@ -1,0 +1,493 @@
+//! The sidecar `<file>.json` beside each clip and video: what the database knows of the file, so that a database that
+//! was lost can be made anew from the folders. Who writes it and when is decided elsewhere.
+//!
+//! It is replaced as a whole (temporary name, then rename) and believed only when every field of it is what this file
+//! would have written: anybody may have put it there. Times and durations are whole microseconds.
+
+use std::io::{Read, Write};
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use meerkat_base::{CameraId, Event, EventId, EventKind, WallTime};
+use serde::{Deserialize, Serialize};
+
+use crate::clips::{ClipRow, ClipState, SnapshotRow};
+use crate::database::{Store, StoreReader};
+use crate::error::{Result, StoreError};
+use crate::events::EventRow;
+use crate::files::{Durability, Folder, PART_PREFIX};
+use crate::sql::{check_relative, from_count};
+
+/// The version that this program writes, and the only one that it reads.
+pub const VERSION: u32 = 1;
+/// The longest sidecar that is read, in bytes.
+pub const MAX_BYTES: usize = 512 * 1024;
+/// Events that one clip can show.
+pub const MAX_EVENTS: usize = 256;
+/// People that one event can name.
+const MAX_IDENTITIES: usize = 256;
+const MAX_NAME_BYTES: usize = 1024;
+
+/// What stands in a sidecar.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Sidecar {
+    /// The file it stands beside; its `event` is none, whatever the clip shows.
+    pub clip: ClipRow,
+    /// The events that the clip shows, oldest first; none for a video.
+    pub events: Vec<EventFacts>,
+    /// Events that the clip shows but whose row was not there when the sidecar was written.
+    pub unknown_events: Vec<EventId>,
+    /// Whether the file is to be kept whatever happens.
+    pub keep: bool,
+}
+
+/// An event without its boxes over time.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EventFacts {
+    /// Its name.
+    pub id: EventId,
+    /// What happened.
+    pub kind: EventKind,
+    /// Time of the frame that started it.
+    pub started: WallTime,
+    /// Number of the frame that started it.
+    pub started_seq: u64,
+    /// Time of the last frame that showed it; none when it went on as the clip ended.
+    pub ended: Option<WallTime>,
+    /// Highest score, 0..=1.
+    pub score: f32,
+    /// Names of the people recognised.
+    pub identities: Vec<String>,
+    /// The node died before the event ended.
+    pub interrupted: bool,
+    /// Its newest snapshot.
+    pub snapshot: Option<SnapshotRow>,
+}
+
+/// Why bytes are not a sidecar.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("not a sidecar: {0}")]
+pub struct BadSidecar(String);
+
+impl Sidecar {
+    /// The rows of the table `clips` that it stands for: one for each event, one without for a video.
+    pub fn rows(&self) -> Vec<ClipRow> {
+        let ids = self.events.iter().map(|event| event.id).chain(self.unknown_events.iter().copied());
+        let mut rows: Vec<_> = ids.map(|id| ClipRow { event: Some(id), ..self.clip.clone() }).collect();
+        if rows.is_empty() {
+            rows.push(self.clip.clone());
+        }
+        rows
+    }
+
+    /// As it is written.
+    pub fn to_json(&self) -> Vec<u8> {
+        let mut json = serde_json::to_vec_pretty(&Stored::from(self))
+            .expect("texts, whole numbers and finite scores are always JSON");
+        json.push(b'\n');
+        json
+    }
+
+    /// Reads what [`Sidecar::to_json`] wrote. Total: any bytes give a sidecar or an error.
+    ///
+    /// # Errors
+    /// [`BadSidecar`] for everything that this program would not have written.
+    pub fn from_json(json: &[u8]) -> Result<Self, BadSidecar> {
+        if json.len() > MAX_BYTES {
+            return Err(BadSidecar(format!("longer than {MAX_BYTES} bytes")));
+        }
+        // The version first: a later one may have other fields.
+        let Version { version } = serde_json::from_slice(json).map_err(|e| BadSidecar(e.to_string()))?;
+        if version != VERSION {
+            return Err(BadSidecar(format!("version {version}, known is {VERSION}")));
+        }
+        let stored: Stored = serde_json::from_slice(json).map_err(|e| BadSidecar(e.to_string()))?;
+        stored.checked()
+    }
+}
+
+/// Path of the sidecar of a clip or video; both relative to the data folder.
+pub fn path_of(clip: &str) -> String {
+    format!("{clip}{ENDING}")
+}
+
+/// What a sidecar's name ends in, after the whole name of its file.
+pub const ENDING: &str = ".json";
+
+/// Writes the sidecar of `sidecar.clip.path`, replacing an earlier one as a whole.
+pub fn write(data_dir: &Path, sidecar: &Sidecar, durability: Durability) -> Result<()> {
+    write_in(&Folder::existing(data_dir)?, sidecar, durability)
+}
+
+/// Reads the sidecar of a clip or video; none when there is none.
+///
+/// # Errors
+/// [`StoreError::BadSidecar`] for one that is damaged, of another version or of another file.
+pub fn read(data_dir: &Path, clip: &str) -> Result<Option<Sidecar>> {
+    read_in(&Folder::existing(data_dir)?, clip)
+}
+
+/// Changes the keep flag in the sidecar of a clip or video. Returns whether there is a sidecar.
+pub fn set_keep(data_dir: &Path, clip: &str, keep: bool, durability: Durability) -> Result<bool> {
+    let root = Folder::existing(data_dir)?;
+    let Some(mut sidecar) = read_in(&root, clip)? else { return Ok(false) };
+    if sidecar.keep != keep {
+        sidecar.keep = keep;
+        write_in(&root, &sidecar, durability)?;
+    }
+    Ok(true)
+}
+
+/// Removes the sidecar of a clip or video; one that is not there is fine.
+pub fn remove(data_dir: &Path, clip: &str) -> Result<()> {
+    let (folder, name) = match place(&Folder::existing(data_dir)?, clip) {
+        Ok(found) => found,
+        Err(error) if error.is_not_found() => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    folder.remove(&path_of(&name))
+}
+
+impl Store {
+    /// Writes the sidecar of a clip or video anew from its rows. Without `keep` the flag stays what the earlier sidecar
+    /// said, and false when there was none. Returns whether there are rows to write it from.
+    pub fn write_sidecar(&self, clip: &str, keep: Option<bool>) -> Result<bool> {
+        let keep = match keep {
+            Some(keep) => keep,
+            None => match read_in(self.root(), clip) {
+                Ok(earlier) => earlier.is_some_and(|sidecar| sidecar.keep),
+                Err(error @ StoreError::BadSidecar { .. }) => {
+                    // Who knows what it said: rather kept too long than not at all.
+                    tracing::warn!(%error, "a damaged sidecar is replaced, its file is kept");
+                    true
+                }
+                Err(error) => return Err(error),
+            },
+        };
+        let Some(sidecar) = self.sidecar(clip, keep)? else { return Ok(false) };
+        write_in(self.root(), &sidecar, self.durability())?;
+        Ok(true)
+    }
+}
+
+impl StoreReader {
+    /// What the sidecar of a clip or video has to say; none when there is no row of it.
+    pub fn sidecar(&self, clip: &str, keep: bool) -> Result<Option<Sidecar>> {
+        let Some(row) = self.clip_at(clip)? else { return Ok(None) };
+        let mut sidecar = Sidecar {
+            clip: ClipRow { event: None, missing: None, ..row },
+            events: Vec::new(),
+            unknown_events: Vec::new(),
+            keep,
+        };
+        for id in self.events_of_clip(clip)? {
+            match self.event(id)? {
+                Some(event) => {
+                    let snapshot = self.newest_snapshot_row(id)?;
+                    sidecar.events.push(facts(event, snapshot));
+                }
+                None => sidecar.unknown_events.push(id),
+            }
+        }
+        sidecar.events.sort_by_key(|event| (event.started, event.id));
+        Ok(Some(sidecar))
+    }
+
+    fn events_of_clip(&self, clip: &str) -> Result<Vec<EventId>> {
+        let mut statement = self.connection.prepare_cached(&format!(
+            "SELECT event FROM clips WHERE path = ?1 AND event IS NOT NULL ORDER BY event LIMIT {MAX_EVENTS}"
+        ))?;
+        statement
+            .query_and_then([clip], |row| crate::sql::parsed(row, 0, |text| text.parse().ok()))?
+            .collect()
+    }
+
+    fn newest_snapshot_row(&self, event: EventId) -> Result<Option<SnapshotRow>> {
+        let mut statement = self.connection.prepare_cached(
+            "SELECT path, taken, bytes FROM snapshots WHERE event = ?1 ORDER BY taken DESC, number DESC LIMIT 1",
+        )?;
+        let mut rows = statement.query_and_then([event.to_string()], |row| {
+            let (path, taken) = (row.get(0)?, WallTime(row.get(1)?));
+            Ok(SnapshotRow { event, path, taken, bytes: from_count(row.get(2)?) })
+        })?;
+        rows.next().transpose()
+    }
+}
+
+fn facts(event: EventRow, snapshot: Option<SnapshotRow>) -> EventFacts {
+    EventFacts {
+        id: event.id,
+        kind: event.kind,
+        started: event.started,
+        started_seq: event.started_seq,
+        ended: event.ended,
+        score: event.score,
+        identities: event.identities,
+        interrupted: event.interrupted,
+        snapshot,
+    }
+}
+
+/// What a spool notes of the event that it was begun for, for the settings of [`crate::SpoolMeta`]: a database that is
+/// made anew before the clip exists takes the event from there.
+pub fn note(event: &Event) -> serde_json::Value {
+    let facts = EventFacts {
+        id: event.id,
+        kind: event.kind,
+        started: event.started,
+        started_seq: event.started_seq,
+        ended: event.ended,
+        score: event.score,
+        identities: event.identities.clone(),
+        interrupted: false,
+        snapshot: None,
+    };
+    serde_json::json!({ "event": StoredEvent::new(&event.camera, &facts) })
+}
+
+/// Reads what [`note`] made; none for anything else.
+pub(crate) fn facts_from_note(camera: &CameraId, note: &serde_json::Value) -> Option<EventFacts> {
+    let stored: StoredEvent = serde_json::from_value(note.get("event")?.clone()).ok()?;
+    stored.checked(camera).ok()
+}
+
+/// The folder of a clip, and its name there.
+fn place(root: &Folder, clip: &str) -> Result<(Folder, String)> {
+    check_relative(clip)?;
+    let mut parts: Vec<&str> = clip.split('/').collect();
+    let name = parts.pop().unwrap_or_default();
+    let Some((first, rest)) = parts.split_first() else {
+        return Err(StoreError::Refused("a clip lies in a folder of its day".into()));
+    };
+    let mut folder = root.sub(first)?;
+    for part in rest {
+        folder = folder.sub(part)?;
+    }
+    Ok((folder, name.to_owned()))
+}
+
+fn write_in(root: &Folder, sidecar: &Sidecar, durability: Durability) -> Result<()> {
+    static ATTEMPTS: AtomicU64 = AtomicU64::new(0);
+    let (folder, name) = place(root, &sidecar.clip.path)?;
+    let bytes = sidecar.to_json();
+    let path = folder.path().join(path_of(&name));
+    // What cannot be read again must not take the place of what can.
+    Sidecar::from_json(&bytes).map_err(|source| StoreError::BadSidecar { path, source })?;
+    // No run of a node has this name: what a crash leaves is removed by the next start.
+    let number = ATTEMPTS.fetch_add(1, Ordering::Relaxed);
+    let part = format!("{PART_PREFIX}sidecar-{number}-{}", path_of(&name));
+    folder.remove(&part)?;
+    let mut file = folder.create_new(&part)?;
+    let written = file
+        .write_all(&bytes)
+        .and_then(|()| if durability.syncs() { file.sync_all() } else { Ok(()) })
+        .map_err(|e| StoreError::io(folder.path().join(&part), e))
+        .and_then(|()| folder.rename_over(&part, &path_of(&name)));
+    if let Err(error) = written {
+        folder.remove_quietly(&part);
+        return Err(error);
+    }
+    if durability.syncs() { folder.sync() } else { Ok(()) }
+}
+
+pub(crate) fn read_in(root: &Folder, clip: &str) -> Result<Option<Sidecar>> {
+    let read = || -> Result<Vec<u8>> {
+        let (folder, name) = place(root, clip)?;
+        let name = path_of(&name);
+        let file = folder.read(&name)?;
+        let mut bytes = Vec::new();
+        file.take(MAX_BYTES as u64 + 1)
+            .read_to_end(&mut bytes)
+            .map_err(|e| StoreError::io(folder.path().join(&name), e))?;
+        Ok(bytes)
+    };
+    let bytes = match read() {
+        Ok(bytes) => bytes,
+        Err(error) if error.is_not_found() => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let bad = |source| StoreError::BadSidecar { path: root.path().join(path_of(clip)), source };
+    let sidecar = Sidecar::from_json(&bytes).map_err(bad)?;
+    if sidecar.clip.path != clip {
+        return Err(bad(BadSidecar("it is that of another file".to_owned())));
+    }
+    Ok(Some(sidecar))
+}
+
+// === As it is stored ===
+
+#[derive(Deserialize)]
+struct Version {
+    version: u32,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Stored {
+    version: u32,
+    clip: StoredClip,
+    events: Vec<StoredEvent>,
+    unknown_events: Vec<String>,
+    keep: bool,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StoredClip {
+    camera: String,
+    path: String,
+    started_micros: i64,
+    duration_micros: u64,
+    frames: u64,
+    skipped: u64,
+    bytes: u64,
+    sha256: Option<String>,
+    state: String,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StoredEvent {
+    id: String,
+    camera: String,
+    kind: String,
+    started_micros: i64,
+    started_seq: u64,
+    ended_micros: Option<i64>,
+    score: f32,
+    identities: Vec<String>,
+    interrupted: bool,
+    snapshot: Option<StoredSnapshot>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StoredSnapshot {
+    path: String,
+    taken_micros: i64,
+    bytes: u64,
+}
+
+impl From<&Sidecar> for Stored {
+    fn from(sidecar: &Sidecar) -> Self {
+        let clip = &sidecar.clip;
+        Self {
+            version: VERSION,
+            clip: StoredClip {
+                camera: clip.camera.to_string(),
+                path: clip.path.clone(),
+                started_micros: clip.started.0,
+                duration_micros: u64::try_from(clip.duration.as_micros()).unwrap_or(u64::MAX),
+                frames: clip.frames,
+                skipped: clip.skipped,
+                bytes: clip.bytes,
+                sha256: clip.sha256.clone(),
+                state: clip.state.as_str().to_owned(),
+            },
+            events: sidecar.events.iter().map(|event| StoredEvent::new(&clip.camera, event)).collect(),
+            unknown_events: sidecar.unknown_events.iter().map(ToString::to_string).collect(),
+            keep: sidecar.keep,
+        }
+    }
+}
+
+impl Stored {
+    fn checked(self) -> Result<Sidecar, BadSidecar> {
+        let bad = |what: &str| BadSidecar(what.to_owned());
+        let clip = self.clip;
+        let camera = CameraId::from_shown(&clip.camera).map_err(|_| bad("its camera is none"))?;
+        check_relative(&clip.path).map_err(|_| bad("the path of its clip is none"))?;
+        let is_sum = |sum: &String| sum.len() == 64 && sum.bytes().all(|b| b.is_ascii_hexdigit());
+        if !clip.sha256.as_ref().is_none_or(is_sum) {
+            return Err(bad("its checksum is none"));
+        }
+        if i64::try_from(clip.duration_micros).is_err() {
+            return Err(bad("its duration is none"));
+        }
+        if self.events.len() + self.unknown_events.len() > MAX_EVENTS {
+            return Err(BadSidecar(format!("more than {MAX_EVENTS} events")));
+        }
+        let events = self.events.into_iter().map(|event| event.checked(&camera)).collect::<Result<_, _>>()?;
+        let parse = |id: &String| id.parse().map_err(|_| bad("the id of an event is none"));
+        Ok(Sidecar {
+            events,
+            unknown_events: self.unknown_events.iter().map(parse).collect::<Result<_, _>>()?,
+            keep: self.keep,
+            clip: ClipRow {
+                event: None,
+                camera,
+                path: clip.path,
+                started: WallTime(clip.started_micros),
+                duration: Duration::from_micros(clip.duration_micros),
+                frames: clip.frames,
+                bytes: clip.bytes,
+                sha256: clip.sha256,
+                state: ClipState::from_word(&clip.state).ok_or_else(|| bad("its state is none"))?,
+                skipped: clip.skipped,
+                missing: None,
+            },
+        })
+    }
+}
+
+impl StoredEvent {
+    fn new(camera: &CameraId, event: &EventFacts) -> Self {
+        Self {
+            id: event.id.to_string(),
+            camera: camera.to_string(),
+            kind: event.kind.to_string(),
+            started_micros: event.started.0,
+            started_seq: event.started_seq,
+            ended_micros: event.ended.map(|at| at.0),
+            score: if event.score.is_nan() { 0.0 } else { event.score.clamp(0.0, 1.0) },
+            identities: event.identities.clone(),
+            interrupted: event.interrupted,
+            snapshot: event.snapshot.as_ref().map(|snapshot| StoredSnapshot {
+                path: snapshot.path.clone(),
+                taken_micros: snapshot.taken.0,
+                bytes: snapshot.bytes,
+            }),
+        }
+    }
+
+    fn checked(self, camera: &CameraId) -> Result<EventFacts, BadSidecar> {
+        let bad = |what: &str| BadSidecar(what.to_owned());
+        let id: EventId = self.id.parse().map_err(|_| bad("the id of an event is none"))?;
+        if self.camera != camera.as_str() {
+            return Err(bad("an event is of another camera than its clip"));
+        }
+        if self.ended_micros.is_some_and(|ended| ended < self.started_micros) {
+            return Err(bad("an event ended before it started"));
+        }
+        if !(0.0..=1.0).contains(&self.score) {
+            return Err(bad("the score of an event is none"));
+        }
+        if self.identities.len() > MAX_IDENTITIES
+            || self.identities.iter().any(|name| name.len() > MAX_NAME_BYTES)
+        {
+            return Err(bad("an event names too much"));
+        }
+        let snapshot = match self.snapshot {
+            None => None,
+            Some(StoredSnapshot { path, taken_micros, bytes }) => {
+                check_relative(&path).map_err(|_| bad("the path of a snapshot is none"))?;
+                Some(SnapshotRow { event: id, path, taken: WallTime(taken_micros), bytes })
+            }
+        };
+        Ok(EventFacts {
+            id,
+            kind: self.kind.parse().map_err(|_| bad("the kind of an event is none"))?,
+            started: WallTime(self.started_micros),
+            started_seq: self.started_seq,
+            ended: self.ended_micros.map(WallTime),
+            score: self.score,
+            identities: self.identities,
+            interrupted: self.interrupted,
+            snapshot,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;
