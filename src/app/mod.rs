@@ -21,7 +21,7 @@ use std::time::Duration;
 use anyhow::Context;
 use meerkat_actors::Node;
 use meerkat_actors::notices::Notices;
-use meerkat_base::{Clock, NoticeSink, Shutdown, SystemClock};
+use meerkat_base::{Clock, Shutdown, SystemClock};
 use meerkat_web::{WebHandle, WebServer, WebSettings};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Notify;
@@ -115,7 +115,8 @@ impl App {
         };
         let housekeeping =
             housekeeping::Housekeeping::start(&settings, disk, node.view(), Arc::clone(&clock))?;
-        let nightly = nightly::Nightly::start(&settings, store, node.view(), Arc::clone(&clock), sink)?;
+        let nightly =
+            nightly::Nightly::start(&settings, store, node.view(), Arc::clone(&clock), Arc::new(notices))?;
         let people = Arc::new(people::Desk::new(node.view(), Arc::clone(&clock), detectors.judge()));
         let web = match WebServer::start(web_settings, view, events, people) {
             Ok(web) => web,

@@ -3,9 +3,9 @@
 
 use std::io::Write;
 
-use anyhow::{Context, anyhow, bail};
+use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
-use meerkat_base::{CameraId, EventId, EventKind, Sighting, WallTime};
+use meerkat_base::{CameraId, EventId, EventKind, Sighting};
 use meerkat_notify::Zone;
 use meerkat_store::{ClipState, EventCursor, EventQuery, EventRow, StoreReader};
 use serde::Serialize;
@@ -269,6 +269,8 @@ fn show(settings: &Settings, id: EventId, json: bool, zone: &Zone) -> anyhow::Re
 
 #[cfg(test)]
 mod tests {
+    use meerkat_base::WallTime;
+
     use super::*;
 
     fn list(args: &[&str]) -> Result<EventQuery, String> {

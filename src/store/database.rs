@@ -164,7 +164,7 @@ impl Store {
             }
             // What is damaged stays as it is, log and all.
             let _ = connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
-            return Err(error.as_damage(&path));
+            return Err(error.into_damage(&path));
         }
         if options.durability.syncs() {
             root.sync()?;
@@ -176,7 +176,7 @@ impl Store {
             durability: options.durability,
             lock: lock.clone(),
         };
-        if store.deletion_suspended().map_err(|error| error.as_damage(&path))?.is_none() {
+        if store.deletion_suspended().map_err(|error| error.into_damage(&path))?.is_none() {
             store.finish_enrolments()?;
         }
         Ok(store)
@@ -225,7 +225,7 @@ impl StoreReader {
         let connection = connect(&path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
         let known = u32::try_from(STEPS.len()).expect("there are fewer than 2^32 steps");
         let file = identity(&path);
-        match migrate::look(&connection, &path).map_err(|error| error.as_damage(&path))? {
+        match migrate::look(&connection, &path).map_err(|error| error.into_damage(&path))? {
             Found::Version(found) if found == known => Ok(Self { connection, folder, file }),
             Found::Version(found) => Err(StoreError::WrongSchema { path, found, known }),
             Found::Empty => Err(StoreError::WrongSchema { path, found: 0, known }),

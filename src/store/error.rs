@@ -143,7 +143,7 @@ impl StoreError {
     }
 
     /// The same as [`StoreError::Damaged`] of this database if it is damage; else unchanged.
-    pub(crate) fn as_damage(self, path: &Path) -> Self {
+    pub(crate) fn into_damage(self, path: &Path) -> Self {
         match self {
             damaged @ StoreError::Damaged { .. } => damaged,
             error if error.is_damage() => {
