@@ -637,8 +637,14 @@ fn too_many_bytes_without_a_file_refuse_what_is_new() {
     let rig = Rig::new(&[]);
     assert!(rig.tools.encoders.check_waiting(1).is_ok());
     let sent = frames(&rig.camera, &rig.clock, 1, TENTH);
-    let clip =
-        super::clip::begin_clip(&rig.tools, &rig.camera.recorder, &rig.camera, event(&sent[0], 1).id, &sent);
+    let clip = super::clip::begin_clip(
+        &rig.tools,
+        &rig.camera.recorder,
+        &rig.camera,
+        event(&sent[0], 1).id,
+        serde_json::Value::Null,
+        &sent,
+    );
     let clip = clip.unwrap();
     assert!(rig.tools.encoders.check_waiting(clip.bytes() + 1).is_ok());
     let refused = rig.tools.encoders.check_waiting(clip.bytes()).unwrap_err();

@@ -32,7 +32,7 @@ fn a_nightly_copy_is_whole_while_others_write() {
     let copy = open_copy(&file.path).unwrap();
     let count: i64 = copy.query_row("SELECT count(*) FROM events", [], |row| row.get(0)).unwrap();
     assert_eq!(count, 200);
-    assert_eq!(names(folder.path()), [file.name.clone()], "no log beside it, nothing unfinished");
+    assert_eq!(names(folder.path()), [file.name.as_str()], "no log beside it, nothing unfinished");
     assert_eq!(std::fs::metadata(&file.path).unwrap().permissions().mode() & 0o7777, 0o600);
     assert_eq!(std::fs::metadata(&file.path).unwrap().len(), file.bytes);
 }

@@ -54,7 +54,7 @@ fn a_sidecar_reads_back_and_stands_for_its_rows() {
     let events: Vec<_> = one.rows().into_iter().map(|row| row.event).collect();
     assert_eq!(events, [Some(event(1).id), Some(event(2).id)]);
     let video = Sidecar { events: Vec::new(), unknown_events: Vec::new(), ..one };
-    assert_eq!(video.rows(), [video.clip.clone()]);
+    assert_eq!(video.rows(), std::slice::from_ref(&video.clip));
 }
 
 #[test]
