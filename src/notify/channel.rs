@@ -108,6 +108,13 @@ pub trait Channel: Send + Sync {
     }
 }
 
+/// How long [`Channel::deliver_clip`] may take at most: the time limits of its requests, and a second for every 128 KiB
+/// of the file.
+pub fn clip_patience(clip: &ClipPart) -> Duration {
+    let bytes = clip.file.as_ref().map_or(0, |file| file.len() as u64);
+    Duration::from_secs(90 + bytes / (128 * 1024))
+}
+
 /// Why one step did not succeed.
 #[derive(Debug)]
 pub(crate) enum Failure {

@@ -1,5 +1,5 @@
-//! Ways to tell people: the WeCom group robot and our own webhook. A channel delivers one message once and says
-//! what came of it; keeping messages, choosing the next and trying again belong to the notifier.
+//! Ways to tell people: robots and applications of messaging services, and our own webhook. A channel delivers one message
+//! once and says what came of it; keeping messages, choosing the next and trying again belong to the notifier.
 #![forbid(unsafe_code)]
 
 pub mod alert;
@@ -7,17 +7,37 @@ pub mod render;
 
 pub mod channel;
 pub mod limiter;
+mod message;
+mod outlet;
+mod sign;
+mod token;
+mod words;
+
+pub mod dingtalk;
+pub mod feishu;
+pub mod ntfy;
+pub mod telegram;
 pub mod webhook;
 pub mod wecom;
+pub mod wecom_app;
 
 pub mod retry;
 
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+#[cfg(test)]
+mod testkit;
 
 pub use alert::{Alert, ClipPart, Digest, PicturePolicy, TestMessage};
-pub use channel::{Channel, Delivery, Outcome};
+pub use channel::{Channel, Delivery, Outcome, clip_patience};
+pub use dingtalk::{DingTalk, DingTalkSettings};
+pub use feishu::{Feishu, FeishuApplication, FeishuSettings};
+pub use limiter::RateBook;
+pub use ntfy::{Ntfy, NtfyLogin, NtfySettings};
+pub use outlet::Common;
 pub use render::{Language, Style, Zone};
 pub use retry::{NextTry, RetryPolicy};
+pub use telegram::{Telegram, TelegramSettings};
 pub use webhook::{Webhook, WebhookSettings};
-pub use wecom::{Wecom, WecomSettings};
+pub use wecom::{Wecom, WecomSettings, WordStyle};
+pub use wecom_app::{Receivers, WecomApp, WecomAppSettings};

@@ -1,10 +1,12 @@
-//! Keeps a sender below a service's rate limit: at most so many in any window of time. It never sleeps; it says
+//! Keeps senders below a service's rate limits: at most so many in any window of time. Nothing here sleeps; it says
 //! how long to wait.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use meerkat_base::MonoTime;
+use meerkat_base::{MonoTime, Secret};
+use sha2::{Digest as _, Sha256};
 
 /// A sliding window. Memory: one time per permitted message.
 #[derive(Debug)]
@@ -21,6 +23,14 @@ impl Limiter {
     /// At most `most` (at least 1) in any `window`.
     pub fn new(most: usize, window: Duration) -> Self {
         Self { most: most.max(1), window, left: VecDeque::new(), closed_until: MonoTime(0) }
+    }
+
+    /// The same as if half of the window had just been used up: by an earlier run of the node, say, which this one
+    /// knows nothing of.
+    #[must_use]
+    pub fn half_full(mut self, now: MonoTime) -> Self {
+        self.left.extend(std::iter::repeat_n(now, self.most / 2));
+        self
     }
 
     /// How long until one more may leave; zero: now.
@@ -52,6 +62,144 @@ impl Limiter {
     }
 }
 
+/// One limit of a service: at most `most` messages in any `window`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rate {
+    /// Messages.
+    pub most: usize,
+    /// Any time as long as this.
+    pub window: Duration,
+}
+
+impl Rate {
+    /// So many in any minute. A second longer than the service's minute, which begins when a message reaches it, while
+    /// ours begins when one leaves: the difference is the network's.
+    pub const fn per_minute(most: usize) -> Self {
+        Self { most, window: Duration::from_secs(61) }
+    }
+
+    /// So many in any hour.
+    pub const fn per_hour(most: usize) -> Self {
+        Self { most, window: Duration::from_secs(3_605) }
+    }
+
+    /// So many in any second.
+    pub const fn per_second(most: usize) -> Self {
+        Self { most, window: Duration::from_millis(1_100) }
+    }
+}
+
+/// Several limits that hold at once.
+#[derive(Debug)]
+struct Limiters(Vec<Limiter>);
+
+impl Limiters {
+    fn new(rates: &[Rate]) -> Self {
+        Self(rates.iter().map(|rate| Limiter::new(rate.most, rate.window)).collect())
+    }
+
+    fn half_full(self, now: MonoTime) -> Self {
+        Self(self.0.into_iter().map(|limiter| limiter.half_full(now)).collect())
+    }
+
+    fn wait(&self, now: MonoTime) -> Duration {
+        self.0.iter().map(|limiter| limiter.wait(now)).max().unwrap_or_default()
+    }
+
+    fn take(&mut self, now: MonoTime) {
+        for limiter in &mut self.0 {
+            // Asked before: nobody has to wait.
+            let _ = limiter.take(now);
+        }
+    }
+
+    fn close_for(&mut self, now: MonoTime, duration: Duration) {
+        for limiter in &mut self.0 {
+            limiter.close_for(now, duration);
+        }
+    }
+}
+
+/// The way out to one service: its limits, which all channels with the same credentials share, and the channel's own.
+#[derive(Debug)]
+pub struct Gate {
+    service: Arc<Mutex<Limiters>>,
+    own: Mutex<Limiters>,
+}
+
+impl Gate {
+    /// How long until one more may leave; zero: now.
+    pub fn wait(&self, now: MonoTime) -> Duration {
+        lock(&self.service).wait(now).max(lock(&self.own).wait(now))
+    }
+
+    /// Takes a place for a message that leaves now, or says how long to wait, as [`Limiter::take`].
+    pub fn take(&self, now: MonoTime) -> Result<(), Duration> {
+        let (mut service, mut own) = (lock(&self.service), lock(&self.own));
+        let wait = service.wait(now).max(own.wait(now));
+        if wait > Duration::ZERO {
+            return Err(wait);
+        }
+        service.take(now);
+        own.take(now);
+        Ok(())
+    }
+
+    /// The service says that it was too fast in spite of all: nothing leaves for a while.
+    pub fn close_for(&self, now: MonoTime, duration: Duration) {
+        lock(&self.service).close_for(now, duration);
+    }
+}
+
+// Poison means nothing: no code of a caller runs under these locks, and they are never held over an await.
+fn lock(limiters: &Mutex<Limiters>) -> MutexGuard<'_, Limiters> {
+    limiters.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What has left for which service, over the life of the process: a reload makes new channels, but the services still
+/// count what the old ones sent. Two channels with the same credentials count together.
+#[derive(Debug, Default)]
+pub struct RateBook {
+    /// By a hash of the credentials, which are not kept.
+    services: Mutex<HashMap<[u8; 32], Arc<Mutex<Limiters>>>>,
+}
+
+/// Whether a service forgives a run of the node that follows another too fast.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Start {
+    /// It says so, and takes the message later.
+    Fresh,
+    /// It drops messages silently or shuts the door for long: the first window of a run gets half.
+    Cautious,
+}
+
+impl RateBook {
+    /// The gate of a channel: `rates` are the service's for these credentials, `own` the channel's.
+    pub(crate) fn gate(
+        &self,
+        credentials: &[&Secret],
+        rates: &[Rate],
+        own: &[Rate],
+        start: Start,
+        now: MonoTime,
+    ) -> Gate {
+        let mut hash = Sha256::new();
+        for secret in credentials {
+            hash.update(secret.reveal().len().to_le_bytes());
+            hash.update(secret.reveal());
+        }
+        let mut services = self.services.lock().unwrap_or_else(PoisonError::into_inner);
+        let service = services.entry(hash.finalize().into()).or_insert_with(|| {
+            let limiters = Limiters::new(rates);
+            Arc::new(Mutex::new(match start {
+                Start::Fresh => limiters,
+                Start::Cautious => limiters.half_full(now),
+            }))
+        });
+        Gate { service: Arc::clone(service), own: Mutex::new(Limiters::new(own)) }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -79,6 +227,36 @@ mod tests {
         limiter.close_for(at(2_000), Duration::from_secs(5));
         assert_eq!(limiter.take(at(3_000)), Err(Duration::from_secs(58)));
         assert_eq!(limiter.take(at(61_000)), Ok(()));
+    }
+
+    #[test]
+    fn channels_with_the_same_credentials_count_together_and_reloads_forget_nothing() {
+        let book = RateBook::default();
+        let (key, other) = (Secret::new("key"), Secret::new("yek"));
+        let rates = [Rate { most: 3, window: Duration::from_secs(60) }];
+        let gate = |key: &Secret, own: &[Rate], now| book.gate(&[key], &rates, own, Start::Fresh, at(now));
+        let first = gate(&key, &[], 0);
+        let second = gate(&key, &[Rate { most: 1, window: Duration::from_secs(10) }], 0);
+        assert_eq!((first.take(at(0)), second.take(at(0))), (Ok(()), Ok(())));
+        assert_eq!(second.take(at(1)), Err(Duration::from_millis(9_999)), "its own limit");
+        assert_eq!(first.take(at(1)), Ok(()));
+        assert_eq!(second.wait(at(10_001)), Duration::from_millis(49_999), "the service's limit");
+        drop((first, second));
+        assert_eq!(gate(&key, &[], 2_000).take(at(2_000)), Err(Duration::from_secs(58)));
+        assert_eq!(gate(&other, &[], 2_000).take(at(2_000)), Ok(()));
+        gate(&key, &[], 2_000).close_for(at(2_000), Duration::from_secs(600));
+        assert_eq!(gate(&key, &[], 2_000).wait(at(2_000)), Duration::from_secs(600));
+    }
+
+    #[test]
+    fn several_windows_hold_at_once_and_a_cautious_start_gets_half() {
+        let book = RateBook::default();
+        let rates = [Rate::per_minute(4), Rate::per_hour(6)];
+        let gate = book.gate(&[&Secret::new("k")], &rates, &[], Start::Cautious, at(0));
+        assert_eq!((gate.take(at(0)), gate.take(at(0))), (Ok(()), Ok(())));
+        assert_eq!(gate.take(at(0)), Err(Duration::from_secs(61)));
+        assert_eq!(gate.take(at(61_000)), Ok(()));
+        assert_eq!(gate.take(at(61_000)), Err(Duration::from_millis(3_544_000)), "the hour's six");
     }
 
     proptest! {

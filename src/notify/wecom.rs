@@ -1,60 +1,76 @@
-//! The WeCom (企业微信) group robot: a text, then the picture as a message of its own. Applications with a
-//! corpid are another channel.
+//! The WeCom (企业微信) group robot: a text, then the picture, later the clip, each as a message of its own. Applications
+//! with a corpid are another channel.
 //!
 //! What the service allows, and what follows from it here:
 //!
 //! - One POST of JSON per message to `…/cgi-bin/webhook/send?key=`; errors come as status 200 with `errcode`.
-//! - 20 messages a minute and robot, text and picture counted each: a [`Limiter`] answers with a wait, and 45009
+//! - 20 messages a minute and robot, text and picture counted each: the rate limit answers with a wait, and 45009
 //!   ("too fast", when somebody else uses the same robot) closes it for a minute.
-//! - A text has at most 2,048 bytes: cut at a character, with an ellipsis.
+//! - A text has at most 2,048 bytes, Markdown 4,096: cut at a character, with an ellipsis.
 //! - A picture is JPEG or PNG of at most 2 MB, as base64 with the MD5 of its raw bytes. Any other stays behind and
 //!   the text says so; scaling pictures is the caller's business.
-//! - `<@userid>` would call people by their phones: angle brackets and at signs go out in their full-width forms.
+//! - A file (the clip) has 5 bytes to 20 MB and is uploaded first; the service keeps it for three days.
+//! - `<@userid>` would call people by their phones: angle brackets and at signs go out in their full-width forms, in
+//!   Markdown its marks too.
 //!
 //! The steps of an alert are the text (1) and the picture (2); see [`Outcome`] for how they survive a retry. A text
 //! without its picture never waits for a second place in the limiter, because the words are what is urgent.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use md5::{Digest as _, Md5};
-use meerkat_base::text::shown;
 use meerkat_base::{Clock, Secret};
-use meerkat_outbound::{HttpClient, SecretUrl};
+use meerkat_outbound::{Form, HttpClient, Reply, SecretUrl};
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Map, Value, json};
 
-use crate::alert::{Alert, Digest, PicturePolicy};
-use crate::channel::{Channel, Delivery, Failure, LONGEST_ASKED, Outcome};
-use crate::limiter::Limiter;
-use crate::render::{self, Style};
+use crate::channel::{Failure, Outcome};
+use crate::limiter::{Rate, RateBook, Start};
+use crate::message::{Clip, ClipForm, Message, Messenger, Steps, Uploads, clip_type};
+use crate::outlet::{Common, Outlet, number, number_in, said, text};
+use crate::words::{CALLS, MARKDOWN, cut, disarm};
 
 /// Where the service lives.
 pub const DEFAULT_BASE: &str = "https://qyapi.weixin.qq.com";
 /// Longest text, bytes of UTF-8.
 pub const MAX_TEXT_BYTES: usize = 2_048;
+/// Longest Markdown, bytes of UTF-8.
+pub const MAX_MARKDOWN_BYTES: usize = 4_096;
 /// Largest picture, bytes before base64.
 pub const MAX_PICTURE_BYTES: usize = 2 * 1024 * 1024;
+/// Largest file, bytes.
+pub const MAX_FILE_BYTES: u64 = 20 * 1024 * 1024;
 /// Messages a minute and robot.
 pub const MESSAGES_PER_MINUTE: usize = 20;
 
-/// The service's minute begins when a message reaches it, ours when one leaves; the difference is the network's.
-const WINDOW: Duration = Duration::from_secs(61);
+/// The service keeps a file for three days; a little less, for what it has to do with it then.
+const FILES_KEPT_FOR: Duration = Duration::from_secs(70 * 60 * 60);
+
+/// In what form words go out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum WordStyle {
+    /// As they are.
+    #[default]
+    Text,
+    /// As Markdown, with the first line in bold.
+    Markdown,
+}
 
 /// The settings of one robot.
 #[derive(Debug, Clone)]
 pub struct WecomSettings {
-    /// Name of the channel.
-    pub name: String,
+    /// What all channels have.
+    pub common: Common,
     /// The robot's whole address with its key.
     pub endpoint: SecretUrl,
-    /// Which pictures it may send.
-    pub pictures: PicturePolicy,
     /// How it writes.
-    pub style: Style,
+    pub words: WordStyle,
+    /// Messages a minute, at most [`MESSAGES_PER_MINUTE`].
+    pub per_minute: usize,
 }
 
 /// What was given is no key of a robot.
@@ -92,192 +108,176 @@ impl WecomSettings {
             };
             base.below("cgi-bin/webhook/send", "key", &Secret::new(text))
         };
-        Ok(Self { name: name.into(), endpoint, pictures: PicturePolicy::default(), style: Style::default() })
+        let common = Common::new(name);
+        Ok(Self { common, endpoint, words: WordStyle::Text, per_minute: MESSAGES_PER_MINUTE })
     }
 }
 
-/// One robot. Two of them with the same key would each count for themselves.
+/// One robot.
 pub struct Wecom {
-    settings: WecomSettings,
-    client: HttpClient,
-    clock: Arc<dyn Clock>,
-    limiter: Mutex<Limiter>,
+    endpoint: SecretUrl,
+    words: WordStyle,
+    outlet: Outlet,
+    uploads: Uploads,
 }
 
 impl Wecom {
-    /// Sends through `client`; `clock` is for the rate limit.
-    pub fn new(settings: WecomSettings, client: HttpClient, clock: Arc<dyn Clock>) -> Self {
-        let limiter = Mutex::new(Limiter::new(MESSAGES_PER_MINUTE, WINDOW));
-        Self { settings, client, clock, limiter }
-    }
-
-    async fn deliver_alert(&self, alert: &Alert) -> Outcome {
-        let mut sent = alert.already_sent;
-        let wanted = self.settings.pictures.picture(alert);
-        let picture = wanted.filter(|p| fits(p));
-        if sent == 0 {
-            let mut text = render::alert_text(alert, &self.settings.style);
-            if wanted.is_some() && picture.is_none() {
-                text.push_str(render::picture_omitted(self.settings.style.language));
-            }
-            if let Err(failure) = self.send_text(&text).await {
-                return failure.into_outcome(sent);
-            }
-            sent = 1;
+    /// Sends through `client`; `clock` is for the rate limit, which robots with the same key share by `book`.
+    pub fn new(settings: WecomSettings, client: HttpClient, clock: Arc<dyn Clock>, book: &RateBook) -> Self {
+        let key = settings.endpoint.query_value("key").unwrap_or_else(|| Secret::new(""));
+        let gate = book.gate(
+            &[&Secret::new("wecom"), &key],
+            &[Rate::per_minute(MESSAGES_PER_MINUTE)],
+            &[Rate::per_minute(settings.per_minute.min(MESSAGES_PER_MINUTE))],
+            Start::Fresh,
+            clock.mono(),
+        );
+        Self {
+            endpoint: settings.endpoint,
+            words: settings.words,
+            outlet: Outlet { common: settings.common, client, clock, gate },
+            uploads: Uploads::kept_for(FILES_KEPT_FOR),
         }
-        if let (1, Some(picture)) = (sent, picture) {
-            let message = Message::Image { image: Image::of(picture) };
-            if let Err(failure) = self.send(&message).await {
-                return failure.into_outcome(sent);
-            }
-        }
-        Outcome::Delivered
     }
 
     async fn send_text(&self, text: &str) -> Result<(), Failure> {
-        let content = cut(&escape(text), MAX_TEXT_BYTES);
-        self.send(&Message::Text { text: Text { content } }).await
+        let message = match self.words {
+            WordStyle::Text => {
+                json!({"msgtype": "text", "text": {"content": cut(&disarm(text, CALLS), MAX_TEXT_BYTES)}})
+            }
+            WordStyle::Markdown => {
+                let content = cut(&bold_first_line(&disarm(text, MARKDOWN)), MAX_MARKDOWN_BYTES);
+                json!({"msgtype": "markdown", "markdown": {"content": content}})
+            }
+        };
+        self.post(&message).await
     }
 
-    async fn send(&self, message: &Message) -> Result<(), Failure> {
-        if let Err(wait) = self.limiter().take(self.clock.mono()) {
-            return Err(Failure::Retry {
-                after: Some(wait),
-                reason: format!("rate limit of {MESSAGES_PER_MINUTE} messages a minute"),
-            });
+    async fn send_link(&self, text: &str, link: &str) -> Result<(), Failure> {
+        // The link behind all else, whole: a text that is too long is cut before it.
+        let words = cut(&disarm(text, CALLS), MAX_TEXT_BYTES.saturating_sub(link.len() + 1));
+        self.post(&json!({"msgtype": "text", "text": {"content": format!("{words}\n{link}")}})).await
+    }
+
+    async fn send_file(&self, clip: &Clip<'_>, file: &[u8]) -> Result<(), Failure> {
+        // Not uploaded in vain.
+        self.outlet.check_rate()?;
+        let upload = self.upload(clip.name, file);
+        let media = self.uploads.name_of(clip.id, "file", self.outlet.clock.mono(), upload).await?;
+        let sent = self.post(&json!({"msgtype": "file", "file": {"media_id": media}})).await;
+        if matches!(&sent, Err(Failure::Refused { .. })) {
+            self.uploads.forget(&media);
         }
-        let reply = self.client.post_json(&self.settings.endpoint, message).await?;
-        if reply.status != 200 {
-            // The service itself answers 200 whatever happens, so this is something before it, and may pass.
-            return Err(Failure::Retry {
-                after: reply.retry_after.map(|r| r.wait(self.clock.wall()).min(LONGEST_ASKED)),
-                reason: format!("status {}", reply.status),
-            });
+        sent
+    }
+
+    async fn upload(&self, name: &str, file: &[u8]) -> Result<String, Failure> {
+        let url = self.endpoint.sibling("upload_media").and("type", "file");
+        let form = Form::new().file("media", name, clip_type(name), file);
+        let answer = self.read(self.outlet.client.post_form(&url, &[], form).await?)?;
+        match text(&answer, "media_id") {
+            "" => Err(Failure::retry("the service took the file but named it not")),
+            media => Ok(media.to_owned()),
         }
-        // Read as a value: a derived struct would take an array for one, and `[0]` for success.
-        let answer: Option<Value> = serde_json::from_slice(&reply.body?).ok();
-        let code = answer.as_ref().and_then(|a| a.get("errcode")).and_then(Value::as_i64);
-        let (Some(answer), Some(code)) = (&answer, code) else {
+    }
+
+    async fn post<T: Serialize + Sync>(&self, message: &T) -> Result<(), Failure> {
+        self.outlet.take_place()?;
+        self.read(self.outlet.client.post_json(&self.endpoint, message).await?).map(|_| ())
+    }
+
+    fn read(&self, reply: Reply) -> Result<Map<String, Value>, Failure> {
+        let answer = self.outlet.object_under_200(reply)?;
+        let Some(code) = number(&answer, "errcode") else {
             return Err(Failure::retry("status 200, but not the service's JSON; it may have arrived"));
         };
-        self.judge(code, answer.get("errmsg").and_then(Value::as_str).unwrap_or_default())
-    }
-
-    fn judge(&self, code: i64, message: &str) -> Result<(), Failure> {
-        let said = self.settings.endpoint.scrub(message);
-        let reason = format!("errcode {code}: {}", shown(said.as_bytes()));
+        let reason = said("errcode", code, &self.endpoint.scrub(text(&answer, "errmsg")));
         match code {
-            0 => Ok(()),
-            45009 => {
-                let minute = Duration::from_secs(60);
-                self.limiter().close_for(self.clock.mono(), minute);
-                Err(Failure::Retry { after: Some(minute), reason })
-            }
+            0 => Ok(answer),
+            45009 => Err(self.outlet.too_fast(Duration::from_secs(60), reason)),
             code if PERMANENT.contains(&code) => Err(Failure::refused(reason)),
             _ => Err(Failure::retry(reason)),
         }
     }
-
-    // Poison means nothing: no code of a caller runs under the lock, and it is never held over an await.
-    fn limiter(&self) -> MutexGuard<'_, Limiter> {
-        self.limiter.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 /// Codes that the same message gets again for ever: no such robot (93000); message type, picture or parameters
-/// it cannot use (40004, 40005, 40006, 40008, 40009, 40058, 301019); text missing (44004) or too long (45002);
-/// not JSON (47001). Every other code may pass: -1 busy, 45033 too many at once, a robot switched off.
-const PERMANENT: [i64; 11] = [93000, 40004, 40005, 40006, 40008, 40009, 40058, 44004, 45002, 47001, 301019];
+/// it cannot use (40004, 40005, 40006, 40007, 40008, 40009, 40058, 301019); text missing (44004) or too long (45002);
+/// file empty or too large (44001, 45001); not JSON (47001). Every other code may pass: -1 busy, 45033 too many at once,
+/// a robot switched off.
+const PERMANENT: [i64; 14] =
+    [93000, 40004, 40005, 40006, 40007, 40008, 40009, 40058, 44001, 44004, 45001, 45002, 47001, 301_019];
 
-impl Channel for Wecom {
-    fn name(&self) -> &str {
-        &self.settings.name
+impl Messenger for Wecom {
+    const KIND: &'static str = "wecom";
+
+    fn outlet(&self) -> &Outlet {
+        &self.outlet
     }
 
-    fn kind(&self) -> &'static str {
-        "wecom"
+    fn clip_bytes(&self) -> Option<u64> {
+        Some(MAX_FILE_BYTES)
     }
 
-    fn ready_in(&self) -> Duration {
-        self.limiter().wait(self.clock.mono())
-    }
-
-    fn deliver<'a>(&'a self, alert: &'a Alert) -> Delivery<'a> {
-        Box::pin(self.deliver_alert(alert))
-    }
-
-    fn deliver_digest<'a>(&'a self, digest: &'a Digest) -> Delivery<'a> {
-        Box::pin(async {
-            match self.send_text(&render::digest_text(digest, &self.settings.style)).await {
-                Ok(()) => Outcome::Delivered,
-                Err(failure) => failure.into_outcome(0),
+    async fn send(&self, mut message: Message<'_>) -> Outcome {
+        message.limit_picture(MAX_PICTURE_BYTES);
+        let mut steps = Steps::after(message.sent);
+        let result = async {
+            steps.take(self.send_text(&message.text)).await?;
+            if let Some(picture) = message.picture {
+                steps.take(async { self.post(&picture_message(picture)).await }).await?;
             }
-        })
+            Ok(())
+        };
+        let result = result.await;
+        steps.outcome(result)
+    }
+
+    async fn send_clip(&self, clip: Clip<'_>) -> Outcome {
+        let mut steps = Steps::after(clip.sent);
+        let result = match clip.form {
+            ClipForm::File(file) => steps.take(self.send_file(&clip, file)).await,
+            ClipForm::Link(link) => steps.take(self.send_link(&clip.text, link)).await,
+        };
+        steps.outcome(result)
+    }
+
+    fn explain_own(&self, reason: &str) -> Option<&'static str> {
+        match number_in(reason, "errcode ")? {
+            93000 => Some(
+                "There is no robot under this key. In WeCom open the group, its robots, and this robot's card: the \
+                 address shown there is the value of url. A robot that was removed and added again has a new one.",
+            ),
+            45009 => Some(
+                "The robot has sent 20 messages within a minute, perhaps by somebody else. Wait a minute.",
+            ),
+            40009 | 45001 => Some("WeCom takes pictures up to 2 MB and files up to 20 MB."),
+            _ => None,
+        }
     }
 }
 
 impl fmt::Debug for Wecom {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Wecom").field("settings", &self.settings).finish_non_exhaustive()
+        f.debug_struct("Wecom")
+            .field("name", &self.outlet.common.name)
+            .field("endpoint", &self.endpoint)
+            .field("words", &self.words)
+            .finish_non_exhaustive()
     }
 }
 
-#[derive(Serialize)]
-#[serde(tag = "msgtype", rename_all = "snake_case")]
-enum Message {
-    Text { text: Text },
-    Image { image: Image },
+fn picture_message(picture: &[u8]) -> Value {
+    let md5: String = Md5::digest(picture).iter().map(|byte| format!("{byte:02x}")).collect();
+    json!({"msgtype": "image", "image": {"base64": STANDARD.encode(picture), "md5": md5}})
 }
 
-#[derive(Serialize)]
-struct Text {
-    content: String,
-}
-
-#[derive(Serialize)]
-struct Image {
-    base64: String,
-    md5: String,
-}
-
-impl Image {
-    fn of(picture: &[u8]) -> Self {
-        let md5: String = Md5::digest(picture).iter().map(|byte| format!("{byte:02x}")).collect();
-        Self { base64: STANDARD.encode(picture), md5 }
+/// Markdown whose first line stands out. The text has no marks of its own left.
+fn bold_first_line(text: &str) -> String {
+    match text.split_once('\n') {
+        Some((first, rest)) => format!("**{first}**\n{rest}"),
+        None => format!("**{text}**"),
     }
-}
-
-/// Whether the service takes such a picture.
-fn fits(picture: &[u8]) -> bool {
-    let known = picture.starts_with(&[0xff, 0xd8, 0xff]) || picture.starts_with(b"\x89PNG\r\n\x1a\n");
-    known && picture.len() <= MAX_PICTURE_BYTES
-}
-
-/// Takes the meaning out of characters that call people, and takes out what cannot be seen.
-fn escape(text: &str) -> String {
-    render::printable(text)
-        .chars()
-        .map(|c| match c {
-            '<' => '＜',
-            '>' => '＞',
-            '@' => '＠',
-            other => other,
-        })
-        .collect()
-}
-
-/// At most so many bytes, cut between characters, the last of them an ellipsis if anything is missing.
-fn cut(text: &str, most_bytes: usize) -> String {
-    if text.len() <= most_bytes {
-        return text.to_owned();
-    }
-    let mut end = most_bytes.saturating_sub('…'.len_utf8());
-    while !text.is_char_boundary(end) {
-        end -= 1; // 0 is a boundary
-    }
-    let mut out = text.get(..end).unwrap_or_default().to_owned();
-    out.push('…');
-    out
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ use serde::Serialize;
 
 use crate::address::{GuardedResolver, SystemResolver, is_refused_literal};
 use crate::error::OutboundError;
+use crate::multipart::Form;
 use crate::url::SecretUrl;
 
 /// How the client behaves. Every limit has a default and none can be switched off.
@@ -21,8 +22,10 @@ use crate::url::SecretUrl;
 pub struct OutboundSettings {
     /// Time for name, connection and TLS together.
     pub connect_timeout: Duration,
-    /// Time for the whole exchange, from the name to the last byte of the reply.
+    /// Time for the whole exchange, from the name to the last byte of the reply, beside that for a large body.
     pub total_timeout: Duration,
+    /// What a body may take longer for each of its bytes: a slower line gets no large files through.
+    pub slowest_upload_bytes_per_sec: u32,
     /// Longest reply that is read, bytes.
     pub max_reply_bytes: usize,
     /// Proxy for all destinations but the loopback; may carry `user:password@`. Names are then resolved by
@@ -39,6 +42,7 @@ impl Default for OutboundSettings {
         Self {
             connect_timeout: Duration::from_secs(5),
             total_timeout: Duration::from_secs(20),
+            slowest_upload_bytes_per_sec: 128 * 1024,
             max_reply_bytes: 64 * 1024,
             proxy: None,
             allow_link_local: false,
@@ -141,16 +145,33 @@ impl HttpClient {
     pub async fn post_bytes(
         &self,
         url: &SecretUrl,
-        content_type: &'static str,
+        content_type: &str,
         headers: &[(&'static str, &str)],
         body: Bytes,
     ) -> Result<Reply, OutboundError> {
-        let request = self
-            .client
-            .post(url.reveal().clone())
-            .header(CONTENT_TYPE, HeaderValue::from_static(content_type))
-            .body(body);
-        self.send(request, url, headers).await
+        self.send_body(self.client.post(url.reveal().clone()), url, content_type, headers, body).await
+    }
+
+    /// Puts bytes at an address. Otherwise as [`HttpClient::post_bytes`].
+    pub async fn put_bytes(
+        &self,
+        url: &SecretUrl,
+        content_type: &str,
+        headers: &[(&'static str, &str)],
+        body: Bytes,
+    ) -> Result<Reply, OutboundError> {
+        self.send_body(self.client.put(url.reveal().clone()), url, content_type, headers, body).await
+    }
+
+    /// Posts a form with files. Otherwise as [`HttpClient::post_bytes`].
+    pub async fn post_form(
+        &self,
+        url: &SecretUrl,
+        headers: &[(&'static str, &str)],
+        form: Form,
+    ) -> Result<Reply, OutboundError> {
+        let (content_type, body) = form.finish();
+        self.post_bytes(url, &content_type, headers, body).await
     }
 
     /// Asks for what is at an address. Otherwise as [`HttpClient::post_bytes`].
@@ -169,6 +190,21 @@ impl HttpClient {
         headers: &[(&'static str, &str)],
     ) -> Result<Reply, OutboundError> {
         self.send(self.client.delete(url.reveal().clone()), url, headers).await
+    }
+
+    async fn send_body(
+        &self,
+        request: reqwest::RequestBuilder,
+        url: &SecretUrl,
+        content_type: &str,
+        headers: &[(&'static str, &str)],
+        body: Bytes,
+    ) -> Result<Reply, OutboundError> {
+        let content_type = HeaderValue::from_str(content_type)
+            .map_err(|_| OutboundError::Setup("the content type is not printable".into()))?;
+        let secs = body.len() as f64 / f64::from(self.settings.slowest_upload_bytes_per_sec.max(1));
+        let limit = self.settings.total_timeout.saturating_add(Duration::from_secs_f64(secs));
+        self.send(request.header(CONTENT_TYPE, content_type).timeout(limit).body(body), url, headers).await
     }
 
     async fn send(

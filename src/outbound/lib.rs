@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 pub mod address;
+pub mod multipart;
 pub mod url;
 
 pub mod client;
@@ -13,4 +14,5 @@ pub mod error;
 pub use client::{HttpClient, OutboundSettings, Reply, RetryAfter};
 pub use download::{DownloadError, DownloadLimits, Downloader, Partial};
 pub use error::OutboundError;
+pub use multipart::Form;
 pub use url::{BadUrl, SecretUrl};

@@ -60,6 +60,42 @@ impl SecretUrl {
         Self(url)
     }
 
+    /// The same address with one more query parameter behind its own.
+    #[must_use]
+    pub fn and(&self, key: &str, value: &str) -> Self {
+        let mut url = self.0.clone();
+        url.query_pairs_mut().append_pair(key, value);
+        Self(url)
+    }
+
+    /// The address beside this one: its last part is another, its query stays.
+    #[must_use]
+    pub fn sibling(&self, last: &str) -> Self {
+        let mut url = self.0.clone();
+        let parent = url.path().rsplit_once('/').map_or("", |(parent, _)| parent).to_owned();
+        url.set_path(&format!("{parent}/{last}"));
+        url.set_fragment(None);
+        Self(url)
+    }
+
+    /// Scheme, host and port alone.
+    #[must_use]
+    pub fn origin(&self) -> Self {
+        let mut url = self.0.clone();
+        url.set_path("");
+        url.set_query(None);
+        url.set_fragment(None);
+        // These two fail only for addresses that have no host.
+        let _ = url.set_username("");
+        let _ = url.set_password(None);
+        Self(url)
+    }
+
+    /// The last part of the path: what names a robot whose key is no query parameter.
+    pub fn last_segment(&self) -> Secret {
+        Secret::new(self.0.path().rsplit('/').next().unwrap_or_default())
+    }
+
     /// The first query parameter of that name.
     pub fn query_value(&self, key: &str) -> Option<Secret> {
         self.0.query_pairs().find(|(name, _)| name == key).map(|(_, value)| Secret::new(value))
@@ -164,6 +200,20 @@ mod tests {
         assert_eq!(url.query_value("kex"), None);
         let mirror = SecretUrl::parse("http://127.0.0.1:9/models/?token=1#f").unwrap();
         assert_eq!(mirror.child("a/b.xml").reveal().as_str(), "http://127.0.0.1:9/models/a/b.xml?token=1");
+    }
+
+    #[test]
+    fn neighbours_of_an_address() {
+        let robot = SecretUrl::parse(ROBOT).unwrap();
+        assert_eq!(
+            robot.sibling("upload_media").and("type", "a b").reveal().as_str(),
+            "https://qyapi.weixin.qq.com/cgi-bin/webhook/upload_media?key=693a1e36-7a0c-4bc4&type=a+b"
+        );
+        let url = SecretUrl::parse("https://u:pw@h:8443/open-apis/bot/v2/hook/t0ken?x=1#f").unwrap();
+        assert_eq!(url.origin().reveal().as_str(), "https://h:8443/");
+        assert_eq!(url.last_segment(), Secret::new("t0ken"));
+        assert_eq!(url.origin().child("a/b").reveal().as_str(), "https://h:8443/a/b");
+        assert_eq!(SecretUrl::parse("http://h").unwrap().sibling("x").reveal().as_str(), "http://h/x");
     }
 
     #[test]

@@ -34,7 +34,10 @@ pub use keep::{
 pub use layers::DEFAULT_TOML;
 pub use listen::{Admission, FrameSettings, HttpSettings, RingSettings, TlsSettings};
 pub use models::ModelsSettings;
-pub use notify::{ChannelSettings, ChannelTarget, Language, NotifySettings, WebhookTarget, WecomTarget};
+pub use notify::{
+    ChannelSettings, ChannelTarget, DingTalkTarget, FeishuTarget, Language, NotifySettings, NtfyTarget,
+    TelegramTarget, WebhookTarget, WecomAppTarget, WecomTarget, WordStyle,
+};
 pub use problem::{Problem, SettingsErrors};
 pub use record::{ContinuousSettings, SigningSettings, SpoolSettings};
 pub use watch::{

@@ -267,6 +267,72 @@ fn each_wrong_value_of_a_channel_is_named() {
 }
 
 #[test]
+fn each_type_of_channel_has_keys_of_its_own() {
+    let robot = "url = \"https://example.org/send?key=k&access_token=t\"";
+    let app = "corp_id = \"ww0123\"\nagent_id = 1000002\nsecret = \"0123456789\"";
+    let bot = "token = \"123456:AAH-0123456789\"\nchat_id = \"-100123\"";
+    let topic = "topic = \"yard-7f3a\"";
+    let hook = "url = \"https://example.org/\"\nsecret = \"0123456789abcdef\"";
+    // Type, what it needs, further lines, and the keys that are wrong then.
+    let table: &[(&str, &str, &str, &[&str])] = &[
+        ("wecom", robot, "style = \"markdown\"\nper_minute = 20", &[]),
+        ("wecom", robot, "style = \"html\"", &["style"]),
+        ("wecom", robot, "per_minute = 21", &["per_minute"]),
+        ("wecom", robot, "per_minute = 0", &["per_minute"]),
+        ("wecom_app", app, "users = [\"zhang\", \"@all\"]\nparties = [2]\ntags = [3]\nper_hour = 1000", &[]),
+        ("wecom_app", app, "url = \"https://relay.example.org\"\nparties = [2]", &[]),
+        ("wecom_app", app, "", &["users"]),
+        ("wecom_app", app, "users = []", &["users"]),
+        ("wecom_app", app, "users = [\"a|b\"]", &["users"]),
+        ("wecom_app", app, "parties = [0]", &["parties"]),
+        ("wecom_app", app, "tags = [\"x\"]", &["tags"]),
+        ("wecom_app", app, "users = [\"a\"]\nper_minute = 31", &["per_minute"]),
+        ("wecom_app", app, "users = [\"a\"]\nper_hour = 1001", &["per_hour"]),
+        ("wecom_app", "agent_id = -1\nusers = [\"a\"]", "", &["corp_id", "agent_id", "secret"]),
+        ("dingtalk", robot, "secret = \"SEC0123456789\"\nstyle = \"markdown\"", &[]),
+        ("dingtalk", robot, "per_minute = 21", &["per_minute"]),
+        ("dingtalk", "url = \"https://example.org/send\"", "", &["url"]),
+        ("dingtalk", robot, "secret = \"short\"", &["secret"]),
+        ("feishu", robot, "app_id = \"cli_a\"\napp_secret = \"0123456789\"\nper_minute = 100", &[]),
+        ("feishu", robot, "app_id = \"cli_a\"", &["app_id"]),
+        ("feishu", robot, "app_secret = \"0123456789\"", &["app_secret"]),
+        ("feishu", robot, "per_minute = 101", &["per_minute"]),
+        ("telegram", bot, "url = \"http://127.0.0.1:8081\"\nper_minute = 20", &[]),
+        ("telegram", "token = \"123456:AAH/0123456789\"\nchat_id = \"@name\"", "", &["token"]),
+        ("telegram", "token = \"123456:AAH-0123456789\"\nchat_id = \"name\"", "", &["chat_id"]),
+        ("telegram", bot, "per_minute = 61", &["per_minute"]),
+        (
+            "ntfy",
+            topic,
+            "token = \"tk_012345\"\nmax_snapshot_bytes = 0\nmax_clip_bytes = 0\nper_minute = 600",
+            &[],
+        ),
+        ("ntfy", topic, "user = \"node\"\npassword = \"x\"", &[]),
+        ("ntfy", "topic = \"a/b\"", "", &["topic"]),
+        ("ntfy", topic, "user = \"node\"", &["user"]),
+        ("ntfy", topic, "password = \"x\"", &["password"]),
+        ("ntfy", topic, "user = \"a:b\"\npassword = \"x\"", &["user"]),
+        ("ntfy", topic, "user = \"node\"\npassword = \"x\"\ntoken = \"tk_012345\"", &["user"]),
+        ("ntfy", topic, "max_snapshot_bytes = -1", &["max_snapshot_bytes"]),
+        ("ntfy", topic, "max_clip_bytes = \"much\"", &["max_clip_bytes"]),
+        ("ntfy", topic, "per_minute = 601", &["per_minute"]),
+        ("webhook", hook, "max_clip_bytes = 1000\nper_minute = 60000", &[]),
+        ("webhook", hook, "max_clip_bytes = -1", &["max_clip_bytes"]),
+        ("webhook", hook, "per_minute = 60001", &["per_minute"]),
+        ("webhook", hook, "chat_id = \"1\"", &["chat_id"]),
+    ];
+    for (kind, needed, more, expected) in table {
+        let text = format!("[notify.channels.x]\ntype = \"{kind}\"\n{needed}\n{more}");
+        let expected: Vec<String> = expected.iter().map(|key| format!("notify.channels.x.{key}")).collect();
+        let wrong = match load(&text, &[]) {
+            Ok(_) => Vec::new(),
+            Err(_) => wrong_keys(&text),
+        };
+        assert_eq!(wrong, expected, "{text}");
+    }
+}
+
+#[test]
 fn everything_wrong_is_reported_at_once() {
     let text = "[frame]\nlisten = 1\nmax_scans = 0\nlisen = 2\n[rings]\nseconds = 1\n[clip]\ncrf = 99\n";
     let errors = load(text, &[("MEERKAT__RING__SECONDS", "soon")]).unwrap_err();
@@ -476,8 +542,13 @@ fn every_key_is_documented_and_every_documented_key_is_read() {
     assert!(problems.is_empty(), "{problems:?}");
     let mut reader = Reader::new(&layers, problems);
     Settings::read(&mut reader);
-    let asked: BTreeSet<String> = reader.asked().clone();
-    let documented = leaves(&layers.merged);
+    // What channels of several types have is documented once.
+    let of_any_channel = |key: &String| match key.strip_prefix("notify.channels.") {
+        Some(rest) => format!("notify.channels.*.{}", rest.split_once('.').map_or(rest, |(_, key)| key)),
+        None => key.clone(),
+    };
+    let asked: BTreeSet<String> = reader.asked().iter().map(of_any_channel).collect();
+    let documented: BTreeSet<String> = leaves(&layers.merged).iter().map(of_any_channel).collect();
     assert_eq!(asked.difference(&documented).collect::<Vec<_>>(), Vec::<&String>::new(), "not documented");
     assert_eq!(documented.difference(&asked).collect::<Vec<_>>(), Vec::<&String>::new(), "not read");
 }

@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpStream};
 
 const MAX_HEAD_BYTES: u64 = 64 * 1024;
-const MAX_BODY_BYTES: u64 = 8 * 1024 * 1024;
+const MAX_BODY_BYTES: u64 = 64 * 1024 * 1024;
 
 /// One request, read to its end.
 pub(super) struct Request {
@@ -21,6 +21,103 @@ impl Request {
     pub(super) fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).map(String::as_str)
     }
+
+    /// The path without the query.
+    pub(super) fn path(&self) -> &str {
+        self.target.split('?').next().unwrap_or_default()
+    }
+
+    /// A value of the query, decoded.
+    pub(super) fn query(&self, name: &str) -> Option<String> {
+        let query = self.target.split_once('?')?.1;
+        let found = query.split('&').find_map(|pair| pair.split_once('=').filter(|(key, _)| *key == name));
+        found.map(|(_, value)| decode(value))
+    }
+
+    /// The body as JSON.
+    pub(super) fn json(&self) -> Option<serde_json::Value> {
+        let is_json = self.header("content-type").is_some_and(|kind| kind.starts_with("application/json"));
+        serde_json::from_slice(&self.body).ok().filter(|_| is_json)
+    }
+
+    /// The parts of a form (RFC 7578).
+    pub(super) fn form(&self) -> Option<Vec<Part>> {
+        let boundary = self.header("content-type")?.strip_prefix("multipart/form-data; boundary=")?;
+        let mark = format!("--{boundary}").into_bytes();
+        let mut rest = self.body.strip_prefix(&mark[..])?;
+        let mut parts = Vec::new();
+        loop {
+            if rest == b"--\r\n" {
+                return Some(parts);
+            }
+            rest = rest.strip_prefix(b"\r\n")?;
+            let head_end = rest.windows(4).position(|window| window == b"\r\n\r\n")?;
+            let head = std::str::from_utf8(rest.get(..head_end)?).ok()?;
+            rest = rest.get(head_end + 4..)?;
+            let end_mark = [b"\r\n", &mark[..]].concat();
+            let end = find(rest, &end_mark)?;
+            let quoted = |key: &str| {
+                let begin = format!("{key}=\"");
+                Some(head.split_once(begin.as_str())?.1.split('"').next()?.to_owned())
+            };
+            parts.push(Part {
+                name: quoted(" name")?,
+                file_name: quoted("filename"),
+                bytes: rest.get(..end)?.to_vec(),
+            });
+            rest = rest.get(end + end_mark.len()..)?;
+        }
+    }
+}
+
+/// One part of a form.
+pub(super) struct Part {
+    pub(super) name: String,
+    pub(super) file_name: Option<String>,
+    pub(super) bytes: Vec<u8>,
+}
+
+impl Part {
+    /// The value of a part of that name, as text; empty where there is none.
+    pub(super) fn text<'p>(parts: &'p [Part], name: &str) -> &'p str {
+        let found = parts.iter().find(|part| part.name == name);
+        found.and_then(|part| std::str::from_utf8(&part.bytes).ok()).unwrap_or_default()
+    }
+
+    /// The file of that name.
+    pub(super) fn file<'p>(parts: &'p [Part], name: &str) -> Option<&'p Part> {
+        parts.iter().find(|part| part.name == name && part.file_name.is_some())
+    }
+}
+
+/// Where the needle begins; looks at first bytes first, for the hay is large.
+fn find(hay: &[u8], needle: &[u8]) -> Option<usize> {
+    let first = *needle.first()?;
+    let mut from = 0;
+    while let Some(at) = hay.get(from..)?.iter().position(|byte| *byte == first) {
+        if hay.get(from + at..)?.starts_with(needle) {
+            return Some(from + at);
+        }
+        from += at + 1;
+    }
+    None
+}
+
+/// Undoes the encoding of `application/x-www-form-urlencoded`.
+fn decode(value: &str) -> String {
+    let mut out = Vec::new();
+    let mut bytes = value.bytes();
+    while let Some(byte) = bytes.next() {
+        out.push(match byte {
+            b'+' => b' ',
+            b'%' => {
+                let mut digit = || bytes.next().and_then(|b| char::from(b).to_digit(16)).unwrap_or(0);
+                (digit() * 16 + digit()) as u8
+            }
+            other => other,
+        });
+    }
+    String::from_utf8_lossy(&out).into_owned()
 }
 
 /// What is sent back.
@@ -35,6 +132,11 @@ pub(super) enum Answer {
 impl Answer {
     pub(super) fn status(status: u16, headers: &'static str, body: &str) -> Self {
         Self::Whole { status, headers, body: body.to_owned() }
+    }
+
+    /// JSON under a status.
+    pub(super) fn json(status: u16, body: &serde_json::Value) -> Self {
+        Self::Whole { status, headers: "", body: body.to_string() }
     }
 
     pub(super) fn errcode(code: i64, message: &str) -> Self {

@@ -11,9 +11,17 @@
 //! assert!(robot.wait_for(1, Duration::ZERO).is_err());
 //! ```
 
+mod hmac;
 mod http;
+mod window;
+
+mod dingtalk;
+mod feishu;
+mod ntfy;
+mod telegram;
 mod webhook;
 mod wecom;
+mod wecom_app;
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
@@ -30,15 +38,26 @@ use http::{Answer, Request};
 /// A message that the service accepted.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Received {
-    /// WeCom: a text.
+    /// A text; of ntfy, title and message on lines of their own.
     Text(String),
-    /// WeCom: the raw bytes of a picture.
+    /// A text in the service's Markdown.
+    Markdown(String),
+    /// The raw bytes of a picture that is a message of its own.
     Picture(Vec<u8>),
+    /// A file, or a picture or video with words.
+    File {
+        /// Its name.
+        name: String,
+        /// Its bytes.
+        bytes: Vec<u8>,
+        /// Words that go with it; may be empty.
+        caption: String,
+    },
     /// Webhook: a body whose signature is right.
     Hook {
         /// The idempotency key.
         id: String,
-        /// Whether a message with this id had arrived before.
+        /// Whether this part of a message with this id had arrived before.
         repeated: bool,
         /// The whole body.
         body: serde_json::Value,
@@ -74,9 +93,21 @@ pub struct Missed {
     pub got: usize,
 }
 
+/// What a service makes of a request.
+enum Verdict {
+    /// People see this message.
+    Accepted(Received),
+    /// A token or an upload: no message yet.
+    Helped,
+    /// Answered like an accepted one, but nobody sees it.
+    Dropped(String),
+    /// Refused, and why.
+    Refused(String),
+}
+
 /// A service: decides about one request after another.
 trait Service: Send {
-    fn answer(&mut self, request: &Request, clock: &dyn Clock) -> (Answer, Result<Received, String>);
+    fn answer(&mut self, request: &Request, clock: &dyn Clock) -> (Answer, Verdict);
 }
 
 struct Shared {
@@ -90,6 +121,8 @@ struct State {
     service: Box<dyn Service>,
     received: Vec<Received>,
     refused: Vec<String>,
+    dropped: Vec<String>,
+    paths: Vec<String>,
     script: VecDeque<Fault>,
     requests: usize,
     outage: bool,
@@ -105,6 +138,7 @@ impl Shared {
     fn decide(&self, request: &Request) -> Answer {
         let mut state = self.lock();
         state.requests += 1;
+        state.paths.push(request.path().to_owned());
         let fault = state.script.pop_front().unwrap_or(Fault::None);
         let accepted_answer = match fault {
             Fault::Errcode(code, message) => return Answer::errcode(code, message),
@@ -117,12 +151,14 @@ impl Shared {
         };
         let (answer, judged) = state.service.answer(request, self.clock.as_ref());
         match judged {
-            Ok(message) => {
+            Verdict::Accepted(message) => {
                 state.received.push(message);
                 self.count.send_replace(state.received.len());
                 self.arrived.notify_all();
             }
-            Err(why) => state.refused.push(why),
+            Verdict::Helped => {}
+            Verdict::Dropped(why) => state.dropped.push(why),
+            Verdict::Refused(why) => state.refused.push(why),
         }
         accepted_answer.unwrap_or(answer)
     }
@@ -156,6 +192,49 @@ impl MockServer {
         Self::start(Box::new(webhook::Receiver::new(secret)), clock)
     }
 
+    /// A WeCom application whose members are these; departments and tags have one member each.
+    pub fn wecom_app(
+        corp_id: &str,
+        secret: &str,
+        agent_id: u32,
+        members: &[&str],
+        clock: Arc<dyn Clock>,
+    ) -> io::Result<Self> {
+        Self::start(Box::new(wecom_app::Application::new(corp_id, secret, agent_id, members)), clock)
+    }
+
+    /// A DingTalk robot at `/robot/send?access_token=<token>` that wants signatures.
+    pub fn dingtalk(token: &str, secret: &str, clock: Arc<dyn Clock>) -> io::Result<Self> {
+        Self::start(Box::new(dingtalk::DingRobot::new(token, secret)), clock)
+    }
+
+    /// A Feishu robot at `/open-apis/bot/v2/hook/<hook>` that wants signatures, and an application that uploads for it.
+    pub fn feishu(
+        hook: &str,
+        secret: &str,
+        app_id: &str,
+        app_secret: &str,
+        clock: Arc<dyn Clock>,
+    ) -> io::Result<Self> {
+        Self::start(Box::new(feishu::FeishuRobot::new(hook, secret, app_id, app_secret)), clock)
+    }
+
+    /// Telegram's Bot API with one bot in one chat.
+    pub fn telegram(token: &str, chat_id: &str, clock: Arc<dyn Clock>) -> io::Result<Self> {
+        Self::start(Box::new(telegram::Bot::new(token, chat_id)), clock)
+    }
+
+    /// An ntfy server with one topic. `authorization` is the header it wants, none if empty; it takes no attachments where
+    /// their limit is 0.
+    pub fn ntfy(
+        topic: &str,
+        authorization: &str,
+        most_attachment_bytes: usize,
+        clock: Arc<dyn Clock>,
+    ) -> io::Result<Self> {
+        Self::start(Box::new(ntfy::Server::new(topic, authorization, most_attachment_bytes)), clock)
+    }
+
     fn start(service: Box<dyn Service>, clock: Arc<dyn Clock>) -> io::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0")?;
         let address = listener.local_addr()?;
@@ -163,6 +242,8 @@ impl MockServer {
             service,
             received: Vec::new(),
             refused: Vec::new(),
+            dropped: Vec::new(),
+            paths: Vec::new(),
             script: VecDeque::new(),
             requests: 0,
             outage: false,
@@ -195,6 +276,16 @@ impl MockServer {
     /// Why requests were refused by the service's own rules (not by a script), in order.
     pub fn refused(&self) -> Vec<String> {
         self.shared.lock().refused.clone()
+    }
+
+    /// Messages that the service answered like accepted ones and dropped, in order.
+    pub fn dropped(&self) -> Vec<String> {
+        self.shared.lock().dropped.clone()
+    }
+
+    /// Paths of all requests so far, in order, without their queries.
+    pub fn paths(&self) -> Vec<String> {
+        self.shared.lock().paths.clone()
     }
 
     /// Requests of every kind so far.

@@ -7,9 +7,11 @@ use meerkat_base::{EventKind, ManualClock};
 use meerkat_outbound::OutboundSettings;
 
 use super::*;
+use crate::Style;
 use crate::alert::DigestLine;
 use crate::alert::tests::alert;
 use crate::testing::{Fault, MockServer, Received};
+use crate::testkit::{LINK, clip, test_message};
 
 const SECRET: &str = "0123456789abcdef-hmac";
 const TOKEN: &str = "t0ken-in-the-path";
@@ -34,7 +36,8 @@ fn hook_with(
     let client = HttpClient::new(client).unwrap();
     let mut settings = WebhookSettings::new("hook", url, Secret::new(secret));
     settings.max_picture_bytes = 1000;
-    Webhook::new(settings, client, Arc::new(clock.clone()))
+    settings.max_clip_bytes = 10;
+    Webhook::new(settings, client, Arc::new(clock.clone()), &RateBook::default())
 }
 
 fn scene() -> Scene {
@@ -64,7 +67,7 @@ async fn the_body_is_what_the_documentation_says() {
     assert_eq!(s.hook.deliver(&a).await, Outcome::Delivered);
     assert_eq!(s.server.refused(), Vec::<String>::new());
     let expected = serde_json::json!({
-        "version": 1, "type": "alert",
+        "version": 1, "type": "alert", "part": "alert", "severity": "warning", "detail": "",
         "id": "01920000-0000-7000-8000-000000000001", "time": "2026-11-20T21:31:15.900Z",
         "event": "01920000-0000-7000-8000-000000000002", "camera": "front", "camera_name": "前门",
         "kind": "person", "phase": "started", "started": "2026-11-20T21:31:14.123Z", "score": 0.873,
@@ -95,6 +98,62 @@ async fn pictures_follow_policy_and_limit() {
     assert!(large.get("snapshot").is_none() && large["snapshot_bytes"] == 1001, "{large}");
     assert!(large["text"].as_str().unwrap().ends_with("未发送）"), "{large}");
     assert!(none.get("snapshot").is_none() && none.get("snapshot_bytes").is_none(), "{none}");
+}
+
+#[tokio::test]
+async fn a_notice_has_its_severity_and_details() {
+    let s = scene();
+    let mut a = alert(EventKind::DiskLow, None);
+    a.severity = Severity::Critical;
+    a.detail = "3 GB are left".into();
+    assert_eq!(s.hook.deliver(&a).await, Outcome::Delivered);
+    let received = s.server.received();
+    let body = body(&received[0]);
+    assert_eq!((&body["severity"], &body["detail"]), (&"critical".into(), &"3 GB are left".into()));
+}
+
+#[tokio::test]
+async fn the_clip_follows_under_the_same_id_as_another_part() {
+    let s = scene();
+    let a = alert(EventKind::Person, None);
+    assert_eq!((s.hook.clip_limit(), s.hook.takes_clips()), (Some(10), true));
+    assert_eq!(s.hook.deliver(&a).await, Outcome::Delivered);
+    for part in [clip(Some(b"an mp4"), Some(LINK)), clip(Some(b"a larger mp4"), None), clip(None, Some(LINK))]
+    {
+        assert_eq!(s.hook.deliver_clip(&a, &part).await, Outcome::Delivered);
+    }
+    let received = s.server.received();
+    let repeats: Vec<bool> =
+        received.iter().map(|r| matches!(r, Received::Hook { repeated: true, .. })).collect();
+    assert_eq!(repeats, [false, false, true, true], "the clip is no repetition of the alert");
+    let [first, whole, large, link] = [0, 1, 2, 3].map(|n| body(&received[n]));
+    assert_eq!((&first["id"], &whole["part"]), (&whole["id"], &"clip".into()));
+    assert_eq!(
+        whole["clip"],
+        serde_json::json!({
+            "name": "front_2026-11-21_053114.mp4", "duration_secs": 12.0, "bytes": 6, "link": LINK, "data": "YW4gbXA0",
+            // printf 'an mp4' | sha256sum
+            "sha256": hex(&Sha256::digest(b"an mp4")),
+        })
+    );
+    assert_eq!(whole["clip"]["sha256"].as_str().unwrap().len(), 64);
+    assert!(large["clip"].get("data").is_none() && large["clip"]["bytes"] == 12, "{large}");
+    assert!(link["clip"].get("bytes").is_none() && link["clip"]["link"] == LINK, "{link}");
+    assert_eq!(
+        s.hook.deliver_clip(&alert(EventKind::Face, None), &clip(Some(b"an mp4"), None)).await,
+        Outcome::Delivered
+    );
+    assert_eq!(s.server.received().len(), 4, "faces stay at home");
+}
+
+#[tokio::test]
+async fn a_test_is_one_and_advice_is_given() {
+    let s = scene();
+    assert_eq!(s.hook.deliver_test(&test_message()).await, Outcome::Delivered);
+    assert_eq!(body(&s.server.received()[0])["type"], "test");
+    assert!(s.hook.explain("status 401").unwrap().contains("secret"));
+    assert!(s.hook.explain("status 404").is_some());
+    assert_eq!(s.hook.explain("whatever"), None);
 }
 
 #[tokio::test]

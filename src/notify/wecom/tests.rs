@@ -1,63 +1,59 @@
 //! The robot against a server that enforces its rules.
 
-use std::time::Duration;
-
-use meerkat_base::{EventKind, ManualClock, WallTime};
+use meerkat_base::{EventKind, ManualClock};
 use meerkat_outbound::OutboundSettings;
-use uuid::Uuid;
 
 use super::*;
-use crate::alert::DigestLine;
+use crate::alert::Alert;
 use crate::alert::tests::alert;
+use crate::channel::Channel;
 use crate::render::Language;
 use crate::testing::{Fault, MockServer, Received};
+use crate::testkit::{JPEG, LINK, client, clip, clock, digest, hostile, person, test_message};
 
 const KEY: &str = "693a1e36-7a0c-4bc4-97a0-0ec2f1fa5aaa";
-const JPEG: &[u8] = b"\xff\xd8\xff\xe0 a picture as far as the service looks at it \xff\xd9";
 
 struct Scene {
     server: MockServer,
     clock: ManualClock,
+    book: RateBook,
     robot: Wecom,
 }
 
-fn client() -> HttpClient {
-    HttpClient::new(OutboundSettings::default()).unwrap()
+impl Scene {
+    fn another(&self, key: &str, book: &RateBook) -> Wecom {
+        let base = SecretUrl::parse(&self.server.base()).unwrap();
+        let settings = WecomSettings::new("other", Some(&base), &Secret::new(key)).unwrap();
+        Wecom::new(settings, client(), Arc::new(self.clock.clone()), book)
+    }
 }
 
 fn scene_with(change: impl FnOnce(&mut WecomSettings)) -> Scene {
-    let clock = ManualClock::new(WallTime(1_795_210_274_000_000));
+    let clock = clock();
     let server = MockServer::wecom_with_clock(KEY, Arc::new(clock.clone())).unwrap();
     let base = SecretUrl::parse(&server.base()).unwrap();
     let mut settings = WecomSettings::new("group", Some(&base), &Secret::new(KEY)).unwrap();
     change(&mut settings);
-    let robot = Wecom::new(settings, client(), Arc::new(clock.clone()));
-    Scene { server, clock, robot }
+    let book = RateBook::default();
+    let robot = Wecom::new(settings, client(), Arc::new(clock.clone()), &book);
+    Scene { server, clock, book, robot }
 }
 
 fn scene() -> Scene {
     scene_with(|_| ())
 }
 
-fn person(snapshot: Option<&[u8]>) -> Alert {
-    alert(EventKind::Person, snapshot)
-}
-
 fn texts(server: &MockServer) -> Vec<String> {
     let texts = server.received().into_iter().filter_map(|r| match r {
-        Received::Text(text) => Some(text),
+        Received::Text(text) | Received::Markdown(text) => Some(text),
         _ => None,
     });
     texts.collect()
 }
 
-/// The reason and the steps of a retry; anything else fails the test. No secret may be in it.
+/// No secret may be in it.
 fn retry(outcome: Outcome) -> (Option<Duration>, String, u8) {
-    assert!(!format!("{outcome:?}").contains(KEY), "{outcome:?}");
-    match outcome {
-        Outcome::Retry { after, reason, sent } => (after, reason, sent),
-        other => panic!("{other:?}"),
-    }
+    crate::testkit::retry(outcome, &[KEY])
 }
 
 fn refusal(outcome: Outcome) -> (String, u8) {
@@ -88,7 +84,7 @@ async fn faces_go_out_as_words_only_by_default() {
     let s = scene();
     assert_eq!(s.robot.deliver(&alert(EventKind::Face, Some(JPEG))).await, Outcome::Delivered);
     assert_eq!(s.server.received().len(), 1);
-    let s = scene_with(|settings| settings.pictures.include_faces = true);
+    let s = scene_with(|settings| settings.common.pictures.include_faces = true);
     assert_eq!(s.robot.deliver(&alert(EventKind::Face, Some(JPEG))).await, Outcome::Delivered);
     assert_eq!(s.server.received().len(), 2);
 }
@@ -130,9 +126,7 @@ async fn a_picture_that_finds_no_place_follows_without_its_text() {
 async fn when_the_service_says_too_fast_the_robot_is_closed_for_a_minute() {
     // Somebody else uses the same robot: their messages count there, not here.
     let s = scene();
-    let base = SecretUrl::parse(&s.server.base()).unwrap();
-    let settings = WecomSettings::new("other", Some(&base), &Secret::new(KEY)).unwrap();
-    let other = Wecom::new(settings, client(), Arc::new(s.clock.clone()));
+    let other = s.another(KEY, &RateBook::default());
     for _ in 0..20 {
         assert_eq!(other.deliver(&person(None)).await, Outcome::Delivered);
     }
@@ -180,12 +174,11 @@ async fn a_picture_refused_for_ever_is_told_apart_from_a_text_that_was() {
 async fn a_wrong_key_is_refused_for_ever_and_never_shown() {
     let s = scene();
     let wrong = "0badc0de-0bad-c0de-0bad-c0de0badc0de";
-    let base = SecretUrl::parse(&s.server.base()).unwrap();
-    let settings = WecomSettings::new("group", Some(&base), &Secret::new(wrong)).unwrap();
-    let robot = Wecom::new(settings, client(), Arc::new(s.clock.clone()));
+    let robot = s.another(wrong, &s.book);
     // The server repeats the address it was asked for; the answer must not.
     let outcome = robot.deliver(&person(Some(JPEG))).await;
     let (reason, sent) = refusal(outcome);
+    assert!(robot.explain(&reason).unwrap().contains("no robot under this key"));
     assert!(reason.starts_with("errcode 93000: invalid webhook url, hint:"), "{reason}");
     assert!(reason.contains("[redacted]") && !reason.contains("0badc0de"), "{reason}");
     assert_eq!(sent, 0);
@@ -223,7 +216,10 @@ async fn silence_ends_with_the_time_limit() {
     let s = scene();
     s.server.script([Fault::Silent]);
     let settings = OutboundSettings { total_timeout: Duration::from_millis(100), ..Default::default() };
-    let robot = Wecom::new(s.robot.settings, HttpClient::new(settings).unwrap(), Arc::new(s.clock));
+    let base = SecretUrl::parse(&s.server.base()).unwrap();
+    let own = WecomSettings::new("group", Some(&base), &Secret::new(KEY)).unwrap();
+    let client = HttpClient::new(settings).unwrap();
+    let robot = Wecom::new(own, client, Arc::new(s.clock), &s.book);
     let (after, reason, sent) = retry(robot.deliver(&person(Some(JPEG))).await);
     assert_eq!((after, reason.as_str(), sent), (None, "127.0.0.1 took too long; it may have arrived", 0));
 }
@@ -248,7 +244,7 @@ async fn redirects_and_link_local_addresses_are_refused() {
     assert_eq!(s.server.requests(), 1);
     let base = SecretUrl::parse("http://169.254.169.254").unwrap();
     let settings = WecomSettings::new("group", Some(&base), &Secret::new(KEY)).unwrap();
-    let robot = Wecom::new(settings, client(), Arc::new(s.clock.clone()));
+    let robot = Wecom::new(settings, client(), Arc::new(s.clock.clone()), &s.book);
     let (reason, _) = refusal(robot.deliver(&person(None)).await);
     assert!(reason.contains("link-local"), "{reason}");
 }
@@ -266,24 +262,12 @@ async fn an_outage_is_a_retry_and_ends() {
 
 #[tokio::test]
 async fn long_texts_are_cut_where_the_service_would_refuse_them() {
-    let s = scene_with(|settings| settings.style.language = Language::English);
+    let s = scene_with(|settings| settings.common.style.language = Language::English);
     let mut a = person(None);
     // 10 names of 40 characters, each of 4 bytes, would fit; the digest below does not.
     a.identities = vec!["😀".repeat(60); 12];
     assert_eq!(s.robot.deliver(&a).await, Outcome::Delivered);
-    let line = |n: u32| DigestLine {
-        camera: alert(EventKind::Motion, None).camera,
-        camera_name: Some(format!("{n}{}", "门".repeat(60))),
-        kind: EventKind::Motion,
-        count: 1,
-    };
-    let digest = Digest {
-        id: Uuid::nil(),
-        oldest: WallTime(0),
-        newest: WallTime(1),
-        counts: (0..20).map(line).collect(),
-    };
-    assert_eq!(s.robot.deliver_digest(&digest).await, Outcome::Delivered);
+    assert_eq!(s.robot.deliver_digest(&digest()).await, Outcome::Delivered);
     assert_eq!(s.server.refused(), Vec::<String>::new());
     let texts = texts(&s.server);
     assert!(texts[1].ends_with('…') && (2040..=2048).contains(&texts[1].len()), "{}", texts[1].len());
@@ -292,13 +276,118 @@ async fn long_texts_are_cut_where_the_service_would_refuse_them() {
 #[tokio::test]
 async fn nobody_is_called_by_name() {
     let s = scene();
-    let mut a = person(None);
-    a.camera_name = Some("<@all> 门 @all".into());
-    a.identities = vec!["<@zhangsan>\u{202e}\u{7}".into()];
-    assert_eq!(s.robot.deliver(&a).await, Outcome::Delivered);
+    assert_eq!(s.robot.deliver(&hostile()).await, Outcome::Delivered);
     let text = texts(&s.server).remove(0);
     assert!(!text.contains(['<', '>', '@', '\u{202e}', '\u{7}']), "{text}");
-    assert!(text.contains("＜＠all＞ 门"), "{text}");
+    assert!(text.contains("＜＠all＞ ＠all"), "{text}");
+}
+
+#[tokio::test]
+async fn markdown_has_no_marks_but_ours() {
+    let s = scene_with(|settings| settings.words = WordStyle::Markdown);
+    assert_eq!(s.robot.deliver(&hostile()).await, Outcome::Delivered);
+    assert_eq!(s.robot.deliver_digest(&digest()).await, Outcome::Delivered);
+    assert_eq!(s.server.refused(), Vec::<String>::new());
+    let received = s.server.received();
+    let Received::Markdown(text) = &received[0] else { panic!("{received:?}") };
+    assert!(text.starts_with("**【Meerkat】＜＠all＞"), "{text}");
+    assert_eq!(text.matches("**").count(), 2, "{text}");
+    assert!(!text.contains(['<', '>', '@', '[', '(', '`', '#']), "{text}");
+    let Received::Markdown(long) = &received[1] else { panic!("{received:?}") };
+    assert!(long.len() > MAX_TEXT_BYTES && long.len() <= MAX_MARKDOWN_BYTES, "{}", long.len());
+}
+
+#[tokio::test]
+async fn a_clip_goes_as_a_file_or_as_a_link_or_not_at_all() {
+    let s = scene();
+    assert_eq!((s.robot.clip_limit(), s.robot.takes_clips()), (Some(MAX_FILE_BYTES), true));
+    let part = clip(Some(b"an mp4"), Some(LINK));
+    assert_eq!(s.robot.deliver_clip(&person(None), &part).await, Outcome::Delivered);
+    let expected = Received::File { name: part.name, bytes: b"an mp4".to_vec(), caption: String::new() };
+    assert_eq!(s.server.received(), [expected]);
+    for tiny in [clip(None, Some(LINK)), clip(Some(b"1234"), Some(LINK))] {
+        assert_eq!(s.robot.deliver_clip(&person(None), &tiny).await, Outcome::Delivered);
+        assert!(texts(&s.server).last().unwrap().ends_with(&format!("\n{LINK}")));
+    }
+    let requests = s.server.requests();
+    for nothing in [clip(None, None), clip(None, Some("javascript:alert(1)"))] {
+        assert_eq!(s.robot.deliver_clip(&person(None), &nothing).await, Outcome::Delivered);
+    }
+    let face = alert(EventKind::Face, None);
+    assert_eq!(s.robot.deliver_clip(&face, &clip(Some(b"an mp4"), Some(LINK))).await, Outcome::Delivered);
+    assert!(!s.robot.takes_clip_of(EventKind::Face) && s.robot.takes_clip_of(EventKind::Person));
+    assert_eq!(s.server.requests(), requests, "faces stay at home");
+    assert_eq!(s.server.refused(), Vec::<String>::new());
+    let s = scene_with(|settings| settings.common.pictures.include_clip = false);
+    assert_eq!((s.robot.clip_limit(), s.robot.takes_clips()), (None, false));
+}
+
+#[tokio::test]
+async fn a_clip_is_uploaded_once_however_often_its_message_is_tried() {
+    let s = scene();
+    let part = clip(Some(b"an mp4"), None);
+    s.server.script([Fault::None, Fault::Errcode(-1, "busy"), Fault::Errcode(-1, "busy")]);
+    for _ in 0..2 {
+        assert_eq!(retry(s.robot.deliver_clip(&person(None), &part).await).2, 0);
+    }
+    assert_eq!(s.robot.deliver_clip(&person(None), &part).await, Outcome::Delivered);
+    let uploads = |s: &Scene| s.server.paths().iter().filter(|path| path.ends_with("upload_media")).count();
+    assert_eq!(uploads(&s), 1);
+    // The service keeps it for three days.
+    s.clock.advance(Duration::from_secs(3 * 24 * 60 * 60));
+    assert_eq!(s.robot.deliver_clip(&person(None), &part).await, Outcome::Delivered);
+    assert_eq!(uploads(&s), 2);
+    // Nothing is uploaded while the message could not follow.
+    for _ in 0..20 {
+        let _ = s.robot.deliver(&person(None)).await;
+    }
+    let other = Alert { id: uuid::Uuid::from_u128(99), ..person(None) };
+    retry(s.robot.deliver_clip(&other, &part).await);
+    assert_eq!(uploads(&s), 2);
+}
+
+#[tokio::test]
+async fn the_largest_file_goes_and_a_larger_one_becomes_a_link() {
+    let s = scene();
+    let mut file = vec![7; MAX_FILE_BYTES as usize];
+    assert_eq!(s.robot.deliver_clip(&person(None), &clip(Some(&file), Some(LINK))).await, Outcome::Delivered);
+    assert!(matches!(&s.server.received()[0], Received::File { bytes, .. } if bytes.len() == file.len()));
+    file.push(7);
+    assert_eq!(s.robot.deliver_clip(&person(None), &clip(Some(&file), Some(LINK))).await, Outcome::Delivered);
+    assert!(matches!(&s.server.received()[1], Received::Text(text) if text.ends_with(LINK)));
+    assert_eq!(s.server.refused(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_test_says_so_and_sends_a_picture() {
+    let s = scene();
+    assert_eq!(s.robot.deliver_test(&test_message()).await, Outcome::Delivered);
+    assert!(texts(&s.server)[0].starts_with("【Meerkat】测试消息：通道 group"), "{:?}", texts(&s.server));
+    assert!(matches!(&s.server.received()[1], Received::Picture(_)));
+}
+
+#[tokio::test]
+async fn robots_with_one_key_share_its_minute_over_a_reload_too() {
+    let s = scene();
+    let second = s.another(KEY, &s.book);
+    for _ in 0..10 {
+        assert_eq!(s.robot.deliver(&person(None)).await, Outcome::Delivered);
+        assert_eq!(second.deliver(&person(None)).await, Outcome::Delivered);
+    }
+    drop(second);
+    let reloaded = s.another(KEY, &s.book);
+    assert_eq!(reloaded.ready_in(), Duration::from_secs(61));
+    assert_eq!(s.server.refused(), Vec::<String>::new());
+    let slow = scene_with(|settings| settings.per_minute = 2);
+    for _ in 0..2 {
+        assert_eq!(slow.robot.deliver(&person(None)).await, Outcome::Delivered);
+    }
+    retry(slow.robot.deliver(&person(None)).await);
+    let greedy = scene_with(|settings| settings.per_minute = 2_000);
+    for _ in 0..20 {
+        assert_eq!(greedy.robot.deliver(&person(None)).await, Outcome::Delivered);
+    }
+    retry(greedy.robot.deliver(&person(None)).await);
 }
 
 #[tokio::test]
@@ -334,20 +423,8 @@ fn a_key_or_the_whole_address_names_the_robot() {
 #[test]
 fn debug_shows_no_key() {
     let s = scene();
-    let shown = format!("{:?} {:#?}", s.robot, s.robot.settings);
+    let shown = format!("{:?} {:#?}", s.robot, s.robot);
     assert!(!shown.contains(KEY) && shown.contains("[redacted]"), "{shown}");
-}
-
-#[test]
-fn cutting_keeps_characters_whole() {
-    assert_eq!(cut("abc", 3), "abc");
-    assert_eq!(cut("abcdef", 5), "ab…");
-    assert_eq!(cut("门门门", 8), "门…");
-    assert_eq!(cut("门门门", 9), "门门门");
-    for length in 3..20 {
-        let out = cut(&"a😀门é".repeat(5), length);
-        assert!(out.len() <= length && out.ends_with('…'), "{length}: {out}");
-    }
 }
 
 #[test]

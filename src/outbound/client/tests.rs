@@ -116,6 +116,44 @@ async fn headers_are_sent_and_bad_ones_refused() {
 }
 
 #[tokio::test]
+async fn files_go_out_by_form_and_by_put() {
+    let (address, server) = serve(say("HTTP/1.1 204 OK\r\nconnection: close\r\n\r\n"));
+    let form = Form::new().text("a", "b").file("media", "clip.mp4", "video/mp4", b"bytes");
+    assert_eq!(client().post_form(&url(address), &[("x-one", "1")], form).await.unwrap().status, 204);
+    let request = join(server).await;
+    assert!(request.starts_with("POST ") && request.contains("x-one: 1\r\n"), "{request}");
+    let boundary = request.split("content-type: multipart/form-data; boundary=").nth(1).unwrap();
+    let boundary = boundary.split("\r\n").next().unwrap();
+    assert!(request.ends_with(&format!("video/mp4\r\n\r\nbytes\r\n--{boundary}--\r\n")), "{request}");
+
+    let (address, server) = serve(say("HTTP/1.1 204 OK\r\nconnection: close\r\n\r\n"));
+    let body = Bytes::from_static(b"abc");
+    assert_eq!(client().put_bytes(&url(address), "image/jpeg", &[], body).await.unwrap().status, 204);
+    let request = join(server).await;
+    assert!(request.starts_with("PUT ") && request.ends_with("\r\n\r\nabc"), "{request}");
+}
+
+#[tokio::test]
+async fn a_large_body_has_more_time() {
+    let settings = OutboundSettings {
+        total_timeout: Duration::from_millis(50),
+        slowest_upload_bytes_per_sec: 1,
+        ..Default::default()
+    };
+    let client = client_with(settings, SystemResolver);
+    let (slow, gate) = mpsc::channel::<()>();
+    let (address, server) = serve(move |stream| {
+        // Answers when the client has waited for longer than a request without a body would be given.
+        let _ = gate.recv_timeout(Duration::from_millis(200));
+        stream.write_all(b"HTTP/1.1 204 OK\r\nconnection: close\r\n\r\n").unwrap();
+    });
+    let body = Bytes::from_static(&[b'x'; 60]);
+    assert_eq!(client.post_bytes(&url(address), "text/plain", &[], body).await.unwrap().status, 204);
+    drop(slow);
+    join(server).await;
+}
+
+#[tokio::test]
 async fn things_are_asked_for_and_deleted_under_the_same_rules() {
     for method in ["GET", "DELETE"] {
         let (address, server) =

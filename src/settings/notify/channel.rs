@@ -4,9 +4,14 @@ use std::collections::BTreeMap;
 
 use meerkat_base::{CameraId, EventKind, Secret};
 
+use super::dingtalk::DingTalkTarget;
+use super::feishu::FeishuTarget;
 use super::keys::{camera_id, event_kinds, read_url, required, worth_telling};
+use super::ntfy::NtfyTarget;
+use super::telegram::TelegramTarget;
 use super::webhook::WebhookTarget;
 use super::wecom::WecomTarget;
+use super::wecom_app::WecomAppTarget;
 use crate::camera::CameraSettings;
 use crate::reader::Reader;
 use crate::rule::{self, choice, flag};
@@ -35,6 +40,16 @@ pub struct ChannelSettings {
 pub enum ChannelTarget {
     /// A WeCom group robot.
     WeCom(WecomTarget),
+    /// A WeCom application.
+    WeComApp(WecomAppTarget),
+    /// A DingTalk robot.
+    DingTalk(DingTalkTarget),
+    /// A Feishu robot.
+    Feishu(FeishuTarget),
+    /// A Telegram bot.
+    Telegram(TelegramTarget),
+    /// A topic of an ntfy server.
+    Ntfy(NtfyTarget),
     /// Our own webhook.
     Webhook(WebhookTarget),
 }
@@ -42,16 +57,34 @@ pub enum ChannelTarget {
 #[derive(Clone, Copy)]
 enum Kind {
     WeCom,
+    WeComApp,
+    DingTalk,
+    Feishu,
+    Telegram,
+    Ntfy,
     Webhook,
 }
 
 /// The values of `type`.
-const KINDS: &[(&str, Kind)] = &[("wecom", Kind::WeCom), ("webhook", Kind::Webhook)];
+const KINDS: &[(&str, Kind)] = &[
+    ("wecom", Kind::WeCom),
+    ("wecom_app", Kind::WeComApp),
+    ("dingtalk", Kind::DingTalk),
+    ("feishu", Kind::Feishu),
+    ("telegram", Kind::Telegram),
+    ("ntfy", Kind::Ntfy),
+    ("webhook", Kind::Webhook),
+];
 
 impl ChannelTarget {
     fn read(reader: &mut Reader, section: &str, kind: Kind) -> Option<Self> {
         match kind {
             Kind::WeCom => WecomTarget::read(reader, section).map(Self::WeCom),
+            Kind::WeComApp => WecomAppTarget::read(reader, section).map(Self::WeComApp),
+            Kind::DingTalk => DingTalkTarget::read(reader, section).map(Self::DingTalk),
+            Kind::Feishu => FeishuTarget::read(reader, section).map(Self::Feishu),
+            Kind::Telegram => TelegramTarget::read(reader, section).map(Self::Telegram),
+            Kind::Ntfy => NtfyTarget::read(reader, section).map(Self::Ntfy),
             Kind::Webhook => WebhookTarget::read(reader, section).map(Self::Webhook),
         }
     }

@@ -45,6 +45,11 @@ pub(crate) fn read_url(reader: &mut Reader, key: &str) -> Option<Secret> {
     None
 }
 
+/// Reads the channel's own rate limit, at most that of its service.
+pub(super) fn per_minute(reader: &mut Reader, section: &str, most: u64, default: usize) -> usize {
+    reader.read_if(&format!("{section}.per_minute"), rule::count(1..=most)).unwrap_or(default)
+}
+
 fn is_http_url(text: &str) -> bool {
     let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
     rest.is_some_and(|rest| !rest.is_empty() && !rest.starts_with('/'))

@@ -3,8 +3,13 @@
 mod keys;
 
 mod channel;
+mod dingtalk;
+mod feishu;
+mod ntfy;
+mod telegram;
 mod webhook;
 mod wecom;
+mod wecom_app;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -16,9 +21,14 @@ use super::reader::Reader;
 use super::rule::{self, choice, flag};
 
 pub use channel::{ChannelSettings, ChannelTarget};
+pub use dingtalk::DingTalkTarget;
+pub use feishu::FeishuTarget;
 pub(super) use keys::{event_kinds, read_url};
+pub use ntfy::NtfyTarget;
+pub use telegram::TelegramTarget;
 pub use webhook::WebhookTarget;
-pub use wecom::WecomTarget;
+pub use wecom::{WecomTarget, WordStyle};
+pub use wecom_app::WecomAppTarget;
 
 /// Who is told, and how.
 #[derive(Debug, Clone, PartialEq)]
