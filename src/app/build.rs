@@ -14,7 +14,6 @@ use meerkat_store::{BootId, DataLock, Durability, Opener, StoreOptions, StoreRea
 use metrics::counter;
 use tracing::{info, warn};
 
-use super::channels;
 use super::detectors::Detectors;
 use super::reading::Reading;
 use crate::settings::{Durability as Wanted, Settings};
@@ -22,7 +21,7 @@ use crate::settings::{Durability as Wanted, Settings};
 /// How often long work before the start is logged.
 const SAY_EVERY: Duration = Duration::from_secs(5);
 
-/// Everything that [`meerkat_actors::Node::start`] takes.
+/// Everything that [`meerkat_actors::Node::start`] takes but channels, which are made in `channels`.
 pub(super) fn parts(
     settings: &Arc<Settings>,
     clock: &Arc<dyn Clock>,
@@ -49,7 +48,7 @@ pub(super) fn parts(
         person: detectors.person(),
         face: detectors.face(),
         gallery: Arc::new(StoredGallery(Reading::new(&settings.data_dir))),
-        channels: channels::all(settings, clock)?,
+        channels: Vec::new(),
         notices,
         signing,
         on_lost,

@@ -22,6 +22,7 @@ use anyhow::Context;
 use meerkat_actors::Node;
 use meerkat_actors::notices::Notices;
 use meerkat_base::{Clock, Shutdown, SystemClock};
+use meerkat_notify::RateBook;
 use meerkat_web::{WebHandle, WebServer, WebSettings};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Notify;
@@ -69,6 +70,8 @@ pub struct App {
     lost: Arc<AtomicBool>,
     ending: Arc<Notify>,
     clock: Arc<dyn Clock>,
+    /// What channels have sent, whoever their generation is.
+    book: RateBook,
 }
 
 impl App {
@@ -92,8 +95,10 @@ impl App {
         let notices = Notices::new();
         let opener = build::opener(&settings, &clock)?;
         let store = nightly::StoreState::new(Arc::clone(&opener));
-        let parts =
+        let mut parts =
             build::parts(&settings, &clock, Shutdown::new(), on_lost, &detectors, notices.clone(), &opener)?;
+        let book = RateBook::default();
+        parts.channels = channels::all(&settings, &clock, &book)?;
         let started = clock.wall();
         let disk = housekeeping::DiskState::default();
         let node = Node::start(parts).await?;
@@ -125,7 +130,7 @@ impl App {
                 return Err(error.into());
             }
         };
-        Ok(Self { node, web, housekeeping, nightly, lost, ending, clock })
+        Ok(Self { node, web, housekeeping, nightly, lost, ending, clock, book })
     }
 
     /// The running node.
@@ -146,7 +151,7 @@ impl App {
     /// Puts new settings in force; the old ones stay when the new ones are wrong.
     pub fn reload(&self, source: &SettingsSource) {
         let applied = source.load().map_err(anyhow::Error::from).and_then(|settings| {
-            let channels = channels::all(&settings, &self.clock)?;
+            let channels = channels::all(&settings, &self.clock, &self.book)?;
             self.node.reload(Arc::new(settings), channels);
             Ok(())
         });
