@@ -30,6 +30,7 @@ const OWNED: &[(&str, &[&str])] = &[
     ("ffmpeg-*", &["media"]),
     ("candle*", &["models"]),
     ("rusqlite", &["store"]),
+    ("ed25519-dalek", &["store"]),
     ("reqwest", &["outbound"]),
     ("actix", &["actors"]),
     ("actix-rt", &["actors"]),

@@ -181,7 +181,7 @@ impl Recorder {
 
     fn video_frame(&mut self, camera: &Arc<Camera>, frame: &Frame) -> Result<(), StoreError> {
         self.check_room()?;
-        if self.video.as_ref().is_some_and(|video| video.bytes() >= self.tools.spool.max_bytes) {
+        if self.video.as_ref().is_some_and(|video| video.is_large(self.tools.spool.max_bytes)) {
             self.end_video()?;
         }
         match &mut self.video {
@@ -221,7 +221,7 @@ impl Recorder {
         }
         let Some(clip) = &mut self.clip else { return Ok(()) };
         clip.append(frame)?;
-        if clip.span(frame.mono) >= self.tools.clip.max || clip.bytes() >= self.tools.spool.max_bytes {
+        if clip.span(frame.mono) >= self.tools.clip.max || clip.is_large(self.tools.spool.max_bytes) {
             self.next_part(camera)?;
         }
         Ok(())
@@ -245,7 +245,7 @@ impl Recorder {
             return self.end_segment();
         }
         let is_full = |segment: &OpenSpool| {
-            segment.span(frame.mono) >= self.tools.segment || segment.bytes() >= self.tools.spool.max_bytes
+            segment.span(frame.mono) >= self.tools.segment || segment.is_large(self.tools.spool.max_bytes)
         };
         if self.segment.as_ref().is_some_and(is_full)
             && let Err(error) = self.end_segment()

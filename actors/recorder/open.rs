@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use meerkat_base::{Frame, MonoTime};
+use meerkat_base::{Frame, MonoTime, metric};
 use meerkat_store::{SpoolMeta, SpoolWriter, StoreError};
+use metrics::counter;
 
 use super::component::RecorderTools;
 use super::encoder::Following;
@@ -77,8 +78,18 @@ impl OpenSpool {
     }
 
     /// Bytes in it.
+    #[cfg(test)]
     pub fn bytes(&self) -> u64 {
         self.writer.bytes()
+    }
+
+    /// Whether it has so many bytes that the recording is to go on in another one.
+    pub fn is_large(&self, max_bytes: u64) -> bool {
+        let is_large = self.writer.bytes() >= max_bytes;
+        if is_large {
+            counter!(metric::LIMIT_HITS, "limit" => "spool_max_bytes").increment(1);
+        }
+        is_large
     }
 
     /// Time from its first frame to a moment; none while it has no frame.

@@ -13,6 +13,7 @@ use meerkat_store::disk::{DataFolder, UsageWalk, free_bytes};
 use metrics::gauge;
 use tracing::warn;
 
+use super::kept_spools::KeptSpools;
 use crate::settings::Settings;
 
 /// How often the disk is looked at.
@@ -58,8 +59,9 @@ impl Housekeeping {
         // Now, while it is the one that the database was opened in.
         let folder = DataFolder::open(&data_dir).map_err(std::io::Error::other)?;
         let floor = settings.storage.free_floor_bytes;
+        let kept = KeptSpools::new(&data_dir, &settings.spool, clock.as_ref());
         let thread = std::thread::Builder::new().name("housekeeping".to_owned()).spawn(move || {
-            keep_house((&data_dir, &folder), floor, &disk, &node, clock.as_ref(), &own_stopping);
+            keep_house((&data_dir, &folder), floor, &disk, &node, clock.as_ref(), (kept, &own_stopping));
         })?;
         Ok(Self { stopping, thread })
     }
@@ -77,7 +79,7 @@ fn keep_house(
     disk: &DiskState,
     node: &NodeHandle,
     clock: &dyn Clock,
-    stopping: &AtomicBool,
+    (mut kept, stopping): (KeptSpools, &AtomicBool),
 ) {
     for (kind, _) in meerkat_store::disk::Usage::default().by_kind() {
         gauge!(metric::STORAGE_USED, "kind" => kind).set(0.0);
@@ -99,6 +101,7 @@ fn keep_house(
                 warn!(%problem, "old alerts stay in the outbox");
             }
         }
+        kept.look(clock);
         std::thread::park_timeout(LOOK);
     }
 }

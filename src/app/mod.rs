@@ -6,6 +6,7 @@ mod demo;
 pub(crate) mod detectors;
 mod exporter;
 mod housekeeping;
+mod kept_spools;
 mod nightly;
 mod reading;
 mod people;

@@ -74,6 +74,11 @@ impl CameraId {
         Self::parse(&self.0).is_ok()
     }
 
+    /// Reads back what [`CameraId::folder`] made.
+    pub fn from_folder(name: &str) -> Result<Self, BadCameraId> {
+        Self::parse(name).or_else(|_| Self::from_shown(&name.replace('-', ":").replace('_', "~")))
+    }
+
     /// A folder name that is the id itself, or for addresses the id with `:` and `~` made harmless.
     pub fn folder(&self) -> String {
         self.0.replace(':', "-").replace('~', "_")
@@ -161,6 +166,9 @@ mod tests {
         assert_eq!(CameraId::unnamed(v4, 1).as_str(), "10.0.0.7");
         assert_eq!(CameraId::unnamed(v4, 2).as_str(), "10.0.0.7~2");
         assert_eq!(CameraId::unnamed(v6, 3).folder(), "fe80--1_3");
+        for id in [CameraId::unnamed(v4, 1), CameraId::unnamed(v6, 3), CameraId::parse("a_b").unwrap()] {
+            assert_eq!(CameraId::from_folder(&id.folder()), Ok(id));
+        }
         assert!(!CameraId::unnamed(v4, 1).is_named());
     }
 

@@ -36,6 +36,23 @@ impl WallTime {
         self.timestamp().strftime("%Y%m%dT%H%M%S.%6fZ").to_string()
     }
 
+    /// Reads back what [`WallTime::compact`] wrote; none for anything else.
+    pub fn from_compact(text: &str) -> Option<Self> {
+        let digits = |from: usize, to: usize| -> Option<i32> {
+            let part = text.get(from..to)?;
+            if part.bytes().all(|b| b.is_ascii_digit()) { part.parse().ok() } else { None }
+        };
+        let small = |from: usize, to: usize| i8::try_from(digits(from, to)?).ok();
+        let year = i16::try_from(digits(0, 4)?).ok()?;
+        let micros = digits(16, 22)?;
+        let (month, day) = (small(4, 6)?, small(6, 8)?);
+        let (hour, minute, second) = (small(9, 11)?, small(11, 13)?, small(13, 15)?);
+        let time = jiff::civil::DateTime::new(year, month, day, hour, minute, second, micros * 1000).ok()?;
+        let time = Self(time.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp().as_microsecond());
+        // Whatever stands between the digits.
+        (time.compact() == text).then_some(time)
+    }
+
     /// Seconds since the Unix epoch, for gauges.
     pub fn as_secs_f64(self) -> f64 {
         self.0 as f64 / 1e6
@@ -174,6 +191,25 @@ mod tests {
         assert_eq!(t.date(), "2026-11-20");
         assert_eq!(t.compact(), "20261120T213114.123456Z");
         assert_eq!(WallTime(i64::MAX).date(), "1970-01-01", "out of range falls back instead of panicking");
+    }
+
+    #[test]
+    fn a_compact_time_is_read_back() {
+        for micros in [0, 1, 1_795_210_274_123_456, -1] {
+            let time = WallTime(micros);
+            assert_eq!(WallTime::from_compact(&time.compact()), Some(time));
+        }
+        for bad in [
+            "",
+            "20261120",
+            "20261120T213114.12345Z",
+            "20261320T213114.123456Z",
+            "x0261120T213114.123456Z",
+            "20261120T213114.123456Z0",
+            "20261120 213114.123456Z",
+        ] {
+            assert_eq!(WallTime::from_compact(bad), None, "{bad}");
+        }
     }
 
     #[test]

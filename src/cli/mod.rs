@@ -6,6 +6,7 @@ mod run;
 
 mod backup;
 mod check_config;
+mod clips;
 mod detect;
 mod embed;
 mod events;
@@ -53,6 +54,7 @@ Examples:
   meerkat events list --camera door --since 2026-11-20  what happened
   meerkat backup /mnt/usb/monday                      database, faces and keys in a folder
   meerkat models pull                                 fetch the weights of its networks
+  meerkat clips verify                                whether clips and database agree
 
 Exit codes: 0 done, 1 failed, 2 wrong arguments or wrong configuration.
 Environment: MEERKAT__SECTION__KEY sets a configuration key; MEERKAT_LOG is a log filter such as meerkat=debug.";
@@ -71,6 +73,7 @@ enum Command {
     Backup(backup::BackupArgs),
     Restore(backup::RestoreArgs),
     Store(store::StoreArgs),
+    Clips(clips::ClipsArgs),
 }
 
 /// Why a command ended early.
@@ -84,6 +87,8 @@ pub enum CliError {
     Failed(anyhow::Error),
     /// It was all said already; exit code 1.
     Reported,
+    /// What was checked is not as it should be, and it was said how; exit code 3.
+    NotInOrder,
 }
 
 impl From<SettingsErrors> for CliError {
@@ -126,6 +131,7 @@ impl Command {
             Command::Backup(args) => backup::backup(&args),
             Command::Restore(args) => backup::restore(&args),
             Command::Store(args) => store::run(&args),
+            Command::Clips(args) => clips::run(args),
         }
     }
 }
@@ -147,6 +153,7 @@ impl CliError {
                 ExitCode::FAILURE
             }
             CliError::Reported => ExitCode::FAILURE,
+            CliError::NotInOrder => ExitCode::from(3),
         }
     }
 }

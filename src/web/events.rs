@@ -20,6 +20,8 @@ use crate::routes::{no_answer, problem};
 use crate::server::AppState;
 use crate::view::{EventPlace, EventQuery, EventSourceError, EventSummary, MAX_EVENTS};
 
+/// Ends the name of a clip's preview strip.
+const STRIP_ENDING: &str = ".strip.jpg";
 /// Events in an answer when the request does not say.
 const DEFAULT_EVENTS: usize = 50;
 
@@ -51,6 +53,8 @@ struct EventReply {
     identities: Vec<String>,
     /// Address of the clip; null while there is none.
     clip: Option<String>,
+    /// Address of the preview strip of the clip; there may be none at it.
+    strip: Option<String>,
     /// Address of the snapshot; null when there is none.
     snapshot: Option<String>,
 }
@@ -66,6 +70,7 @@ impl From<EventSummary> for EventReply {
             ended: event.ended,
             score: event.score,
             identities: event.identities,
+            strip: event.clip.as_ref().map(|_| format!("/api/v1/events/{id}/strip")),
             clip: event.clip.map(|_| format!("/api/v1/events/{id}/clip")),
             snapshot: event.snapshot.map(|_| format!("/api/v1/events/{id}/snapshot")),
         }
@@ -197,6 +202,25 @@ pub(crate) async fn clip(
     };
     let name = format!("{}-{}.mp4", event.camera.folder(), event.started.compact());
     send_file(&state, path, "video/mp4", &name, &request).await
+}
+
+/// The preview strip beside a clip.
+pub(crate) async fn strip(
+    state: web::Data<AppState>,
+    id: web::Path<String>,
+    request: HttpRequest,
+) -> HttpResponse {
+    let event = match find(&state, &id).await {
+        Ok(event) => event,
+        Err(answer) => return answer,
+    };
+    let Some(clip) = event.clip.filter(|path| has_ending(path, "mp4")) else {
+        return problem(StatusCode::NOT_FOUND, "this event has no finished clip");
+    };
+    let mut path = clip.into_os_string();
+    path.push(STRIP_ENDING);
+    let name = format!("{}-{}-strip.jpg", event.camera.folder(), event.started.compact());
+    send_file(&state, path.into(), "image/jpeg", &name, &request).await
 }
 
 pub(crate) async fn snapshot(

@@ -28,6 +28,7 @@ pub(crate) fn configure(config: &mut web::ServiceConfig) {
         .service(reading("/api/v1/events/{id}", events::one))
         .service(reading("/api/v1/events/{id}/sightings", events::sightings))
         .service(reading("/api/v1/events/{id}/clip", events::clip))
+        .service(reading("/api/v1/events/{id}/strip", events::strip))
         .service(reading("/api/v1/events/{id}/snapshot", events::snapshot))
         .service(reading("/api/v1/cameras/{id}/picture", pictures::latest))
         .service(only("/api/v1/cameras/{id}/reference", web::post().to(pictures::new_reference)))

@@ -7,6 +7,7 @@ mod harness;
 
 mod alerts;
 mod detectors;
+mod evidence;
 mod faults;
 mod fleet;
 mod health;

@@ -199,6 +199,18 @@ fn the_page_shows_cameras_events_clips_and_actors() {
     browser.evaluate("person.querySelector('button').click()");
     browser.until("person.querySelector('video')?.currentTime > 0.2");
     assert_eq!(browser.evaluate("person.querySelector('video').videoWidth"), 640);
+    assert_eq!(browser.evaluate("person.querySelector('video').videoHeight"), 480);
+    // What the browser makes of the file is what the database says of it.
+    let clip = node
+        .events("gate")
+        .into_iter()
+        .find(|event| event.kind == meerkat_base::EventKind::Person && !event.clips.is_empty())
+        .map(|event| event.clips[0].clone())
+        .unwrap();
+    let shown = browser.evaluate("person.querySelector('video').duration").as_f64().unwrap();
+    assert!((shown - clip.duration.as_secs_f64()).abs() < 0.1, "{shown} s shown, {clip:?}");
+    // The strip of small pictures under it.
+    browser.until("person.querySelector('img.strip')?.naturalHeight === 90");
     assert_eq!(browser.evaluate("person.querySelector('video').error"), Value::Null);
 
     // A camera that goes is said to be gone; the page heeds its own rules about where things come from.

@@ -252,6 +252,7 @@ function toggleClip(row) {
     row.video.load(); // lets go of the connection
     row.video.remove();
     row.video = null;
+    row.strip?.remove();
     setText(row.clip, "Play clip");
     setText(row.note, "");
     row.note.hidden = true;
@@ -268,6 +269,19 @@ function toggleClip(row) {
   });
   row.root.append(video);
   row.video = video;
+  if (row.stripAddress) {
+    const strip = new Image();
+    strip.className = "strip";
+    strip.alt = "preview of the clip";
+    strip.addEventListener("error", () => strip.remove());
+    // A place in the strip is a place in the clip.
+    strip.addEventListener("click", (event) => {
+      if (video.duration > 0) video.currentTime = (event.offsetX / strip.clientWidth) * video.duration;
+    });
+    strip.src = row.stripAddress;
+    row.root.append(strip);
+    row.strip = strip;
+  }
   video.play().catch(() => {}); // where a browser wants another touch, the controls are there
   setText(row.clip, "Close clip");
 }
@@ -295,6 +309,7 @@ function updateRow(row, event) {
     row.thumb.append(image);
   }
   row.clipAddress = event.clip && event.clip.slice(1);
+  row.stripAddress = event.strip && event.strip.slice(1);
   row.clip.hidden = !event.clip;
   if (!row.video) {
     setText(row.note, clipNote(event));

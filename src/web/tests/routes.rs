@@ -143,6 +143,7 @@ fn clips_are_sent_whole_and_in_parts() {
     let clip: Vec<u8> = (0..200_000_u32).map(|i| (i % 251) as u8).collect();
     fs::write(data.path().join("clips/1.mp4"), &clip).unwrap();
     fs::write(data.path().join("clips/1.jpg"), b"snapshot").unwrap();
+    fs::write(data.path().join("clips/1.mp4.strip.jpg"), b"strip").unwrap();
     fs::write(data.path().join("clips/empty.mp4"), b"").unwrap();
     let node = Node::plain(data.path());
     let with_clip = event(1, "10.0.0.7~2", EventKind::Motion, Some("clips/1.mp4"), Some("clips/1.jpg"));
@@ -183,6 +184,10 @@ fn clips_are_sent_whole_and_in_parts() {
     let picture = node.get(&snapshot);
     assert_eq!((picture.status, picture.header("content-type")), (200, "image/jpeg"));
     assert_eq!(picture.text(), "snapshot");
+    let strip = node.get(&target.replace("/clip", "/strip"));
+    assert_eq!((strip.status, strip.header("content-type")), (200, "image/jpeg"));
+    assert_eq!(strip.text(), "strip");
+    assert_eq!(node.get(&empty_target.replace("/clip", "/strip")).status, 404);
     let nothing = node.get(&empty_target);
     assert_eq!((nothing.status, nothing.body.len()), (200, 0));
     assert_eq!(node.get(&empty_target.replace("/clip", "/snapshot")).status, 404);
@@ -239,7 +244,7 @@ fn nothing_outside_the_data_folder_is_sent() {
         let bad = event(n as u8, "door", EventKind::Motion, Some(path), Some(path));
         let id = bad.id;
         node.events.events.lock().unwrap().push(bad);
-        for what in ["clip", "snapshot"] {
+        for what in ["clip", "strip", "snapshot"] {
             let reply = node.get(&format!("/api/v1/events/{id}/{what}"));
             assert_eq!(reply.status, 404, "{path}");
             assert!(!reply.text().contains("secret"), "{path}");

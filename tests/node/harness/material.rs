@@ -65,7 +65,11 @@ pub fn paced<T>(items: impl IntoIterator<Item = T>, interval: Duration, mut send
     }
 }
 
-/// All files below a folder, sorted; empty where there is no such folder.
+/// How the names of files end that lie beside clips.
+const BESIDE_CLIPS: [&str; 3] = [".mp4.strip.jpg", ".mp4.json", ".mp4.proof"];
+
+/// All files below a folder, sorted, without what lies beside clips and belongs to them (strips, sidecars, proofs); empty
+/// where there is no such folder.
 pub fn files_below(folder: &Path) -> Vec<PathBuf> {
     let mut files = Vec::new();
     let mut folders = vec![folder.to_owned()];
@@ -74,6 +78,8 @@ pub fn files_below(folder: &Path) -> Vec<PathBuf> {
         for entry in entries.map_while(Result::ok) {
             match entry.file_type() {
                 Ok(kind) if kind.is_dir() => folders.push(entry.path()),
+                Ok(_)
+                    if BESIDE_CLIPS.iter().any(|end| entry.file_name().to_string_lossy().ends_with(end)) => {}
                 Ok(_) => files.push(entry.path()),
                 Err(_) => {}
             }

@@ -1,0 +1,99 @@
+//! `meerkat clips`: what was recorded, whether it is whole, and how that is proven. Reading works beside a running node;
+//! what changes something needs the lock of the data folder.
+
+mod keys;
+mod list;
+mod prove;
+mod repair;
+mod verify;
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use meerkat_store::{DataLock, StoreError};
+
+use super::settings_args::SettingsArgs;
+use super::{CliError, logging};
+use crate::settings::Settings;
+
+/// List clips, check them against the database, and prove them
+///
+/// Works in the data folder of the configuration, beside a running node too: nothing but `verify --repair` changes
+/// anything there.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  meerkat clips list --camera door --limit 20
+  meerkat clips show 0193f0a4-…
+  meerkat clips verify                        compare files and database, both ways
+  meerkat clips verify --repair               put right what can be put right; no evidence is deleted
+  meerkat clips keygen                        make the key that recordings are signed with
+  meerkat clips prove data/capture/clip/door/2026-11-20/….mp4
+
+How clips are signed, for those who want to check them with programs of their own: docs/evidence.md.
+
+Exit codes: 0 done, all in order, proven; 1 failed; 2 wrong arguments or wrong configuration; 3 something is not in
+order, or not proven.")]
+pub struct ClipsArgs {
+    #[command(subcommand)]
+    action: Action,
+
+    #[command(flatten)]
+    settings: SettingsArgs,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Show the newest clips, videos and segments
+    List(list::ListArgs),
+    /// Show everything about a clip
+    Show {
+        /// The id of an event, or the path of a file as `list` shows it
+        what: String,
+
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Compare files with the database, both ways: clips, snapshots, strips, sidecars, proofs and spools
+    Verify(verify::VerifyArgs),
+    /// Make the key that recordings are signed with, and print its public half
+    Keygen {
+        /// Where to; default: signing.key_file of the configuration
+        #[arg(long, value_name = "FILE")]
+        file: Option<PathBuf>,
+    },
+    /// Print the public half of the key, for those who check recordings
+    PublicKey {
+        /// Print 64 hexadecimal digits instead of PEM
+        #[arg(long)]
+        hex: bool,
+    },
+    /// Show that recordings are gapless and unaltered since they were received
+    Prove(prove::ProveArgs),
+}
+
+/// Does what the arguments say.
+pub fn run(args: ClipsArgs) -> Result<(), CliError> {
+    let settings = args.settings.load()?;
+    logging::start_quiet()?;
+    match args.action {
+        Action::List(list) => Ok(list::list(&settings, list)?),
+        Action::Show { what, json } => Ok(list::show(&settings, &what, json)?),
+        Action::Verify(verify) => verify::run(&settings, verify),
+        Action::Keygen { file } => Ok(keys::keygen(&settings, file)?),
+        Action::PublicKey { hex } => Ok(keys::public_key(&settings, hex)?),
+        Action::Prove(prove) => prove::run(&settings, prove),
+    }
+}
+
+/// Whether a node, or another program, has the data folder.
+fn is_in_use(settings: &Settings) -> anyhow::Result<bool> {
+    if !settings.data_dir.exists() {
+        return Ok(false);
+    }
+    match DataLock::take(&settings.data_dir) {
+        Ok(_) => Ok(false),
+        Err(StoreError::Locked { .. }) => Ok(true),
+        Err(error) => Err(error.into()),
+    }
+}

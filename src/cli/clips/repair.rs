@@ -1,0 +1,162 @@
+//! What can be put right about one finding of `meerkat clips verify`. Deletes nothing.
+
+use std::path::Path;
+
+use anyhow::Context;
+use meerkat_base::{CameraId, EventId, WallTime};
+use meerkat_media::{ClipSettings, ClipSize, ClipWriter, probe};
+use meerkat_store::evidence::sha256_of;
+use meerkat_store::spool::{self, SpoolItem, SpoolReader};
+use meerkat_store::verify::{DAMAGED_ENDING, Finding, Wrong};
+use meerkat_store::{ClipRow, ClipState, Store};
+
+use crate::settings::{Settings, VideoSize};
+
+/// Puts it right if that can be done, and says how.
+pub fn repair(
+    settings: &Settings,
+    store: &mut Store,
+    finding: &Finding,
+    now: WallTime,
+) -> anyhow::Result<Option<String>> {
+    match finding.wrong {
+        Wrong::Orphan => adopt(settings, store, &finding.path).map(Some),
+        Wrong::Returned => {
+            store.set_clip_missing(&finding.path, None)?;
+            Ok(Some("no longer noted as gone".to_owned()))
+        }
+        Wrong::Missing | Wrong::Altered => {
+            if let Some(words) = make_anew(settings, store, &finding.path)? {
+                return Ok(Some(words));
+            }
+            if finding.wrong == Wrong::Missing {
+                // Noted, but not repaired: it stays a finding.
+                store.set_clip_missing(&finding.path, Some(now))?;
+            }
+            Ok(None)
+        }
+        Wrong::OrphanSnapshot
+        | Wrong::MissingSnapshot
+        | Wrong::Stray
+        | Wrong::Unfinished
+        | Wrong::UnfinishedSpool
+        | Wrong::SetAside
+        | Wrong::DamagedSpool => Ok(None),
+    }
+}
+
+/// Gives a file its row back, as far as its name and what is in it say.
+fn adopt(settings: &Settings, store: &mut Store, path: &str) -> anyhow::Result<String> {
+    let row = row_of(settings, path)?;
+    store.add_clip(&row)?;
+    Ok(match row.event {
+        Some(event) => format!("has a row again, for event {event}"),
+        None => "has a row again".to_owned(),
+    })
+}
+
+/// A row from a file alone: `capture/<kind>/<camera>/<date>/<start>_<event or camera>.mp4`.
+fn row_of(settings: &Settings, path: &str) -> anyhow::Result<ClipRow> {
+    let file = settings.data_dir.join(path);
+    let found = probe(&file).context("what is in it cannot be read")?;
+    let mut parts = path.rsplit('/');
+    let name = parts.next().unwrap_or_default();
+    let camera = parts.nth(1).unwrap_or_default();
+    let stem = name.strip_suffix(".mp4").unwrap_or(name);
+    let (start, rest) = stem.split_once('_').unwrap_or((stem, ""));
+    let event: Option<EventId> = if path.starts_with("capture/clip/") { rest.parse().ok() } else { None };
+    Ok(ClipRow {
+        event,
+        camera: CameraId::from_folder(camera).context("its folder is that of no camera")?,
+        path: path.to_owned(),
+        started: WallTime::from_compact(start).context("its name begins with no time")?,
+        duration: found.duration,
+        frames: found.frames,
+        bytes: std::fs::metadata(&file)?.len(),
+        sha256: Some(sha256_of(&file)?),
+        state: ClipState::Repaired,
+        skipped: 0,
+        missing: None,
+    })
+}
+
+/// Makes a file anew from its kept spool. None when there is no such spool.
+fn make_anew(settings: &Settings, store: &mut Store, path: &str) -> anyhow::Result<Option<String>> {
+    let Some(kept) = spool::kept_of(&settings.data_dir.join("spool"), path)? else { return Ok(None) };
+    let rows = store.clips_at(path)?;
+    let Some(row) = rows.first() else { return Ok(None) };
+    let file = settings.data_dir.join(path);
+    let part = file.with_file_name(format!(
+        ".part-repair-{}",
+        file.file_name().map(|name| name.to_string_lossy()).unwrap_or_default()
+    ));
+    let _ = std::fs::remove_file(&part);
+    let made = encode(settings, &kept.path, &part, path);
+    if made.is_err() {
+        let _ = std::fs::remove_file(&part);
+    }
+    let (frames, skipped, duration) = made?;
+    if file.exists() {
+        put_aside(&file)?;
+    }
+    std::fs::rename(&part, &file)?;
+    for old in &rows {
+        store.add_clip(&ClipRow {
+            duration,
+            frames,
+            skipped,
+            bytes: std::fs::metadata(&file)?.len(),
+            sha256: Some(sha256_of(&file)?),
+            state: ClipState::Repaired,
+            missing: None,
+            ..old.clone()
+        })?;
+    }
+    let events = rows.iter().filter(|row| row.event.is_some()).count();
+    tracing::info!(path, events, started = %row.started, "a clip was made anew");
+    Ok(Some(format!("made anew from its spool: {frames} frames")))
+}
+
+/// A file that is not what was recorded is kept too: somebody may want to know what became of it.
+fn put_aside(file: &Path) -> anyhow::Result<()> {
+    for number in 0..1000_u32 {
+        let ending =
+            if number == 0 { DAMAGED_ENDING.to_owned() } else { format!(".{number}{DAMAGED_ENDING}") };
+        let aside = file.with_file_name(format!(
+            "{}{ending}",
+            file.file_name().map(|name| name.to_string_lossy()).unwrap_or_default()
+        ));
+        if !aside.exists() {
+            return Ok(std::fs::rename(file, aside)?);
+        }
+    }
+    anyhow::bail!("there are a thousand damaged ones of it already")
+}
+
+fn encode(
+    settings: &Settings,
+    spool: &Path,
+    to: &Path,
+    path: &str,
+) -> anyhow::Result<(u64, u64, std::time::Duration)> {
+    let size = if path.starts_with("capture/video/") { settings.video_size } else { settings.clip.size };
+    let size = match size {
+        VideoSize::AsReceived => ClipSize::AsReceived,
+        VideoSize::Pixels { width, height } => ClipSize::Fixed { width, height },
+    };
+    let clip =
+        ClipSettings { size, preset: settings.clip.preset.parse()?, crf: settings.clip.crf, threads: 1 };
+    let mut reader = SpoolReader::open(spool)?;
+    let mut writer = ClipWriter::create(to, clip)?;
+    loop {
+        match reader.next_item()? {
+            SpoolItem::Frame(frame) => drop(writer.push(&frame.bytes, frame.format, frame.since_first)?),
+            SpoolItem::Corrupt { .. } => {}
+            SpoolItem::End(_) | SpoolItem::NotYet => break,
+        }
+    }
+    let info = writer.finish()?;
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::set_permissions(to, std::fs::Permissions::from_mode(0o600))?;
+    Ok((info.frames, info.skipped, info.duration))
+}
