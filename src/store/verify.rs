@@ -15,14 +15,13 @@ use crate::error::{Result, StoreError};
 use crate::evidence::sha256_of;
 use crate::files::{Folder, PART_PREFIX};
 use crate::publish::{PROOF_ENDING, STRIP_ENDING};
+use crate::sidecar::ENDING as SIDECAR_ENDING;
 use crate::spool::{self, SpoolItem, SpoolReader};
 
 /// A file this young may not have its row yet.
 const YOUNG: Duration = Duration::from_secs(60);
 /// The kinds of files that have rows.
 const KINDS: [CaptureKind; 3] = [CaptureKind::Clip, CaptureKind::Video, CaptureKind::Segment];
-/// Ends the name of a sidecar.
-const SIDECAR_ENDING: &str = ".json";
 
 /// What is wrong with something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
@@ -40,6 +39,8 @@ pub enum Wrong {
     OrphanSnapshot,
     /// The row of a snapshot whose file is gone.
     MissingSnapshot,
+    /// The sidecar of a file is gone, or cannot be read.
+    Sidecar,
     /// A strip, proof or sidecar without its file.
     Stray,
     /// A file that was never completed.
@@ -209,6 +210,12 @@ impl Look<'_> {
         if row.missing.is_some() {
             self.say(Wrong::Returned, &row.path, "noted as gone, and there again");
         }
+        match crate::sidecar::read_in(self.root, &row.path) {
+            Ok(Some(_)) => {}
+            Ok(None) if self.options.node_runs && is_young(&metadata) => {}
+            Ok(None) => self.say(Wrong::Sidecar, &row.path, "it has no sidecar"),
+            Err(error) => self.say(Wrong::Sidecar, &row.path, format!("its sidecar cannot be read: {error}")),
+        }
         if metadata.len() != row.bytes {
             let detail = format!("{} bytes, {} by its row", metadata.len(), row.bytes);
             self.say(Wrong::Altered, &row.path, detail);
@@ -377,7 +384,6 @@ mod tests {
         let path = format!("{DAY}/{name}.mp4");
         put(store, &path, name.as_bytes());
         put(store, &format!("{path}{STRIP_ENDING}"), b"strip");
-        put(store, &format!("{path}{SIDECAR_ENDING}"), b"{}");
         let snapshot = format!("{DAY}/{name}.jpg");
         put(store, &snapshot, b"jpeg");
         let event = event(1);
@@ -397,6 +403,7 @@ mod tests {
             missing: None,
         };
         store.add_clip(&row).unwrap();
+        assert!(store.write_sidecar(&row.path, None).unwrap());
         row
     }
 
@@ -428,6 +435,7 @@ mod tests {
         put(&store, &at("longer.mp4"), b"longer and longer");
         put(&store, &at("other.mp4"), b"OTHER");
         store.set_clip_missing(&at("back.mp4"), Some(WallTime(1))).unwrap();
+        put(&store, &at("other.mp4.json"), b"{}");
         put(&store, &at("new.mp4"), b"new");
         put(&store, &at("new.jpg"), b"new");
         put(&store, &at(".part-b1-0-x.mp4"), b"half");
@@ -441,6 +449,7 @@ mod tests {
             (Wrong::Altered, at("other.mp4")),
             (Wrong::OrphanSnapshot, at("new.jpg")),
             (Wrong::MissingSnapshot, at("gone.jpg")),
+            (Wrong::Sidecar, at("other.mp4")),
             (Wrong::Stray, at("gone.mp4.json")),
             (Wrong::Stray, at("gone.mp4.strip.jpg")),
             (Wrong::Unfinished, at(".part-b1-0-x.mp4")),
@@ -451,7 +460,8 @@ mod tests {
         // Beside a node that is at work what is young may just be in the making.
         let beside = VerifyOptions { contents: false, node_runs: true };
         let found: BTreeSet<Wrong> = findings(&store, beside).into_iter().map(|(wrong, _)| wrong).collect();
-        let expected = [Wrong::Missing, Wrong::Returned, Wrong::Altered, Wrong::MissingSnapshot];
+        let expected =
+            [Wrong::Missing, Wrong::Returned, Wrong::Altered, Wrong::MissingSnapshot, Wrong::Sidecar];
         assert_eq!(found, BTreeSet::from(expected));
     }
 

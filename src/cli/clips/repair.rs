@@ -6,6 +6,7 @@ use anyhow::Context;
 use meerkat_base::{CameraId, EventId, WallTime};
 use meerkat_media::{ClipSettings, ClipSize, ClipWriter, probe};
 use meerkat_store::evidence::sha256_of;
+use meerkat_store::sidecar;
 use meerkat_store::spool::{self, SpoolItem, SpoolReader};
 use meerkat_store::verify::{DAMAGED_ENDING, Finding, Wrong};
 use meerkat_store::{ClipRow, ClipState, Store};
@@ -24,6 +25,10 @@ pub fn repair(
         Wrong::Returned => {
             store.set_clip_missing(&finding.path, None)?;
             Ok(Some("no longer noted as gone".to_owned()))
+        }
+        Wrong::Sidecar => {
+            let written = store.write_sidecar(&finding.path, None)?;
+            Ok(written.then(|| "written anew".to_owned()))
         }
         Wrong::Missing | Wrong::Altered => {
             if let Some(words) = make_anew(settings, store, &finding.path)? {
@@ -45,10 +50,22 @@ pub fn repair(
     }
 }
 
-/// Gives a file its row back, as far as its name and what is in it say.
+/// Gives a file its rows back: those of its sidecar, else as far as its name and what is in it say.
 fn adopt(settings: &Settings, store: &mut Store, path: &str) -> anyhow::Result<String> {
-    let row = row_of(settings, path)?;
+    let file = settings.data_dir.join(path);
+    let sidecar = sidecar::read(&settings.data_dir, path).unwrap_or(None);
+    let sum = sha256_of(&file)?;
+    // A sidecar that speaks of other contents is of no use.
+    if let Some(sidecar) = sidecar.filter(|sidecar| sidecar.clip.sha256.as_ref() == Some(&sum)) {
+        let rows = sidecar.rows();
+        for row in &rows {
+            store.add_clip(row)?;
+        }
+        return Ok(format!("has its rows again, {} by its sidecar", rows.len()));
+    }
+    let row = row_of(settings, path, sum)?;
     store.add_clip(&row)?;
+    store.write_sidecar(path, None)?;
     Ok(match row.event {
         Some(event) => format!("has a row again, for event {event}"),
         None => "has a row again".to_owned(),
@@ -56,7 +73,7 @@ fn adopt(settings: &Settings, store: &mut Store, path: &str) -> anyhow::Result<S
 }
 
 /// A row from a file alone: `capture/<kind>/<camera>/<date>/<start>_<event or camera>.mp4`.
-fn row_of(settings: &Settings, path: &str) -> anyhow::Result<ClipRow> {
+fn row_of(settings: &Settings, path: &str, sum: String) -> anyhow::Result<ClipRow> {
     let file = settings.data_dir.join(path);
     let found = probe(&file).context("what is in it cannot be read")?;
     let mut parts = path.rsplit('/');
@@ -73,7 +90,7 @@ fn row_of(settings: &Settings, path: &str) -> anyhow::Result<ClipRow> {
         duration: found.duration,
         frames: found.frames,
         bytes: std::fs::metadata(&file)?.len(),
-        sha256: Some(sha256_of(&file)?),
+        sha256: Some(sum),
         state: ClipState::Repaired,
         skipped: 0,
         missing: None,
@@ -112,6 +129,7 @@ fn make_anew(settings: &Settings, store: &mut Store, path: &str) -> anyhow::Resu
             ..old.clone()
         })?;
     }
+    store.write_sidecar(path, None)?;
     let events = rows.iter().filter(|row| row.event.is_some()).count();
     tracing::info!(path, events, started = %row.started, "a clip was made anew");
     Ok(Some(format!("made anew from its spool: {frames} frames")))

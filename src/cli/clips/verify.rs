@@ -6,7 +6,7 @@ use anyhow::Context;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use meerkat_base::{Clock, SystemClock};
-use meerkat_store::verify::{Finding, Verified, VerifyOptions, verify};
+use meerkat_store::verify::{Finding, Verified, VerifyOptions, Wrong, verify};
 use meerkat_store::{DataLock, Durability, Store, StoreError, StoreOptions, StoreReader};
 use serde_json::json;
 
@@ -17,6 +17,7 @@ use crate::settings::{self, Settings};
 #[derive(Debug, Args)]
 #[command(after_help = "What --repair does, and needs the node to be stopped for:
   a file without a row           gets its rows back, from its sidecar or, without one, from the file itself
+  a sidecar that is gone, bad    is written anew from the rows
   a file that is gone, altered   is made anew from its kept spool (spool.keep); an altered one is put aside as
                                  <file>.damaged. Without a spool the row of one that is gone says so from then on
   a file that is there again     is no longer noted as gone
@@ -37,17 +38,24 @@ pub struct VerifyArgs {
     json: bool,
 }
 
+/// What was repaired, and how.
+type Done = BTreeMap<(Wrong, String), String>;
+
+fn key(finding: &Finding) -> (Wrong, String) {
+    (finding.wrong, finding.path.clone())
+}
+
 /// Compares, repairs if told to, and says what was found.
 pub fn run(settings: &Settings, args: VerifyArgs) -> Result<(), CliError> {
     let outcome = if args.repair { repaired(settings, &args) } else { looked(settings, &args) };
     let (found, done) = outcome?;
     let left: Vec<&Finding> =
-        found.findings.iter().filter(|finding| !done.contains_key(&finding.path)).collect();
+        found.findings.iter().filter(|finding| !done.contains_key(&key(finding))).collect();
     if args.json {
         let findings: Vec<_> = found
             .findings
             .iter()
-            .map(|finding| json!({ "finding": finding, "repaired": done.get(&finding.path) }))
+            .map(|finding| json!({ "finding": finding, "repaired": done.get(&key(finding)) }))
             .collect();
         println!(
             "{}",
@@ -63,11 +71,12 @@ pub fn run(settings: &Settings, args: VerifyArgs) -> Result<(), CliError> {
     if left.is_empty() { Ok(()) } else { Err(CliError::NotInOrder) }
 }
 
-fn say(found: &Verified, done: &BTreeMap<String, String>) {
-    for Finding { wrong, path, detail } in &found.findings {
+fn say(found: &Verified, done: &Done) {
+    for finding in &found.findings {
+        let Finding { wrong, path, detail } = finding;
         let word = serde_json::to_value(wrong).unwrap_or_default();
         let word = word.as_str().unwrap_or_default().replace('_', " ");
-        match done.get(path) {
+        match done.get(&key(finding)) {
             Some(repaired) => println!("{word}: {path}: {detail}; {repaired}"),
             None => println!("{word}: {path}: {detail}"),
         }
@@ -88,14 +97,14 @@ fn say(found: &Verified, done: &BTreeMap<String, String>) {
     );
 }
 
-fn looked(settings: &Settings, args: &VerifyArgs) -> anyhow::Result<(Verified, BTreeMap<String, String>)> {
+fn looked(settings: &Settings, args: &VerifyArgs) -> anyhow::Result<(Verified, Done)> {
     let node_runs = is_in_use(settings)?;
     let reader = StoreReader::open(&settings.data_dir)
         .with_context(|| format!("the database of {}", settings.data_dir.display()))?;
     Ok((compare(&reader, args, node_runs)?, BTreeMap::new()))
 }
 
-fn repaired(settings: &Settings, args: &VerifyArgs) -> anyhow::Result<(Verified, BTreeMap<String, String>)> {
+fn repaired(settings: &Settings, args: &VerifyArgs) -> anyhow::Result<(Verified, Done)> {
     let durability = match settings.durability {
         settings::Durability::Process => Durability::Process,
         settings::Durability::Power => Durability::Power,
@@ -104,13 +113,13 @@ fn repaired(settings: &Settings, args: &VerifyArgs) -> anyhow::Result<(Verified,
         StoreError::Locked { .. } => anyhow::anyhow!("{error}: repairing needs the node to be stopped"),
         error => error.into(),
     })?;
-    let mut store = Store::open_under(&lock, StoreOptions { durability })?;
-    let found = compare(&store, args, false)?;
     let now = SystemClock::new().wall();
+    let mut store = Store::open_under(&lock, StoreOptions { durability, now, ..StoreOptions::default() })?;
+    let found = compare(&store, args, false)?;
     let mut done = BTreeMap::new();
     for finding in &found.findings {
         match repair::repair(settings, &mut store, finding, now) {
-            Ok(Some(words)) => drop(done.insert(finding.path.clone(), words)),
+            Ok(Some(words)) => drop(done.insert(key(finding), words)),
             Ok(None) => {}
             Err(error) => eprintln!("meerkat: {}: {error:#}", finding.path),
         }
