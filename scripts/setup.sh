@@ -16,9 +16,9 @@ readonly BUILD_PACKAGES=(
     libavfilter-dev libavdevice-dev libswresample-dev
     ca-certificates
 )
-# The tests read clips with ffprobe, scrape the node with a real Prometheus, and speak to it from Python; a browser
-# that opens its page is added below.
-readonly TEST_PACKAGES=(ffmpeg prometheus python3)
+# The tests read clips with ffprobe, scrape the node with a real Prometheus, let it tell a real Mosquitto, and speak to it
+# from Python; a browser that opens its page is added below.
+readonly TEST_PACKAGES=(ffmpeg mosquitto prometheus python3)
 
 want_tests=yes
 check_only=no
@@ -63,10 +63,10 @@ missing_packages() {
     done
 }
 
-# Installs packages without letting any of them start a service: the tests start a Prometheus of their own, and
-# nobody asked for one on port 9090.
+# Installs packages without letting any of them start a service: the tests start a Prometheus and a Mosquitto of their
+# own, and nobody asked for them on ports 9090 and 1883.
 install_quietly() {
-    local policy=/usr/sbin/policy-rc.d made_policy=no status=0
+    local policy=/usr/sbin/policy-rc.d made_policy=no status=0 package
     if [ -d /run/systemd/system ] && [ ! -e "$policy" ]; then
         printf '#!/bin/sh\nexit 101\n' | as_root tee "$policy" >/dev/null
         as_root chmod 755 "$policy"
@@ -75,9 +75,11 @@ install_quietly() {
     as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$@" || status=$?
     if [ "$made_policy" = yes ]; then
         as_root rm -f "$policy"
-        case " $* " in
-        *" prometheus "*) as_root systemctl disable --quiet prometheus.service || true ;;
-        esac
+        for package in "$@"; do
+            case "$package" in
+            mosquitto | prometheus) as_root systemctl disable --quiet "$package.service" || true ;;
+            esac
+        done
     fi
     return "$status"
 }
@@ -112,7 +114,7 @@ setup_elsewhere() {
         pkg-config --exists "$module" 2>/dev/null || missing+=("$module")
     done
     if [ "$want_tests" = yes ]; then
-        for tool in ffprobe prometheus promtool python3; do
+        for tool in ffprobe mosquitto prometheus promtool python3; do
             command -v "$tool" >/dev/null || missing+=("$tool")
         done
     fi
@@ -122,11 +124,11 @@ setup_elsewhere() {
     cat >&2 <<'TEXT'
 setup: this script installs by itself only on Debian and Ubuntu. Elsewhere, install:
   Fedora  sudo dnf install gcc gcc-c++ clang clang-devel pkgconf opencv-devel opencv-contrib ffmpeg-devel ffmpeg
-          (FFmpeg with H.264 is in RPM Fusion); for the tests also: golang-github-prometheus chromium python3
+          (FFmpeg with H.264 is in RPM Fusion); for the tests also: golang-github-prometheus mosquitto chromium python3
   Arch    sudo pacman -S --needed base-devel clang pkgconf opencv vtk hdf5 ffmpeg
-          for the tests also: prometheus chromium python
+          for the tests also: prometheus mosquitto chromium python
   macOS   xcode-select --install; brew install llvm pkg-config opencv ffmpeg
-          for the tests also: brew install prometheus python; a Chromium or Chrome
+          for the tests also: brew install prometheus mosquitto python; a Chromium or Chrome
 TEXT
     say "missing here: ${missing[*]}"
     return 1

@@ -1,37 +1,118 @@
 //! Makes the channels of checked settings. What a channel sends and when is not known here.
 
+mod direct;
+mod wording;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use anyhow::Context;
-use meerkat_base::{Clock, Secret};
+use anyhow::{Context, bail};
+use meerkat_base::{Clock, Secret, SystemClock};
 use meerkat_notify::{
-    Channel, Common, DingTalk, DingTalkSettings, Feishu, FeishuApplication, FeishuSettings, Ntfy, NtfyLogin,
-    NtfySettings, PicturePolicy, RateBook, Receivers, Style, Telegram, TelegramSettings, Webhook,
-    WebhookSettings, Wecom, WecomApp, WecomAppSettings, WecomSettings, Zone,
+    Channel, Common, DingTalk, DingTalkSettings, Email, Feishu, FeishuApplication, FeishuSettings, Mqtt,
+    MqttMemory, Ntfy, NtfyLogin, NtfySettings, PicturePolicy, RateBook, Receivers, Style, Telegram,
+    TelegramSettings, Webhook, WebhookSettings, Wecom, WecomApp, WecomAppSettings, WecomSettings,
 };
 use meerkat_outbound::{HttpClient, OutboundSettings, SecretUrl};
 
-use crate::settings::{ChannelSettings, ChannelTarget, Language, NotifySettings, Settings, WordStyle};
+use crate::settings::{
+    ChannelSettings, ChannelTarget, EmailTarget, MqttTarget, NotifySettings, Settings, WordStyle,
+};
 
-/// The channels of the settings. The book outlives them: what services count goes on over a reload.
+use direct::{email_settings, mqtt_settings};
+use wording::styles;
+
+/// What outlives channels that are built anew by a reload.
+#[derive(Default)]
+pub(super) struct Lasting {
+    /// What was sent: what services count goes on.
+    book: RateBook,
+    /// What homes have been told: what goes on there goes on.
+    homes: MqttMemory,
+}
+
+/// The channels of the settings, connected where they stay connected.
 pub(super) fn all(
     settings: &Settings,
     clock: &Arc<dyn Clock>,
-    book: &RateBook,
+    lasting: &Lasting,
 ) -> anyhow::Result<Vec<Arc<dyn Channel>>> {
-    let notify = &settings.notify;
-    if notify.channels.is_empty() {
-        return Ok(Vec::new());
+    let made = make(settings, clock, lasting)?;
+    for channel in &made {
+        if let Made::Mqtt(channel) = channel {
+            channel.connect().with_context(|| format!("notify.channels.{}", channel.name()))?;
+        }
     }
-    let style = style(notify)?;
+    let channels = made.into_iter().map(|channel| match channel {
+        Made::Mqtt(channel) => channel as Arc<dyn Channel>,
+        Made::Other(channel) => channel,
+    });
+    Ok(channels.collect())
+}
+
+/// Makes every channel and throws it away: says what the settings alone cannot tell, such as a template that is wrong.
+pub(crate) fn check(settings: &Settings) -> anyhow::Result<()> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    make(settings, &clock, &Lasting::default()).map(|_| ())
+}
+
+enum Made {
+    Mqtt(Arc<Mqtt>),
+    Other(Arc<dyn Channel>),
+}
+
+fn make(settings: &Settings, clock: &Arc<dyn Clock>, lasting: &Lasting) -> anyhow::Result<Vec<Made>> {
+    let notify = &settings.notify;
+    let styles = styles(notify)?;
     let mut clients = Clients { notify, by_proxy: HashMap::new() };
-    let mut channels: Vec<Arc<dyn Channel>> = Vec::new();
+    let mut channels = Vec::new();
     for (name, channel) in &notify.channels {
-        let made = one(name, channel, &style, &mut clients, clock, book);
+        let style = styles.of(channel);
+        let made = match &channel.target {
+            ChannelTarget::Mqtt(target) => home(name, channel, target, style, settings, clock, lasting),
+            ChannelTarget::Email(target) => mail(name, channel, target, style, notify, clock),
+            _ => one(name, channel, &style, &mut clients, clock, &lasting.book).map(Made::Other),
+        };
         channels.push(made.with_context(|| format!("notify.channels.{name}"))?);
     }
     Ok(channels)
+}
+
+fn home(
+    name: &str,
+    channel: &ChannelSettings,
+    target: &MqttTarget,
+    style: Style,
+    settings: &Settings,
+    clock: &Arc<dyn Clock>,
+    lasting: &Lasting,
+) -> anyhow::Result<Made> {
+    let mut own = mqtt_settings(name, channel, target, settings)?;
+    own.style = style;
+    Ok(Made::Mqtt(Arc::new(Mqtt::new(own, &lasting.homes, Arc::clone(clock))?)))
+}
+
+fn mail(
+    name: &str,
+    channel: &ChannelSettings,
+    target: &EmailTarget,
+    style: Style,
+    notify: &NotifySettings,
+    clock: &Arc<dyn Clock>,
+) -> anyhow::Result<Made> {
+    let mut own = email_settings(name, target)?;
+    own.allow_link_local = notify.allow_link_local;
+    own.pictures = pictures(channel);
+    own.style = style;
+    Ok(Made::Other(Arc::new(Email::new(own, Arc::clone(clock))?)))
+}
+
+fn pictures(channel: &ChannelSettings) -> PicturePolicy {
+    PicturePolicy {
+        include_snapshot: channel.include_snapshot,
+        include_clip: channel.include_clip,
+        include_faces: channel.include_faces,
+    }
 }
 
 fn one(
@@ -43,11 +124,7 @@ fn one(
     book: &RateBook,
 ) -> anyhow::Result<Arc<dyn Channel>> {
     let mut common = Common::new(name);
-    common.pictures = PicturePolicy {
-        include_snapshot: channel.include_snapshot,
-        include_clip: channel.include_clip,
-        include_faces: channel.include_faces,
-    };
+    common.pictures = pictures(channel);
     common.style = style.clone();
     let client = clients.for_channel(channel)?;
     let clock = Arc::clone(clock);
@@ -127,6 +204,7 @@ fn one(
             own.per_minute = target.per_minute;
             Arc::new(Webhook::new(own, client, clock, book)?)
         }
+        ChannelTarget::Email(_) | ChannelTarget::Mqtt(_) => bail!("mail and MQTT are made elsewhere"),
     })
 }
 
@@ -139,17 +217,6 @@ fn words(style: WordStyle) -> meerkat_notify::WordStyle {
         WordStyle::Text => meerkat_notify::WordStyle::Text,
         WordStyle::Markdown => meerkat_notify::WordStyle::Markdown,
     }
-}
-
-/// How all channels write.
-fn style(notify: &NotifySettings) -> anyhow::Result<Style> {
-    let language = match notify.language {
-        Language::Chinese => meerkat_notify::Language::Chinese,
-        Language::English => meerkat_notify::Language::English,
-    };
-    let zone =
-        Zone::parse(&notify.time_zone).with_context(|| format!("notify.time_zone = {}", notify.time_zone))?;
-    Ok(Style { language, zone })
 }
 
 /// One client per proxy: channels without one of their own share connections.
@@ -172,5 +239,54 @@ impl Clients<'_> {
         let client = client.context("the HTTP client")?;
         self.by_proxy.insert(proxy.map(str::to_owned), client.clone());
         Ok(client)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn checked(text: &str) -> Result<(), String> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("node.toml");
+        std::fs::write(&path, text).unwrap();
+        let settings = Settings::load(&[path], std::iter::empty()).unwrap();
+        check(&settings).map_err(|error| format!("{error:#}"))
+    }
+
+    const MAIL: &str =
+        "type = \"email\"\nhost = \"127.0.0.1\"\nfrom = \"a@example.org\"\nto = [\"b@example.org\"]\n";
+
+    #[test]
+    fn every_template_that_is_wrong_is_named_with_its_line() {
+        let text = format!(
+            "[notify.templates.zh]\nmotion = \"{{{{ camra }}}}\"\n[notify.templates.en]\nclip = \"a\\nb\\n{{% if %}}\"\n\
+             [notify.channels.mail]\n{MAIL}template = \"{{{{ link }}\"\n"
+        );
+        let said = checked(&text).unwrap_err();
+        for wrong in [
+            "notify.templates.zh.motion, line 1: undefined value",
+            "notify.templates.en.clip, line 3: ",
+            "notify.channels.mail.template, line 1: ",
+        ] {
+            assert!(said.contains(wrong), "{said}");
+        }
+        assert_eq!(said.lines().count(), 4, "{said}");
+        let right = "[notify.templates.zh]\nmotion = \"{{ what }}\"\nperson_ended = \"{{ camera }}\"\ndigest = \"{{ total }}\"";
+        checked(&format!("{right}\n[notify.channels.mail]\n{MAIL}template = \"{{{{ kind }}}}\"")).unwrap();
+    }
+
+    #[test]
+    fn what_only_shows_when_a_channel_is_made_is_checked_too() {
+        let wrong = MAIL.replace("b@example.org", "b..b@example.org");
+        let said = checked(&format!("[notify.channels.mail]\n{wrong}")).unwrap_err();
+        assert!(said.starts_with("notify.channels.mail: to: "), "{said}");
+        let said =
+            checked(&format!("[notify.channels.mail]\n{MAIL}ca_file = \"/does/not/exist\"")).unwrap_err();
+        assert!(said.contains("ca_file = /does/not/exist"), "{said}");
+        let broker = "[notify.channels.home]\ntype = \"mqtt\"\nurl = \"mqtts://broker.example.org\"\n";
+        checked(broker).unwrap();
+        let said = checked(&format!("{broker}ca_file = \"/etc/hostname\"")).unwrap_err();
+        assert!(said.contains("certificates"), "{said}");
     }
 }

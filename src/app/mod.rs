@@ -1,7 +1,7 @@
 //! The composition root: makes a node of settings, rooms and actors, and keeps it running until it is told to stop.
 
 mod build;
-mod channels;
+pub(crate) mod channels;
 mod demo;
 pub(crate) mod detectors;
 mod exporter;
@@ -23,7 +23,6 @@ use anyhow::Context;
 use meerkat_actors::Node;
 use meerkat_actors::notices::Notices;
 use meerkat_base::{Clock, Shutdown, SystemClock};
-use meerkat_notify::RateBook;
 use meerkat_web::{WebHandle, WebServer, WebSettings};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Notify;
@@ -71,8 +70,8 @@ pub struct App {
     lost: Arc<AtomicBool>,
     ending: Arc<Notify>,
     clock: Arc<dyn Clock>,
-    /// What channels have sent, whoever their generation is.
-    book: RateBook,
+    /// What outlives channels that are built anew.
+    lasting: channels::Lasting,
 }
 
 impl App {
@@ -98,8 +97,8 @@ impl App {
         let store = nightly::StoreState::new(Arc::clone(&opener));
         let mut parts =
             build::parts(&settings, &clock, Shutdown::new(), on_lost, &detectors, notices.clone(), &opener)?;
-        let book = RateBook::default();
-        parts.channels = channels::all(&settings, &clock, &book)?;
+        let lasting = channels::Lasting::default();
+        parts.channels = channels::all(&settings, &clock, &lasting)?;
         let started = clock.wall();
         let disk = housekeeping::DiskState::default();
         let node = Node::start(parts).await?;
@@ -131,7 +130,7 @@ impl App {
                 return Err(error.into());
             }
         };
-        Ok(Self { node, web, housekeeping, nightly, lost, ending, clock, book })
+        Ok(Self { node, web, housekeeping, nightly, lost, ending, clock, lasting })
     }
 
     /// The running node.
@@ -152,7 +151,7 @@ impl App {
     /// Puts new settings in force; the old ones stay when the new ones are wrong.
     pub fn reload(&self, source: &SettingsSource) {
         let applied = source.load().map_err(anyhow::Error::from).and_then(|settings| {
-            let channels = channels::all(&settings, &self.clock, &self.book)?;
+            let channels = channels::all(&settings, &self.clock, &self.lasting)?;
             self.node.reload(Arc::new(settings), channels);
             Ok(())
         });

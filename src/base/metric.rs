@@ -86,6 +86,8 @@ metrics_list! {
         "Deliveries by channel and result (ok, retry, refused).";
     NOTIFICATION_DURATION = Histogram "meerkat_notification_duration_seconds" ["channel"]
         "Time of one delivery attempt.";
+    TEMPLATE_FAILURES = Counter "meerkat_template_failures_total" []
+        "Messages whose own template failed, so that the built-in wording was sent.";
     OUTBOX_WAITING = Gauge "meerkat_outbox_waiting" []
         "Alerts that are not delivered yet.";
     FACES = Counter "meerkat_faces_total" ["result"]

@@ -1,16 +1,20 @@
-//! Words for people, in Chinese and English, from what happened. Plain text of any length; what a service allows
-//! and how it escapes is its channel's business.
+//! Words for people, in Chinese and English, from what happened, put together by the templates of `templates`. Plain
+//! text of any length; what a service allows and how it escapes is its channel's business.
+
+use std::sync::Arc;
 
 use meerkat_base::{CameraId, EventKind, EventPhase, WallTime};
+use minijinja::{Value, context};
 
 use crate::alert::{Alert, ClipPart, Digest, DigestLine};
+use crate::templates::{self, Templates};
 
 /// Names longer than this are cut, characters.
 const NAME_CHARS: usize = 40;
 /// More names than this are only counted.
-const NAMES: usize = 10;
+pub(crate) const NAMES: usize = 10;
 /// More lines of a digest than this are only counted.
-const DIGEST_LINES: usize = 20;
+pub(crate) const DIGEST_LINES: usize = 20;
 /// Details of a notice longer than this are cut, characters.
 const DETAIL_CHARS: usize = 300;
 /// More lines of details than this are left out: a message about several events has a line for each kind and camera.
@@ -102,6 +106,19 @@ impl Zone {
         }
         time.to_zoned(self.0.clone()).strftime("%Y-%m-%d %H:%M:%S%:z").to_string()
     }
+
+    fn strftime(&self, time: WallTime, how: &str) -> String {
+        let time = jiff::Timestamp::from_microsecond(time.0).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
+        time.to_zoned(self.0.clone()).strftime(how).to_string()
+    }
+
+    /// Its name, such as `UTC` or `Asia/Shanghai`; for a fixed offset that.
+    fn name(&self) -> String {
+        match self.0.iana_name() {
+            Some(name) => name.to_owned(),
+            None => self.strftime(WallTime(0), "%:z"),
+        }
+    }
 }
 
 impl Default for Zone {
@@ -134,74 +151,34 @@ pub struct Style {
     pub language: Language,
     /// The zone of its times.
     pub zone: Zone,
+    /// The owner's own wording.
+    pub templates: Arc<Templates>,
 }
 
 /// An alert as a few lines; the first says all that matters, for it is what a locked telephone shows.
 pub fn alert_text(alert: &Alert, style: &Style) -> String {
-    if alert.kind.is_notice() {
-        return notice_text(alert, style);
-    }
-    let place = place(&alert.camera, alert.camera_name.as_deref(), style.language);
-    let what = what(alert.kind, style.language);
-    let phase = phase(alert.phase, style.language);
-    let time = style.zone.format(alert.started);
-    let mut text = match style.language {
-        Language::Chinese => format!("【Meerkat】{place}：{what}{phase}，{time}"),
-        Language::English => format!("[Meerkat] {place}: {what}{phase}, {time}"),
-    };
-    text.push_str(&detail_lines(&alert.detail));
-    if !alert.identities.is_empty() {
-        text.push('\n');
-        text.push_str(&people(&alert.identities, style.language));
-    }
-    // Not for a moved object, say, whose detector gives no score.
-    if alert.score.is_finite() && alert.score > 0.0 {
-        let percent = (alert.score.min(1.0) * 100.0).round();
-        text.push_str(&match style.language {
-            Language::Chinese => format!("\n可信度：{percent}%"),
-            Language::English => format!("\nCertainty: {percent}%"),
-        });
-    }
-    text.push_str(&match style.language {
-        Language::Chinese => format!("\n事件：{}", alert.event),
-        Language::English => format!("\nEvent: {}", alert.event),
-    });
-    text
+    let [phased, kind] = templates::names_of(alert.kind, alert.phase);
+    let general = if alert.kind.is_notice() { templates::NOTICE } else { templates::ALERT };
+    let names = [templates::CHANNEL, &phased, &kind, general];
+    style.templates.text(&names, general, style.language, values(alert, style, None), || {
+        format!("Meerkat: {} {}, {}", alert.camera, alert.kind, style.zone.format(alert.started))
+    })
 }
 
-/// What the node has to say about itself or a camera: since when, or that it is over, and the details.
-fn notice_text(alert: &Alert, style: &Style) -> String {
-    let place = place(&alert.camera, alert.camera_name.as_deref(), style.language);
-    let time = style.zone.format(alert.started);
-    let over = alert.phase == EventPhase::Ended;
-    let what = if over { what_is_over(alert.kind, style.language) } else { what(alert.kind, style.language) };
-    let mut text = match (style.language, over) {
-        (Language::Chinese, false) => format!("【Meerkat】{place}：{what}，自 {time} 起"),
-        (Language::Chinese, true) => format!("【Meerkat】{place}：{what}（问题始于 {time}）"),
-        (Language::English, false) => format!("[Meerkat] {place}: {what} since {time}"),
-        (Language::English, true) => format!("[Meerkat] {place}: {what} (trouble began {time})"),
-    };
-    text.push_str(phase(if over { EventPhase::Started } else { alert.phase }, style.language));
-    text.push_str(&detail_lines(&alert.detail));
-    text
-}
-
-/// What is said besides, line by line, each with a line feed before it.
-fn detail_lines(detail: &str) -> String {
-    let lines = detail.lines().map(|line| cut_line(line, DETAIL_CHARS)).filter(|line| !line.is_empty());
-    lines.take(DETAIL_LINES).map(|line| format!("\n{line}")).collect()
-}
-
-/// What goes with a clip: which alert it belongs to, and how long it is.
+/// What goes with a clip, be it sent as a file or as a link, which is the channel's to add.
 pub fn clip_text(alert: &Alert, clip: &ClipPart, style: &Style) -> String {
-    let place = place(&alert.camera, alert.camera_name.as_deref(), style.language);
-    let what = what(alert.kind, style.language);
-    let (time, secs) = (style.zone.format(alert.started), clip.duration.as_secs_f32().round());
-    let event = alert.event;
-    match style.language {
-        Language::Chinese => format!("【Meerkat】{place}：{what}，{time}，录像 {secs} 秒\n事件：{event}"),
-        Language::English => format!("[Meerkat] {place}: {what}, {time}, clip of {secs} s\nEvent: {event}"),
-    }
+    let values = values(alert, style, Some(clip));
+    style.templates.text(&[templates::CLIP], templates::CLIP, style.language, values, || {
+        format!("Meerkat: {} {}, {}", alert.camera, clip.name, clip.link.as_deref().unwrap_or_default())
+    })
+}
+
+/// A digest: one line in all, then one per camera and kind.
+pub fn digest_text(digest: &Digest, style: &Style) -> String {
+    let values = digest_values(digest, style);
+    style.templates.text(&[templates::DIGEST], templates::DIGEST, style.language, values, || {
+        format!("Meerkat: {} alerts could not be sent in time", digest.total())
+    })
 }
 
 /// The test of a channel: that it is one, and that nothing has happened.
@@ -219,18 +196,11 @@ pub fn test_text(channel: &str, time: WallTime, style: &Style) -> String {
     }
 }
 
-/// A digest: one line in all, then one per camera and kind.
-pub fn digest_text(digest: &Digest, style: &Style) -> String {
-    let (total, oldest, newest) =
-        (digest.total(), style.zone.format(digest.oldest), style.zone.format(digest.newest));
-    let mut text = match style.language {
-        Language::Chinese => format!("【Meerkat】未及时送达的提醒共 {total} 条，{oldest} 至 {newest}"),
-        Language::English => {
-            format!("[Meerkat] {total} alerts could not be sent in time, {oldest} to {newest}")
-        }
-    };
-    text.push_str(&counts_text(&digest.counts, style.language));
-    text
+/// What is said besides, line by line.
+fn detail_lines(detail: &str) -> String {
+    let lines = detail.lines().map(|line| cut_line(line, DETAIL_CHARS)).filter(|line| !line.is_empty());
+    let kept: Vec<String> = lines.take(DETAIL_LINES).collect();
+    kept.join("\n")
 }
 
 /// How many of which kind at which camera: one line each, with a line feed before it.
@@ -252,6 +222,59 @@ pub fn counts_text(counts: &[DigestLine], language: Language) -> String {
         });
     }
     text
+}
+
+/// What templates of alerts and clips are told; `docs/channels.md` lists it.
+pub(crate) fn values(alert: &Alert, style: &Style, clip: Option<&ClipPart>) -> Value {
+    // Not for a moved object, say, whose detector gives no score.
+    let score = if alert.score.is_finite() { alert.score.clamp(0.0, 1.0) } else { 0.0 };
+    let is_over = alert.kind.is_notice() && alert.phase == EventPhase::Ended;
+    let words = if is_over { what_is_over } else { what };
+    let shown = identities(&alert.identities, style.language);
+    context! {
+        id => alert.id.to_string(),
+        event => alert.event.to_string(),
+        camera => alert.camera.as_str(),
+        camera_name => place(&alert.camera, alert.camera_name.as_deref(), style.language),
+        kind => alert.kind.as_str(),
+        what => words(alert.kind, style.language),
+        phase => templates::phase_word(alert.phase),
+        phase_text => phase(alert.phase, style.language),
+        time => style.zone.format(alert.started),
+        date => style.zone.strftime(alert.started, "%Y-%m-%d"),
+        clock => style.zone.strftime(alert.started, "%H:%M:%S"),
+        zone => style.zone.name(),
+        identities => shown.into_iter().collect::<Value>(),
+        people => alert.identities.len() as u64,
+        score => score,
+        percent => (score * 100.0).round() as i64,
+        severity => alert.severity.as_str(),
+        detail => detail_lines(&alert.detail),
+        link => clip.and_then(|clip| clip.link.as_deref()).unwrap_or_default(),
+        seconds => clip.map_or(0, |clip| clip.duration.as_secs_f32().round() as i64),
+    }
+}
+
+/// What templates of digests are told; `docs/channels.md` lists it.
+pub(crate) fn digest_values(digest: &Digest, style: &Style) -> Value {
+    let line = |line: &DigestLine| {
+        context! {
+            camera => line.camera.as_str(),
+            camera_name => place(&line.camera, line.camera_name.as_deref(), style.language),
+            kind => line.kind.as_str(),
+            what => what(line.kind, style.language),
+            count => line.count,
+        }
+    };
+    context! {
+        id => digest.id.to_string(),
+        total => digest.total(),
+        oldest => style.zone.format(digest.oldest),
+        newest => style.zone.format(digest.newest),
+        zone => style.zone.name(),
+        counts => digest.counts.iter().take(DIGEST_LINES).map(line).collect::<Value>(),
+        more => digest.counts.len().saturating_sub(DIGEST_LINES) as u64,
+    }
 }
 
 /// Says that the picture stayed behind because of its size or form.
@@ -335,23 +358,14 @@ fn phase(phase: EventPhase, language: Language) -> &'static str {
     }
 }
 
-fn people(identities: &[String], language: Language) -> String {
-    let names: Vec<String> = identities
-        .iter()
-        .take(NAMES)
-        .map(|name| match (name.as_str(), language) {
-            ("unknown", Language::Chinese) => "未登记人员".to_owned(),
-            ("unknown", Language::English) => "somebody not enrolled".to_owned(),
-            (name, _) => one_line(name),
-        })
-        .collect();
-    let more = identities.len().saturating_sub(NAMES);
-    match (language, more) {
-        (Language::Chinese, 0) => format!("人员：{}", names.join("、")),
-        (Language::Chinese, _) => format!("人员：{}等 {} 人", names.join("、"), identities.len()),
-        (Language::English, 0) => format!("Who: {}", names.join(", ")),
-        (Language::English, _) => format!("Who: {} and {more} more", names.join(", ")),
-    }
+/// Names as people read them, the first few.
+fn identities(identities: &[String], language: Language) -> Vec<String> {
+    let shown = |name: &String| match (name.as_str(), language) {
+        ("unknown", Language::Chinese) => "未登记人员".to_owned(),
+        ("unknown", Language::English) => "somebody not enrolled".to_owned(),
+        (name, _) => one_line(name),
+    };
+    identities.iter().take(NAMES).map(shown).collect()
 }
 
 /// A name somebody else chose, as one line without anything invisible, cut to a sane length.
@@ -418,7 +432,7 @@ mod tests {
     use uuid::Uuid;
 
     fn style(language: Language, zone: &str) -> Style {
-        Style { language, zone: Zone::parse(zone).unwrap() }
+        Style { language, zone: Zone::parse(zone).unwrap(), ..Style::default() }
     }
 
     #[test]

@@ -5,8 +5,14 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+
+use crate::error::OutboundError;
+
+/// Longest wait for the name service.
+const RESOLVE_LIMIT: Duration = Duration::from_secs(5);
 
 /// Metadata services that live outside the link-local ranges: Alibaba Cloud, Oracle Cloud, Azure's wire server.
 const METADATA_V4: [Ipv4Addr; 3] =
@@ -28,6 +34,31 @@ pub fn is_link_local(address: IpAddr) -> bool {
                 || METADATA_V6.contains(&v6)
                 || embedded_v4(v6).is_some_and(is_link_local_v4)
         }
+    }
+}
+
+/// The addresses that a host may be reached at, for protocols other than HTTP.
+pub async fn resolve(
+    host: &str,
+    port: u16,
+    allow_link_local: bool,
+) -> Result<Vec<SocketAddr>, OutboundError> {
+    let bare = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host);
+    let failed = |reason: String| OutboundError::Connect { host: host.to_owned(), reason };
+    let found = tokio::time::timeout(RESOLVE_LIMIT, tokio::net::lookup_host((bare, port))).await;
+    let found: Vec<SocketAddr> = found
+        .map_err(|_| failed("the name service does not answer".to_owned()))?
+        .map_err(|error| failed(error.to_string()))?
+        .collect();
+    if found.is_empty() {
+        return Err(failed("the name has no address".to_owned()));
+    }
+    let allowed: Vec<SocketAddr> =
+        found.into_iter().filter(|address| allow_link_local || !is_link_local(address.ip())).collect();
+    if allowed.is_empty() {
+        Err(OutboundError::AddressRefused { host: host.to_owned() })
+    } else {
+        Ok(allowed)
     }
 }
 
@@ -152,5 +183,15 @@ mod tests {
         }
         assert!(!is_link_local("::ffff:10.0.0.1".parse().unwrap()));
         assert!(!is_link_local("2002:0a00:0001::1".parse().unwrap()));
+    }
+
+    #[tokio::test]
+    async fn hosts_of_other_protocols_obey_the_same_rule() {
+        let loopback = resolve("127.0.0.1", 25, false).await.unwrap();
+        assert_eq!(loopback, ["127.0.0.1:25".parse().unwrap()]);
+        assert_eq!(resolve("[::1]", 25, false).await.unwrap(), ["[::1]:25".parse().unwrap()]);
+        let refused = resolve("169.254.169.254", 25, false).await;
+        assert!(matches!(refused, Err(OutboundError::AddressRefused { .. })), "{refused:?}");
+        assert!(resolve("169.254.169.254", 25, true).await.is_ok());
     }
 }

@@ -35,8 +35,9 @@ pub use layers::DEFAULT_TOML;
 pub use listen::{Admission, FrameSettings, HttpSettings, RingSettings, TlsSettings};
 pub use models::ModelsSettings;
 pub use notify::{
-    ChannelSettings, ChannelTarget, DingTalkTarget, FeishuTarget, Language, NotifySettings, NtfyTarget,
-    TelegramTarget, WebhookTarget, WecomAppTarget, WecomTarget, WordStyle,
+    ChannelSettings, ChannelTarget, DingTalkTarget, EmailTarget, FeishuTarget, Language, MailEncryption,
+    MqttTarget, NotifySettings, NtfyTarget, TelegramTarget, TemplateText, TemplatesSettings, WebhookTarget,
+    WecomAppTarget, WecomTarget, WordStyle,
 };
 pub use problem::{Problem, SettingsErrors};
 pub use record::{ContinuousSettings, SigningSettings, SpoolSettings};

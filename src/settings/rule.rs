@@ -102,6 +102,12 @@ pub(super) fn small(range: RangeInclusive<u32>) -> Rule<u32> {
     Rule::new(whole.allowed.clone(), move |value| u32::try_from(whole.parse(value)?).ok())
 }
 
+/// A port to connect to.
+pub(super) fn port() -> Rule<u16> {
+    let whole = whole(1..=65_535);
+    Rule::new(whole.allowed.clone(), move |value| u16::try_from(whole.parse(value)?).ok())
+}
+
 /// A number, whole or not.
 pub(super) fn number(range: RangeInclusive<f64>) -> Rule<f32> {
     let allowed = format!("a number from {} to {}", range.start(), range.end());

@@ -266,6 +266,160 @@ fn each_wrong_value_of_a_channel_is_named() {
     assert_eq!(wrong_keys(keyless), ["notify.channels.a.url"]);
 }
 
+/// Sets one key of a channel to something wrong, beside keys that are right.
+fn check_channel(rights: &[(&str, &str)], wrongs: &[(&str, &str)]) {
+    let text = |lines: &[String]| format!("[notify.channels.a]\n{}", lines.join("\n"));
+    let line = |(key, value): &(&str, &str)| format!("{key} = {value}");
+    loaded(&text(&rights.iter().map(line).collect::<Vec<_>>()));
+    for wrong in wrongs {
+        let others = rights.iter().filter(|(key, _)| wrong.0 != *key && wrong.0 != format!("{key}_file"));
+        let lines: Vec<String> = others.map(line).chain([line(wrong)]).collect();
+        assert_eq!(wrong_keys(&text(&lines)), [format!("notify.channels.a.{}", wrong.0)], "{wrong:?}");
+    }
+}
+
+#[test]
+fn each_wrong_value_of_mail_is_named() {
+    let rights = [
+        ("type", "\"email\""),
+        ("host", "\"mail.example.org\""),
+        ("from", "\"Meerkat <a@example.org>\""),
+        ("to", "[\"b@example.org\", \"c@example.org\"]"),
+        ("user", "\"a@example.org\""),
+        ("password", "\"secret\""),
+    ];
+    let wrongs = [
+        ("host", "\"mail example\""),
+        ("host", "25"),
+        ("port", "0"),
+        ("port", "65536"),
+        ("encryption", "\"ssl\""),
+        ("encryption", "\"none\""),
+        ("allow_plaintext", "1"),
+        ("password", "\"two words\""),
+        ("password_file", "\"/does/not/exist\""),
+        ("ca_file", "\"\""),
+        ("from", "\"nobody\""),
+        ("from", "\"a b@example.org\""),
+        ("to", "[]"),
+        ("to", "[\"b@example.org\", \"b@example.org\"]"),
+        ("to", "[\"x\\r\\nBcc: y@example.org\"]"),
+        ("per_minute", "0"),
+        ("max_clip_bytes", "50000001"),
+        ("proxy", "\"http://proxy:3128\""),
+        ("proxy_file", "\"/does/not/exist\""),
+        ("url", "\"https://example.org\""),
+        ("template_file", "\"/does/not/exist\""),
+        ("template", "\"\""),
+    ];
+    check_channel(&rights, &wrongs);
+    let without = |key: &str| {
+        let lines: Vec<String> =
+            rights.iter().filter(|(k, _)| *k != key).map(|(k, v)| format!("{k} = {v}")).collect();
+        wrong_keys(&format!("[notify.channels.a]\n{}", lines.join("\n")))
+    };
+    for key in ["host", "from", "to", "user", "password"] {
+        assert_eq!(without(key), [format!("notify.channels.a.{key}")]);
+    }
+    // In the clear only to this machine, or when somebody says so in so many words.
+    let plain =
+        "[notify.channels.a]\ntype = \"email\"\nfrom = \"a@b\"\nto = [\"c@d\"]\nencryption = \"none\"\n";
+    for host in ["localhost", "127.0.0.1", "::1"] {
+        loaded(&format!("{plain}host = \"{host}\""));
+    }
+    let settings = loaded(&format!("{plain}host = \"10.0.0.1\"\nallow_plaintext = true"));
+    let ChannelTarget::Email(mail) = &settings.notify.channels["a"].target else { panic!() };
+    assert_eq!((mail.port, mail.per_minute, mail.max_clip_bytes), (25, 20, 10_485_760));
+}
+
+#[test]
+fn each_wrong_value_of_mqtt_is_named() {
+    let rights = [
+        ("type", "\"mqtt\""),
+        ("url", "\"mqtts://broker.example.org\""),
+        ("user", "\"a\""),
+        ("password", "\"secret\""),
+    ];
+    let wrongs = [
+        ("url", "\"https://broker.example.org\""),
+        ("url", "\"mqtt://broker.example.org\""),
+        ("url", "\"mqtts://user:hunter2@broker.example.org\""),
+        ("url", "\"mqtts://broker.example.org:0\""),
+        ("url", "\"mqtts://broker.example.org/path\""),
+        ("url", "\"mqtts://[::1]\""),
+        ("url", "\"mqtts://\""),
+        ("url_file", "\"/does/not/exist\""),
+        ("allow_plaintext", "\"yes\""),
+        ("client_id", "\"a/b\""),
+        ("client_id", "\"\""),
+        ("topic_prefix", "\"a/+\""),
+        ("topic_prefix", "\"/a\""),
+        ("topic_prefix", "\"\""),
+        ("discovery_prefix", "\"a/\""),
+        ("proxy", "1"),
+        ("host", "\"broker\""),
+    ];
+    check_channel(&rights, &wrongs);
+    assert_eq!(wrong_keys("[notify.channels.a]\ntype = \"mqtt\""), ["notify.channels.a.url"]);
+    let target = |lines: &str| {
+        let settings = loaded(&format!("[notify.channels.a]\ntype = \"mqtt\"\n{lines}"));
+        let ChannelTarget::Mqtt(mqtt) = &settings.notify.channels["a"].target else { panic!() };
+        mqtt.clone()
+    };
+    for (url, host, port, tls) in [
+        ("mqtt://127.0.0.1", "127.0.0.1", 1883, false),
+        ("mqtt://[::1]:1884/", "[::1]", 1884, false),
+        ("mqtts://broker", "broker", 8883, true),
+        ("mqtts://broker:1", "broker", 1, true),
+    ] {
+        let mqtt = target(&format!("url = \"{url}\""));
+        assert_eq!((mqtt.host.as_str(), mqtt.port, mqtt.tls), (host, port, tls), "{url}");
+        assert_eq!(mqtt.discovery_prefix.as_deref(), Some("homeassistant"));
+    }
+    let mqtt = target("url = \"mqtt://10.0.0.1\"\nallow_plaintext = true\ndiscovery_prefix = \"\"");
+    assert_eq!((mqtt.discovery_prefix, mqtt.client_id), (None, None));
+    let shown = load("[notify.channels.a]\ntype = \"mqtt\"\nurl = \"mqtts://u:hunter2@b\"", &[]).unwrap_err();
+    assert!(!shown.to_string().contains("hunter2"), "{shown}");
+}
+
+#[test]
+fn templates_come_from_keys_and_files() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("notice.jinja");
+    std::fs::write(&file, "{{ what }}\n").unwrap();
+    let settings = loaded(&format!(
+        "[notify.templates.en]\nmotion_ended = \"\"\"a\nb\"\"\"\nnotice_file = {:?}\n[notify.templates.zh]\nclip = \"x\"",
+        file.display().to_string()
+    ));
+    let templates = &settings.notify.templates;
+    let found: Vec<(&str, &str, &str)> =
+        templates.en.iter().map(|t| (t.name.as_str(), t.text.as_str(), t.origin.as_str())).collect();
+    let path = file.display().to_string();
+    let expected = [
+        ("notice", "{{ what }}\n", path.as_str()),
+        ("motion_ended", "a\nb", "notify.templates.en.motion_ended"),
+    ];
+    assert_eq!(found, expected);
+    assert_eq!(templates.zh.len(), 1);
+    for (text, key) in [
+        ("[notify.templates.en]\nburglary = \"x\"", "notify.templates.en.burglary"),
+        ("[notify.templates.fr]\nalert = \"x\"", "notify.templates.fr"),
+        ("[notify.templates.en]\nalert = \"\"", "notify.templates.en.alert"),
+        ("[notify.templates.en]\nalert = 3", "notify.templates.en.alert"),
+        ("[notify.templates.en]\nalert_file = \"/does/not/exist\"", "notify.templates.en.alert_file"),
+        (
+            "[notify.templates.en]\nalert = \"x\"\nalert_file = \"/dev/null\"",
+            "notify.templates.en.alert_file",
+        ),
+    ] {
+        assert_eq!(wrong_keys(text), [key], "{text}");
+    }
+    let large = dir.path().join("large.jinja");
+    std::fs::write(&large, "x".repeat(16_385)).unwrap();
+    let text = format!("[notify.templates.en]\nalert_file = {:?}", large.display().to_string());
+    assert_eq!(wrong_keys(&text), ["notify.templates.en.alert_file"]);
+}
+
 #[test]
 fn each_type_of_channel_has_keys_of_its_own() {
     let robot = "url = \"https://example.org/send?key=k&access_token=t\"";
@@ -542,9 +696,12 @@ fn every_key_is_documented_and_every_documented_key_is_read() {
     assert!(problems.is_empty(), "{problems:?}");
     let mut reader = Reader::new(&layers, problems);
     Settings::read(&mut reader);
-    // What channels of several types have is documented once.
+    // What channels of several types have is documented once, and so are templates.
     let of_any_channel = |key: &String| match key.strip_prefix("notify.channels.") {
         Some(rest) => format!("notify.channels.*.{}", rest.split_once('.').map_or(rest, |(_, key)| key)),
+        None if key.starts_with("notify.templates.") => {
+            format!("notify.templates.*.{}", if key.ends_with("_file") { "*_file" } else { "*" })
+        }
         None => key.clone(),
     };
     let asked: BTreeSet<String> = reader.asked().iter().map(of_any_channel).collect();

@@ -11,6 +11,7 @@ mod evidence;
 mod faults;
 mod fleet;
 mod health;
+mod homes;
 mod hostile;
 mod modes;
 mod page;

@@ -19,6 +19,9 @@ mod dingtalk;
 mod feishu;
 mod ntfy;
 mod telegram;
+mod mosquitto;
+mod smtp;
+pub mod tls;
 mod webhook;
 mod wecom;
 mod wecom_app;
@@ -34,6 +37,9 @@ use meerkat_base::{Clock, SystemClock};
 use tokio::sync::watch;
 
 use http::{Answer, Request};
+
+pub use mosquitto::{Mosquitto, MosquittoRules, Observed, Observer};
+pub use smtp::{MailFault, MailReceived, MailRules, MailServer, MailTls};
 
 /// A message that the service accepted.
 #[derive(Debug, Clone, PartialEq)]

@@ -5,10 +5,13 @@ use std::collections::BTreeMap;
 use meerkat_base::{CameraId, EventKind, Secret};
 
 use super::dingtalk::DingTalkTarget;
+use super::email::EmailTarget;
 use super::feishu::FeishuTarget;
 use super::keys::{camera_id, event_kinds, read_url, required, worth_telling};
+use super::mqtt::MqttTarget;
 use super::ntfy::NtfyTarget;
 use super::telegram::TelegramTarget;
+use super::templates::{self, TemplateText};
 use super::webhook::WebhookTarget;
 use super::wecom::WecomTarget;
 use super::wecom_app::WecomAppTarget;
@@ -23,6 +26,8 @@ pub struct ChannelSettings {
     pub target: ChannelTarget,
     /// Proxy for this channel alone; `None`: that of all channels.
     pub proxy: Option<Secret>,
+    /// Its own wording of everything that happens, in place of `notify.templates`.
+    pub template: Option<TemplateText>,
     /// Whether the snapshot goes along.
     pub include_snapshot: bool,
     /// Whether the clip follows when it is ready, where the channel can take one.
@@ -52,6 +57,10 @@ pub enum ChannelTarget {
     Ntfy(NtfyTarget),
     /// Our own webhook.
     Webhook(WebhookTarget),
+    /// E-mail.
+    Email(EmailTarget),
+    /// MQTT, for Home Assistant and the like.
+    Mqtt(MqttTarget),
 }
 
 #[derive(Clone, Copy)]
@@ -63,6 +72,8 @@ enum Kind {
     Telegram,
     Ntfy,
     Webhook,
+    Email,
+    Mqtt,
 }
 
 /// The values of `type`.
@@ -73,6 +84,8 @@ const KINDS: &[(&str, Kind)] = &[
     ("feishu", Kind::Feishu),
     ("telegram", Kind::Telegram),
     ("ntfy", Kind::Ntfy),
+    ("email", Kind::Email),
+    ("mqtt", Kind::Mqtt),
     ("webhook", Kind::Webhook),
 ];
 
@@ -86,6 +99,8 @@ impl ChannelTarget {
             Kind::Telegram => TelegramTarget::read(reader, section).map(Self::Telegram),
             Kind::Ntfy => NtfyTarget::read(reader, section).map(Self::Ntfy),
             Kind::Webhook => WebhookTarget::read(reader, section).map(Self::Webhook),
+            Kind::Email => EmailTarget::read(reader, section).map(Self::Email),
+            Kind::Mqtt => MqttTarget::read(reader, section).map(Self::Mqtt),
         }
     }
 }
@@ -104,16 +119,34 @@ impl ChannelSettings {
             return None;
         };
         let target = ChannelTarget::read(reader, section, kind);
-        let proxy = read_url(reader, &key("proxy"));
+        // The others complain about it where they are read.
+        let through_http = !matches!(kind, Kind::Email | Kind::Mqtt);
+        let proxy = if through_http { read_url(reader, &key("proxy")) } else { None };
+        let own = templates::read(reader, &key("template"));
+        let template = own.map(|(text, origin)| TemplateText { name: "channel".to_owned(), origin, text });
         let include_snapshot = reader.read_if(&key("include_snapshot"), flag()).unwrap_or(true);
         let include_clip = reader.read_if(&key("include_clip"), flag()).unwrap_or(true);
         let include_faces = reader.read_if(&key("include_faces"), flag()).unwrap_or(false);
-        let kinds = reader.read_if(&key("kinds"), event_kinds(&EventKind::ALL)).unwrap_or_else(worth_telling);
+        let kinds = reader.read_if(&key("kinds"), event_kinds(&EventKind::ALL));
+        // Who shows states shows all of them.
+        let kinds = kinds.unwrap_or_else(|| match kind {
+            Kind::Mqtt => EventKind::ALL.to_vec(),
+            _ => worth_telling(),
+        });
         let cameras = reader.read_if(&key("cameras"), rule::list(1_024, camera_id()));
         for camera in cameras.iter().flatten().filter(|camera| !known.contains_key(*camera)) {
             reader.complain(&key("cameras"), format!("there is no section cameras.{camera}"));
         }
         let cameras = cameras.filter(|cameras| !cameras.is_empty());
-        Some(Self { target: target?, proxy, include_snapshot, include_clip, include_faces, kinds, cameras })
+        Some(Self {
+            target: target?,
+            proxy,
+            template,
+            include_snapshot,
+            include_clip,
+            include_faces,
+            kinds,
+            cameras,
+        })
     }
 }

@@ -1,5 +1,7 @@
 //! Keys that channels of several types have, and the rules of their values. Knows no type of channel.
 
+use std::net::IpAddr;
+
 use meerkat_base::{CameraId, EventKind, Secret};
 
 use crate::reader::Reader;
@@ -99,4 +101,54 @@ fn is_offset(text: &str) -> bool {
         part.is_some_and(|part| part.len() == 2 && part.parse::<u8>().is_ok_and(|number| number < limit))
     };
     shaped && below(hours, 24) && below(minutes, 60)
+}
+
+/// A server: a name or an address.
+pub(super) fn host() -> Rule<String> {
+    let name = rule::host_name();
+    Rule::new("a host, such as \"mail.example.org\" or \"192.168.1.2\"", move |value| {
+        let address = rule::text(1..=64).parse(value).filter(|text| text.parse::<IpAddr>().is_ok());
+        address.or_else(|| name.parse(value))
+    })
+}
+
+/// Whether a host is certainly this machine.
+pub(super) fn is_this_machine(host: &str) -> bool {
+    let bare = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host);
+    bare == "localhost" || bare.parse::<IpAddr>().is_ok_and(|address| address.to_canonical().is_loopback())
+}
+
+/// Reads `user` and `password` (or `password_file`), which go together.
+pub(super) fn user_and_password(reader: &mut Reader, section: &str) -> Option<(String, Secret)> {
+    let (user_key, password_key) = (format!("{section}.user"), format!("{section}.password"));
+    let before = reader.problem_count();
+    let user = reader.read_if(&user_key, rule::text(1..=256));
+    let password = reader.secret(&password_key, 1);
+    if reader.problem_count() == before {
+        match (&user, &password) {
+            (Some(_), None) => {
+                reader.complain(&password_key, "must be set where there is a user, or password_file")
+            }
+            (None, Some(_)) => reader.complain(&user_key, "must be set where there is a password"),
+            _ => {}
+        }
+    }
+    user.zip(password)
+}
+
+/// Complains about a proxy of a channel that cannot use one.
+pub(super) fn no_proxy(reader: &mut Reader, section: &str, why: &str) {
+    for key in [format!("{section}.proxy"), format!("{section}.proxy_file")] {
+        // Whatever it says: it is known, and wrong here.
+        if reader.read_if(&key, Rule::new("nothing", |_| Some(()))).is_some() {
+            reader.complain(&key, format!("cannot be set for this type of channel: {why}"));
+        }
+    }
+}
+
+/// A list of at least one.
+pub(super) fn list_of<T: PartialEq + 'static>(longest: usize, item: Rule<T>) -> Rule<Vec<T>> {
+    let list = rule::list(longest, item);
+    let allowed = format!("{}, and not empty", list.allowed);
+    Rule::new(allowed, move |value| list.parse(value).filter(|items| !items.is_empty()))
 }

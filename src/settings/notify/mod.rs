@@ -7,6 +7,9 @@ mod dingtalk;
 mod feishu;
 mod ntfy;
 mod telegram;
+mod email;
+mod mqtt;
+mod templates;
 mod webhook;
 mod wecom;
 mod wecom_app;
@@ -22,10 +25,13 @@ use super::rule::{self, choice, flag};
 
 pub use channel::{ChannelSettings, ChannelTarget};
 pub use dingtalk::DingTalkTarget;
+pub use email::{EmailTarget, MailEncryption};
 pub use feishu::FeishuTarget;
 pub(super) use keys::{event_kinds, read_url};
+pub use mqtt::MqttTarget;
 pub use ntfy::NtfyTarget;
 pub use telegram::TelegramTarget;
+pub use templates::{TemplateText, TemplatesSettings};
 pub use webhook::WebhookTarget;
 pub use wecom::{WecomTarget, WordStyle};
 pub use wecom_app::WecomAppTarget;
@@ -43,6 +49,8 @@ pub struct NotifySettings {
     pub proxy: Option<Secret>,
     /// Whether link-local addresses and clouds' metadata services may be called.
     pub allow_link_local: bool,
+    /// The owner's own wording.
+    pub templates: TemplatesSettings,
     /// Channels by name, `[a-z0-9_]{1,32}`.
     pub channels: BTreeMap<String, ChannelSettings>,
 }
@@ -64,6 +72,7 @@ impl NotifySettings {
         let hours = reader.read("notify.give_up_hours", rule::number(0.01..=720.0));
         let proxy = read_url(reader, "notify.proxy");
         let allow_link_local = reader.read("notify.allow_link_local", flag());
+        let templates = TemplatesSettings::read(reader);
         let mut channels = BTreeMap::new();
         for name in reader.subsections("notify.channels") {
             let section = format!("notify.channels.{name}");
@@ -82,6 +91,7 @@ impl NotifySettings {
             give_up: Duration::from_secs_f32(hours * 3_600.0),
             proxy,
             allow_link_local,
+            templates,
             channels,
         }
     }
