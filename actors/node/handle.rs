@@ -1,5 +1,6 @@
 //! What status, pages and metrics may ask of a running node. Asks only; the node itself is in the file above.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use meerkat_base::{Budget, CameraId, DetectorInfo, NoticeSink};
@@ -9,7 +10,7 @@ use crate::camera::{Camera, CameraReport, Cameras};
 use crate::detectors::Known;
 use crate::gate::Gates;
 use crate::notices::Notices;
-use crate::notifier::NotifierLink;
+use crate::notifier::{ChannelReport, NotifierLink};
 use crate::recorder::Encoders;
 use crate::supervision::{ActorKind, ActorReport, Board};
 
@@ -61,6 +62,16 @@ impl NodeHandle {
     /// Alerts that are not delivered yet, as of about a second ago.
     pub fn outbox_waiting(&self) -> u64 {
         self.notifier.waiting()
+    }
+
+    /// How every channel is doing, by name, as of about a second ago.
+    pub fn channels(&self) -> BTreeMap<String, ChannelReport> {
+        self.notifier.reports()
+    }
+
+    /// The way to the notifier.
+    pub fn notifier(&self) -> &NotifierLink {
+        &self.notifier
     }
 
     /// Bytes in all rings.

@@ -2,6 +2,7 @@
 //! channels, gallery) comes from the composition root.
 
 mod handle;
+mod telling;
 mod wiring;
 
 use std::net::SocketAddr;
@@ -13,11 +14,12 @@ use meerkat_base::{Budget, Clock, FaceRecogniser, PersonDetector, Shutdown, metr
 use meerkat_notify::{Channel, RetryPolicy};
 use meerkat_settings::Settings;
 use meerkat_store::evidence::SpoolSigning;
-use meerkat_store::{BootId, Durability, Store, StoreError};
+use meerkat_store::{BootId, Durability, LinkKey, Store, StoreError};
 use metrics::gauge;
 use tracing::{info, warn};
 
 pub use handle::NodeHandle;
+use telling::{Wishes, clip_tools, clip_wishes};
 use wiring::{Wiring, courier_rules, encoder_settings};
 
 use crate::archivist::Archivist;
@@ -27,9 +29,9 @@ use crate::events::{CourierRules, CourierTools, Events, EventsLink, EventsTools}
 use crate::faces::{Faces, Gallery};
 use crate::gate::Gates;
 use crate::notices::Notices;
-use crate::notifier::{Notifier, NotifierLink, NotifierTools};
+use crate::notifier::{Notifier, NotifierLink, NotifierTools, Shrinker};
 use crate::people::People;
-use crate::recorder::{EncoderTools, Encoders, Places, RecorderTools, Room};
+use crate::recorder::{ClipTelling, EncoderTools, Encoders, Places, RecorderTools, Room};
 use crate::session::{Door, DoorError, IoGroup, LogRation, SessionTools};
 use crate::supervision::{
     ActorKind, BackoffSettings, Board, Component, Crew, CrewSettings, Solo, Station, Watch,
@@ -75,6 +77,8 @@ pub struct NodeParts {
     pub notices: Notices,
     /// How recordings are signed, if they are.
     pub signing: Option<SpoolSigning>,
+    /// Signs links to clips.
+    pub link_key: LinkKey,
     /// Called once when too many threads hang for the node to go on.
     pub on_lost: Box<dyn FnOnce() + Send>,
 }
@@ -110,6 +114,8 @@ pub struct Node {
     notifier_tools: Arc<Mutex<NotifierTools>>,
     notifier: Solo<Notifier>,
     notices: Notices,
+    clip_wishes: Wishes,
+    link_key: LinkKey,
     events_solo: Solo<Events>,
     io: IoGroup,
     crews: Vec<(&'static str, Crew)>,
@@ -145,8 +151,19 @@ impl Node {
             meerkat_settings::Durability::Power => Durability::Power,
         };
         let places = Places { data_dir: settings.data_dir.clone(), boot: boot.clone(), durability };
-        let NodeParts { store, reopen, person, face, gallery, channels, notices, signing, on_lost, .. } =
-            parts;
+        let NodeParts {
+            store,
+            reopen,
+            person,
+            face,
+            gallery,
+            channels,
+            notices,
+            signing,
+            link_key,
+            on_lost,
+            ..
+        } = parts;
         let archivist = Archivist::start(&archive, supervision.disk_deadline, store, move || reopen());
         let encoder_tools = EncoderTools {
             places: places.clone(),
@@ -156,6 +173,9 @@ impl Node {
             notices: notices.sink(),
         };
         let encoders = Encoders::new(encode.clone(), encoder_tools, encoder_settings(&settings)?);
+        let link = NotifierLink::default();
+        let clip_wishes: Wishes = Arc::new(RwLock::new(clip_wishes(&settings, &channels)));
+        encoders.tell(ClipTelling { wishes: Arc::clone(&clip_wishes), notifier: link.clone() });
         let left = encoders.recover()?;
         if left > 0 {
             info!(spools = left, "finishing what an earlier run left");
@@ -171,7 +191,6 @@ impl Node {
         }
 
         let rules = Arc::new(RwLock::new(courier_rules(&settings)));
-        let link = NotifierLink::default();
         let couriers = Arc::new(AtomicUsize::new(0));
         let running = Arc::clone(&couriers);
         let courier = CourierTools {
@@ -191,10 +210,13 @@ impl Node {
                 Events::new(&tools, sentinel)
             });
         let events = EventsLink::new(events_solo.mailbox(), events_tools);
+        let shrinker = Shrinker::new(&settings.data_dir, settings.notify.delivery.shrink_limit);
         let notifier_tools = Arc::new(Mutex::new(NotifierTools {
             archivist: archivist.clone(),
             channels,
             policy: RetryPolicy { give_up_after: settings.notify.give_up, ..RetryPolicy::default() },
+            delivery: settings.notify.delivery.clone(),
+            clips: clip_tools(&settings, &link_key, shrinker),
             data_dir: settings.data_dir.clone(),
             clock: Arc::clone(&clock),
             link,
@@ -310,6 +332,8 @@ impl Node {
             notifier_tools,
             notifier,
             notices,
+            clip_wishes,
+            link_key,
             events_solo,
             io,
             crews,
@@ -349,11 +373,16 @@ impl Node {
         self.events.reload(settings.events.clone());
         *self.rules.write().unwrap_or_else(PoisonError::into_inner) = courier_rules(&settings);
         // Not only the channels: language, time zone, proxy and patience are theirs too.
-        let told_otherwise = self.cameras.settings().notify != settings.notify;
+        let before = self.cameras.settings();
+        let told_otherwise = before.notify != settings.notify || before.http != settings.http;
         {
             let mut tools = self.notifier_tools.lock().unwrap_or_else(PoisonError::into_inner);
+            *self.clip_wishes.write().unwrap_or_else(PoisonError::into_inner) =
+                clip_wishes(&settings, &channels);
             tools.channels = channels;
             tools.policy.give_up_after = settings.notify.give_up;
+            tools.delivery = settings.notify.delivery.clone();
+            tools.clips = clip_tools(&settings, &self.link_key, tools.clips.shrinker.clone());
         }
         if told_otherwise {
             self.notifier.renew();

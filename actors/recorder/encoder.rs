@@ -4,14 +4,16 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
 use meerkat_base::{Budget, CameraId, Clock, EventKind, Notice, NoticeSink, metric};
 use meerkat_media::ClipSettings;
 use meerkat_store::evidence::SpoolSigning;
 use meerkat_store::spool;
-use meerkat_store::{BootId, ClipRow, ClipState, Durability, SpoolKind, SpoolMeta, StoreError};
+use meerkat_store::{
+    BootId, ClipRow, ClipState, ClipWish, Durability, SpoolKind, SpoolMeta, Store, StoreError,
+};
 use metrics::{counter, histogram};
 use serde::{Deserialize, Serialize};
 use tracing::{error, info, warn};
@@ -19,6 +21,7 @@ use tracing::{error, info, warn};
 use super::job::Job;
 use super::pictures::Pictures;
 use crate::archivist::Archivist;
+use crate::notifier::NotifierLink;
 use crate::supervision::{ActorKind, Crew, Station};
 
 /// Where things are stored.
@@ -70,6 +73,15 @@ pub struct EncoderTools {
     pub notices: Arc<dyn NoticeSink>,
 }
 
+/// Who is to be told when a clip is ready.
+#[derive(Clone)]
+pub struct ClipTelling {
+    /// The channels that want clips; may change while the node runs.
+    pub wishes: Arc<RwLock<Vec<ClipWish>>>,
+    /// Rung when there is something new to deliver.
+    pub notifier: NotifierLink,
+}
+
 /// Size of a video, as kept in its spool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -92,6 +104,7 @@ pub(super) struct Shared {
     /// Decoded pictures that two files of one camera have in common.
     pub pictures: Pictures,
     jobs: Mutex<HashMap<PathBuf, Entry>>,
+    telling: OnceLock<ClipTelling>,
 }
 
 struct Entry {
@@ -143,12 +156,31 @@ impl Encoders {
             counter!(metric::LIMIT_HITS, "limit" => limit).increment(0);
         }
         let pictures = Pictures::default();
-        let shared = Shared { crew, tools, settings, open, pictures, jobs: Mutex::default() };
+        let (jobs, telling) = (Mutex::default(), OnceLock::new());
+        let shared = Shared { crew, tools, settings, open, pictures, jobs, telling };
         Self { shared: Arc::new(shared) }
     }
 
     fn jobs(&self) -> MutexGuard<'_, HashMap<PathBuf, Entry>> {
         self.shared.jobs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Has people told of clips from now on; to be called once. Until then, and in tests, nobody is.
+    pub fn tell(&self, telling: ClipTelling) {
+        let _ = self.shared.telling.set(telling);
+    }
+
+    /// Writes the rows of a clip, in one commit with what the channels that want clips are sent of it.
+    pub(super) fn book(&self, store: &mut Store, rows: &[ClipRow]) -> Result<(), StoreError> {
+        let telling = self.shared.telling.get();
+        let wishes = telling.map_or_else(Vec::new, |telling| {
+            telling.wishes.read().unwrap_or_else(PoisonError::into_inner).clone()
+        });
+        let parts = store.book_clip(rows, &wishes, self.shared.tools.clock.wall())?;
+        if let Some(telling) = telling.filter(|_| parts > 0) {
+            telling.notifier.kick();
+        }
+        Ok(())
     }
 
     /// Finishes the spools that an earlier run left. Before the first recording. Returns how many there are.

@@ -348,7 +348,8 @@ impl Job {
         Ok(relative)
     }
 
-    /// Writes a row for each event that the clip shows; it may be several that overlapped.
+    /// Writes a row for each event that the clip shows; it may be several that overlapped. In the same commit it is
+    /// handed to the channels that told of the event and take clips.
     fn book(&self, row: ClipRow) -> Result<(), Failure> {
         let SpoolKind::Clip { event } = self.meta.kind else {
             return self.ask(move |store| {
@@ -360,6 +361,7 @@ impl Job {
         let recorded =
             self.pool.shared.settings.recorded.read().unwrap_or_else(PoisonError::into_inner).clone();
         let (camera, from, to) = (self.meta.camera.clone(), row.started, self.last_wall);
+        let pool = self.pool.clone();
         self.ask(move |store| {
             let query = EventQuery {
                 limit: MAX_EVENTS,
@@ -376,9 +378,9 @@ impl Job {
             if !events.contains(&event) {
                 events.push(event);
             }
-            for event in events {
-                store.add_clip(&ClipRow { event: Some(event), ..row.clone() })?;
-            }
+            let rows: Vec<ClipRow> =
+                events.into_iter().map(|event| ClipRow { event: Some(event), ..row.clone() }).collect();
+            pool.book(store, &rows)?;
             write_sidecar(store, &row.path);
             Ok(())
         })

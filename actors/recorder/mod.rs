@@ -12,7 +12,7 @@ mod pictures;
 mod room;
 
 pub use component::{Recorder, RecorderTools};
-pub use encoder::{EncoderSettings, EncoderTools, Encoders, Places};
+pub use encoder::{ClipTelling, EncoderSettings, EncoderTools, Encoders, Places};
 pub use link::{NotBegun, Order, RecorderLink, SnapshotFile, Stored};
 pub use room::Room;
 

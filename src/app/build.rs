@@ -10,7 +10,9 @@ use meerkat_actors::faces::Gallery;
 use meerkat_actors::notices::Notices;
 use meerkat_base::{Clock, Shutdown, metric};
 use meerkat_store::evidence::{SigningKeyFile, SpoolSigning};
-use meerkat_store::{BootId, DataLock, Durability, Opener, StoreOptions, StoreReader, clean_temporaries};
+use meerkat_store::{
+    BootId, DataLock, Durability, LinkKey, Opener, StoreOptions, StoreReader, clean_temporaries,
+};
 use metrics::counter;
 use tracing::{info, warn};
 
@@ -51,6 +53,7 @@ pub(super) fn parts(
         channels: Vec::new(),
         notices,
         signing,
+        link_key: LinkKey::open(&settings.data_dir)?,
         on_lost,
     })
 }

@@ -24,7 +24,7 @@ use wording::styles;
 
 /// What outlives channels that are built anew by a reload.
 #[derive(Default)]
-pub(super) struct Lasting {
+pub(crate) struct Lasting {
     /// What was sent: what services count goes on.
     book: RateBook,
     /// What homes have been told: what goes on there goes on.
@@ -32,7 +32,7 @@ pub(super) struct Lasting {
 }
 
 /// The channels of the settings, connected where they stay connected.
-pub(super) fn all(
+pub(crate) fn all(
     settings: &Settings,
     clock: &Arc<dyn Clock>,
     lasting: &Lasting,

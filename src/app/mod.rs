@@ -1,5 +1,6 @@
 //! The composition root: makes a node of settings, rooms and actors, and keeps it running until it is told to stop.
 
+mod alerts;
 mod build;
 pub(crate) mod channels;
 mod demo;
@@ -32,6 +33,7 @@ use crate::settings::{Settings, SettingsErrors};
 
 use detectors::Detectors;
 
+pub(crate) use alerts::summary as alert_summary;
 pub use demo::{DemoOptions, demo};
 pub(crate) use people::enrolment_format;
 pub(crate) use weights::models_folder;
@@ -99,6 +101,7 @@ impl App {
             build::parts(&settings, &clock, Shutdown::new(), on_lost, &detectors, notices.clone(), &opener)?;
         let lasting = channels::Lasting::default();
         parts.channels = channels::all(&settings, &clock, &lasting)?;
+        let link_key = parts.link_key.clone();
         let started = clock.wall();
         let disk = housekeeping::DiskState::default();
         let node = Node::start(parts).await?;
@@ -117,13 +120,16 @@ impl App {
             hosts: settings.http.hosts.clone(),
             token: settings.http.token.clone(),
             data_dir: settings.data_dir.clone(),
+            public_url: settings.http.public_url.clone(),
+            link_key: Some(link_key),
         };
         let housekeeping =
             housekeeping::Housekeeping::start(&settings, disk, node.view(), Arc::clone(&clock))?;
         let nightly =
             nightly::Nightly::start(&settings, store, node.view(), Arc::clone(&clock), Arc::new(notices))?;
         let people = Arc::new(people::Desk::new(node.view(), Arc::clone(&clock), detectors.judge()));
-        let web = match WebServer::start(web_settings, view, events, people) {
+        let alerts = Arc::new(alerts::Desk::new(node.view(), Arc::clone(&clock)));
+        let web = match WebServer::start(web_settings, view, events, people, alerts) {
             Ok(web) => web,
             Err(error) => {
                 node.stop(STOP_PATIENCE);

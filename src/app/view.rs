@@ -7,6 +7,7 @@ use bytes::Bytes;
 use meerkat_actors::Node;
 use meerkat_actors::camera::CameraReport;
 use meerkat_actors::node::NodeHandle;
+use meerkat_actors::notifier::ChannelReport;
 use meerkat_actors::supervision;
 use meerkat_base::{CameraId, Clock, EventId, ImageFormat, Mode, MonoTime, Sighting, WallTime};
 use meerkat_store::{ClipState, EventCursor, EventRow, Store, StoreError, StoreReader};
@@ -117,6 +118,7 @@ impl web::NodeView for View {
                     })
                     .collect(),
             },
+            channels: self.node.channels().into_iter().map(channel_status).collect(),
             detectors: self
                 .node
                 .detectors()
@@ -183,6 +185,19 @@ fn camera_status(report: CameraReport) -> web::CameraStatus {
             })
             .collect(),
         recording: report.recording,
+    }
+}
+
+fn channel_status((name, report): (String, ChannelReport)) -> web::ChannelStatus {
+    web::ChannelStatus {
+        name,
+        kind: report.kind.to_owned(),
+        breaker: report.breaker.as_str().to_owned(),
+        waiting: report.backlog.waiting,
+        dead: report.backlog.dead,
+        waiting_since: report.backlog.oldest,
+        last_delivery: report.news.last_delivery,
+        last_error: report.news.last_error,
     }
 }
 

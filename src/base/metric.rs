@@ -90,6 +90,24 @@ metrics_list! {
         "Messages whose own template failed, so that the built-in wording was sent.";
     OUTBOX_WAITING = Gauge "meerkat_outbox_waiting" []
         "Alerts that are not delivered yet.";
+    ALERTS_WAITING = Gauge "meerkat_alerts_waiting" ["channel"]
+        "Alerts and clips that wait for a channel.";
+    ALERTS_DEAD = Gauge "meerkat_alerts_dead" ["channel"]
+        "Dead letters of a channel: alerts and clips that were given up.";
+    ALERTS_OLDEST = Gauge "meerkat_alerts_oldest_seconds" ["channel"]
+        "How long the alert that has waited longest for a channel waits; 0 when none does.";
+    ALERT_DELAY = Histogram "meerkat_alert_delay_seconds" ["channel"]
+        "Time from the start of an event to the delivery of the alert about it.";
+    CHANNEL_BREAKER = Gauge "meerkat_channel_breaker" ["channel"]
+        "0 while a channel is used, 1 while one attempt shows whether it works again, 2 while it is left alone.";
+    CHANNEL_HELD_BACK = Counter "meerkat_channel_held_back_total" ["channel"]
+        "Times an alert began to wait for the rate limit of its channel.";
+    DIGESTS = Counter "meerkat_digests_total" ["channel", "result"]
+        "Attempts at digests by channel and result (ok, retry, refused).";
+    CLIP_PARTS = Counter "meerkat_clip_parts_total" ["channel", "form"]
+        "Clips that followed an alert by form (file, smaller, link), and those for which there was none.";
+    LINK_REQUESTS = Counter "meerkat_link_requests_total" ["result"]
+        "Requests by signed link by result (ok, expired, refused).";
     FACES = Counter "meerkat_faces_total" ["result"]
         "Faces looked at by result (known, unknown; small, blurred and turned ones are not compared).";
     SESSIONS = Gauge "meerkat_sessions" ["dialect"]

@@ -4,6 +4,7 @@
 mod demo;
 mod run;
 
+mod alerts;
 mod backup;
 mod check_config;
 mod clips;
@@ -50,6 +51,7 @@ Examples:
   meerkat push --to 127.0.0.1:9000 --mode 4 walk.mp4  play a video to a node, as a camera would
   meerkat detect person street.jpg --json             try a detector
   meerkat embed --json face.jpg                       a face as numbers
+  meerkat alerts test office                          try a channel out
   meerkat faces enrol 'Li Lei' a.jpg b.jpg            teach it a face
   meerkat events list --camera door --since 2026-11-20  what happened
   meerkat backup /mnt/usb/monday                      database, faces and keys in a folder
@@ -65,6 +67,7 @@ enum Command {
     Demo(demo::DemoArgs),
     Push(push::PushArgs),
     CheckConfig(check_config::CheckConfigArgs),
+    Alerts(alerts::AlertsArgs),
     Faces(faces::FacesArgs),
     Detect(detect::DetectArgs),
     Embed(embed::EmbedArgs),
@@ -123,6 +126,7 @@ impl Command {
             Command::Demo(args) => demo::run(&args),
             Command::Push(args) => push::run(args),
             Command::CheckConfig(args) => check_config::run(&args),
+            Command::Alerts(args) => alerts::run(args),
             Command::Faces(args) => faces::run(args),
             Command::Detect(args) => detect::run(&args),
             Command::Embed(args) => embed::run(&args),

@@ -164,16 +164,40 @@ impl RunningNode {
 
     /// Lets deletion go on after a look at the database; whether it was suspended.
     pub fn confirm_store(&self) -> anyhow::Result<bool> {
-        let url = SecretUrl::parse(&format!("http://{}/api/v1/store/confirm", self.address))?;
-        let reply = self.runtime.block_on(self.client.post_bytes(
-            &url,
-            "application/json",
-            &self.headers(),
-            Vec::new().into(),
-        ))?;
-        let answer = read(&reply)?;
-        ensure!(reply.is_success(), refusal(&reply, &answer));
-        Ok(answer["confirmed"].as_bool().unwrap_or_default())
+        Ok(self.post("store/confirm")?["confirmed"].as_bool().unwrap_or_default())
+    }
+
+    /// Asks below `/api/v1/` with GET.
+    pub fn get(&self, below: &str) -> anyhow::Result<Value> {
+        let url = self.api(below)?;
+        let reply = self.runtime.block_on(self.client.get(&url, &self.headers()))?;
+        self.answer(&reply)
+    }
+
+    /// Orders something below `/api/v1/` with an empty POST.
+    pub fn post(&self, below: &str) -> anyhow::Result<Value> {
+        let url = self.api(below)?;
+        let (headers, empty) = (self.headers(), bytes::Bytes::new());
+        let sent = self.client.post_bytes(&url, "application/json", &headers, empty);
+        let reply = self.runtime.block_on(sent)?;
+        self.answer(&reply)
+    }
+
+    /// Removes something below `/api/v1/`.
+    pub fn delete(&self, below: &str) -> anyhow::Result<Value> {
+        let url = self.api(below)?;
+        let reply = self.runtime.block_on(self.client.delete(&url, &self.headers()))?;
+        self.answer(&reply)
+    }
+
+    fn answer(&self, reply: &Reply) -> anyhow::Result<Value> {
+        let answer = read(reply)?;
+        ensure!(reply.is_success(), refusal(reply, &answer));
+        Ok(answer)
+    }
+
+    fn api(&self, below: &str) -> anyhow::Result<SecretUrl> {
+        Ok(SecretUrl::parse(&format!("http://{}/api/v1/{below}", self.address))?)
     }
 
     fn list(&self) -> anyhow::Result<Value> {

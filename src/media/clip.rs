@@ -12,7 +12,7 @@ use ffmpeg_next::frame;
 use meerkat_base::{ImageFormat, Pts90k};
 
 use crate::canvas::{Canvas, fit};
-use crate::encoder::{Mp4Encoder, check_encoder, not_text};
+use crate::encoder::{Mp4Encoder, Rate, check_encoder, not_text};
 use crate::error::{MediaError, PictureFault};
 use crate::library::init;
 use crate::picture::{JpegEncoder, PictureDecoder};
@@ -284,7 +284,7 @@ impl ClipWriter {
             Stage::Running(running) => running,
             Stage::Waiting(file) => {
                 let size = clip_size(self.settings.size, (frame.width(), frame.height()));
-                let encoder = Mp4Encoder::new(file, &self.path, size, &self.settings)?;
+                let encoder = Mp4Encoder::new(file, &self.path, size, &self.settings, Rate::Quality)?;
                 let canvas = Canvas::new(size.0, size.1);
                 let times = ClipTimes::default();
                 Box::new(Running { canvas, encoder, frames: 0, times, last_pts: -1, tail: ONLY_FRAME })
@@ -798,7 +798,8 @@ mod tests {
         let mut make = |room: usize| {
             let path = folder.path().join(format!("{room}.mp4"));
             let disk = FullDisk { file: File::create_new(&path).unwrap(), room };
-            let mut encoder = Mp4Encoder::new(disk, &path, (64, 64), &ClipSettings::default())?;
+            let mut encoder =
+                Mp4Encoder::new(disk, &path, (64, 64), &ClipSettings::default(), Rate::Quality)?;
             for step in 0..100u32 {
                 let frame = pictures.decode_frame(&jpeg(64, 64, step), ImageFormat::Jpeg)?;
                 let mut placed = canvas.place(&frame).unwrap();

@@ -26,6 +26,18 @@ const NOMINAL_FPS: i32 = 30;
 /// A key frame at least every so many frames, so that a player can jump.
 const KEY_FRAME_EVERY: u32 = 60;
 
+/// What decides how many bits a frame gets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Rate {
+    /// The quality of the settings, whatever it takes.
+    Quality,
+    /// The quality of the settings, but on average no more than this.
+    AtMost {
+        /// Bits per second.
+        bits_per_second: u32,
+    },
+}
+
 /// An MP4 file that is being written.
 pub(crate) struct Mp4Encoder {
     encoder: encoder::video::Encoder,
@@ -46,6 +58,7 @@ impl Mp4Encoder {
         path: &Path,
         (width, height): (u32, u32),
         settings: &ClipSettings,
+        rate: Rate,
     ) -> Result<Self, MediaError> {
         let codec = encoder::find_by_name(X264).ok_or(MediaError::NoEncoder { name: X264 })?;
         let mut context = codec::Context::new_with_codec(codec);
@@ -68,7 +81,16 @@ impl Mp4Encoder {
         video.set_color_transfer_characteristic(color::TransferCharacteristic::BT709);
         let mut options = Dictionary::new();
         options.set("preset", settings.preset.name());
-        options.set("crf", &settings.crf.to_string());
+        match rate {
+            Rate::Quality => options.set("crf", &settings.crf.to_string()),
+            Rate::AtMost { bits_per_second } => {
+                // By average: what is over in one second is saved in the next four.
+                let bits = bits_per_second.min(i32::MAX as u32 / 4).to_string();
+                options.set("b", &bits);
+                options.set("maxrate", &bits);
+                options.set("bufsize", &(bits_per_second.min(i32::MAX as u32 / 4) * 4).to_string());
+            }
+        }
         options.set("profile", "high");
         // Frames that the encoder holds back are memory and delay. Three of them let it see what moves, which saves
         // 40 % of the file; ten and B-frames (the preset's own choice) save no more and need twice the memory. Without

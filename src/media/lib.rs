@@ -9,6 +9,7 @@ pub mod clip;
 pub mod compare;
 pub mod picture;
 pub mod probe;
+pub mod shrink;
 
 pub mod reader;
 
@@ -31,3 +32,4 @@ pub use picture::{JpegEncoder, PictureDecoder, decode_picture, encode_jpeg};
 pub use probe::{ClipProbe, probe};
 pub use reader::{ReadOptions, Reader};
 pub use redact::redact_url;
+pub use shrink::shrink;

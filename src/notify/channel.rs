@@ -68,6 +68,11 @@ pub trait Channel: Send + Sync {
         Duration::ZERO
     }
 
+    /// Largest snapshot in bytes that the service takes; none: any. A notifier hands a larger one over scaled down.
+    fn picture_limit(&self) -> Option<u64> {
+        None
+    }
+
     /// Delivers what of an alert has not been delivered yet. Takes no longer than the HTTP client's time limit
     /// per step.
     fn deliver<'a>(&'a self, alert: &'a Alert) -> Delivery<'a>;

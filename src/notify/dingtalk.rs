@@ -182,6 +182,10 @@ impl Messenger for DingTalk {
         None
     }
 
+    fn picture_bytes(&self) -> Option<u64> {
+        None
+    }
+
     async fn send(&self, message: Message<'_>) -> Outcome {
         let mut steps = Steps::after(message.sent);
         let result = steps.take(self.send_words(&message.text, message.picture_link)).await;

@@ -244,6 +244,10 @@ impl Messenger for Feishu {
         None
     }
 
+    fn picture_bytes(&self) -> Option<u64> {
+        self.settings.application.as_ref().map(|_| MAX_PICTURE_BYTES as u64)
+    }
+
     async fn send(&self, mut message: Message<'_>) -> Outcome {
         let application = self.settings.application.as_ref();
         if application.is_some() {

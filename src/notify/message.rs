@@ -267,6 +267,9 @@ pub trait Messenger: Send + Sync {
     /// Largest clip that it takes as a file.
     fn clip_bytes(&self) -> Option<u64>;
 
+    /// Largest picture that it takes.
+    fn picture_bytes(&self) -> Option<u64>;
+
     /// Sends what of a message has not been sent.
     fn send(&self, message: Message<'_>) -> impl Future<Output = Outcome> + Send;
 
@@ -288,6 +291,10 @@ impl<M: Messenger> Channel for M {
 
     fn ready_in(&self) -> Duration {
         self.outlet().ready_in()
+    }
+
+    fn picture_limit(&self) -> Option<u64> {
+        self.picture_bytes()
     }
 
     fn deliver<'a>(&'a self, alert: &'a Alert) -> Delivery<'a> {

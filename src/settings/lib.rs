@@ -8,6 +8,7 @@ mod reader;
 mod rule;
 
 mod camera;
+mod delivery;
 mod keep;
 mod listen;
 mod models;
@@ -27,6 +28,7 @@ use std::path::PathBuf;
 use meerkat_base::CameraId;
 
 pub use camera::CameraSettings;
+pub use delivery::DeliverySettings;
 pub use keep::{
     AttendanceSettings, ClipSettings, Durability, LogFormat, LogSettings, StorageSettings, StoreSettings,
     SupervisionSettings, TimeOfDay, VideoSize,

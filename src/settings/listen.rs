@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use meerkat_base::{RingLimits, Secret};
 
 use super::reader::Reader;
-use super::rule::{self, count, flag, listen, millis, network, secs, whole};
+use super::rule::{self, Rule, count, flag, listen, millis, network, secs, whole};
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
@@ -180,6 +180,10 @@ pub struct HttpSettings {
     pub hosts: Vec<String>,
     /// Token that a caller has to show; without one only loopback may read.
     pub token: Option<Secret>,
+    /// Address under which the node is reached from outside, without a slash at its end.
+    pub public_url: Option<String>,
+    /// How long a signed link to a clip is good.
+    pub link_life: Duration,
 }
 
 impl HttpSettings {
@@ -188,8 +192,29 @@ impl HttpSettings {
             listen: reader.read("http.listen", listen()),
             hosts: reader.read("http.hosts", rule::list(64, rule::host_name())),
             token: reader.secret("http.token", 8),
+            public_url: reader.read("http.public_url", rule::optional(public_url())),
+            link_life: Duration::from_secs(
+                3_600 * u64::from(reader.read("http.link_hours", rule::small(1..=720))),
+            ),
         }
     }
+}
+
+/// An address to which more can be appended: scheme, host, perhaps a port and a path.
+fn public_url() -> Rule<String> {
+    let text = rule::text(1..=256);
+    Rule::new(
+        "an address such as \"https://meerkat.example.org\", without user, query or fragment",
+        move |value| {
+            let text = text.parse(value)?;
+            let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"))?;
+            let (host, _) = rest.split_once('/').unwrap_or((rest, ""));
+            let plain =
+                |c: char| c.is_ascii_graphic() && !matches!(c, '?' | '#' | '@' | '"' | '<' | '>' | '\\');
+            let fits = !host.is_empty() && !host.starts_with(':') && rest.chars().all(plain);
+            fits.then(|| text.trim_end_matches('/').to_owned())
+        },
+    )
 }
 
 fn contains(networks: &[IpNet], address: IpAddr) -> bool {

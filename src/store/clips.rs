@@ -89,32 +89,7 @@ impl Store {
     /// Writes the row of a clip or video. Another row for the same path and event replaces the first; events that
     /// share a clip have a row each.
     pub fn add_clip(&mut self, clip: &ClipRow) -> Result<()> {
-        check_relative(&clip.path)?;
-        self.connection
-            .prepare_cached(
-                "INSERT INTO clips
-                     (event, camera, path, started, duration, frames, bytes, sha256, state, skipped, missing)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)
-                 ON CONFLICT (path, ifnull(event, '')) DO UPDATE SET
-                     camera = excluded.camera, started = excluded.started,
-                     duration = excluded.duration, frames = excluded.frames, bytes = excluded.bytes,
-                     sha256 = excluded.sha256, state = excluded.state,
-                     skipped = excluded.skipped, missing = excluded.missing",
-            )?
-            .execute(params![
-                clip.event.map(|id| id.to_string()),
-                clip.camera.as_str(),
-                clip.path,
-                clip.started.0,
-                i64::try_from(clip.duration.as_micros()).unwrap_or(i64::MAX),
-                count(clip.frames),
-                count(clip.bytes),
-                clip.sha256,
-                clip.state.as_str(),
-                count(clip.skipped),
-                clip.missing.map(|at| at.0)
-            ])?;
-        Ok(())
+        insert_clip(&self.connection, clip)
     }
 
     /// Writes the row of a snapshot. Another row for the same path replaces the first.
@@ -144,6 +119,36 @@ impl StoreReader {
         ))?;
         statement.query_and_then([path], clip_row)?.next().transpose()
     }
+}
+
+/// As [`Store::add_clip`], also in the middle of a commit.
+pub(crate) fn insert_clip(connection: &Connection, clip: &ClipRow) -> Result<()> {
+    check_relative(&clip.path)?;
+    connection
+        .prepare_cached(
+            "INSERT INTO clips
+                 (event, camera, path, started, duration, frames, bytes, sha256, state, skipped, missing)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)
+             ON CONFLICT (path, ifnull(event, '')) DO UPDATE SET
+                 camera = excluded.camera, started = excluded.started,
+                 duration = excluded.duration, frames = excluded.frames, bytes = excluded.bytes,
+                 sha256 = excluded.sha256, state = excluded.state,
+                 skipped = excluded.skipped, missing = excluded.missing",
+        )?
+        .execute(params![
+            clip.event.map(|id| id.to_string()),
+            clip.camera.as_str(),
+            clip.path,
+            clip.started.0,
+            i64::try_from(clip.duration.as_micros()).unwrap_or(i64::MAX),
+            count(clip.frames),
+            count(clip.bytes),
+            clip.sha256,
+            clip.state.as_str(),
+            count(clip.skipped),
+            clip.missing.map(|at| at.0)
+        ])?;
+    Ok(())
 }
 
 pub(crate) const CLIP_COLUMNS: &str =

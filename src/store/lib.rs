@@ -34,6 +34,8 @@ pub mod sidecar;
 pub mod evidence;
 pub mod spool;
 
+pub mod links;
+
 pub mod disk;
 
 pub mod verify;
@@ -49,8 +51,12 @@ pub use error::{Result, StoreError};
 pub use events::{EventCursor, EventQuery, EventRow};
 pub use faces::{CheckIn, CheckInRow, Consent, Person};
 pub use files::{BootId, Durability};
+pub use links::{LinkKey, LinkRefused};
 pub use opening::Opener;
-pub use outbox::{NewAlert, OutboxCounts, OutboxRow, OutboxState};
+pub use outbox::{
+    Backlog, ChannelBacklog, ClipWish, DigestCount, Head, NewAlert, OpenDigest, Order, OutboxCounts,
+    OutboxQuery, OutboxRow, OutboxState, Queue, Requeued,
+};
 pub use picture::PictureStore;
 pub use publish::{CaptureFiles, PROOF_ENDING, PendingFile, PublishedFile, STRIP_ENDING};
 pub use rebuild::Rebuilt;

@@ -1,5 +1,10 @@
-//! Alerts that wait to be delivered, each exactly once per event, phase and channel. Who delivers them,
+//! Alerts that wait to be delivered, each exactly once per event, phase, channel and part. Who delivers them,
 //! when to try again and when to give up is decided by the caller.
+
+mod digest;
+mod list;
+mod parts;
+mod queue;
 
 use std::time::Duration;
 
@@ -13,12 +18,18 @@ use crate::error::{Result, StoreError};
 use crate::events::MAX_ROWS;
 use crate::sql::{check_relative, count, from_count, parsed, phase_name};
 
+pub use digest::{DigestCount, OpenDigest};
+pub use list::{ChannelBacklog, OutboxQuery, Requeued};
+pub use parts::ClipWish;
+pub use queue::{Backlog, Head, Order, Queue};
+
 /// The longest payload in bytes of JSON.
 pub const MAX_PAYLOAD_BYTES: usize = 64 * 1024;
 /// A row whose next attempt lies further ahead than this is due at once: nobody waits that long, so the
 /// wall clock was set back.
 pub const MAX_WAIT: Duration = Duration::from_secs(48 * 3600);
 const MAX_ERROR_CHARS: usize = 500;
+const FIRST_PART_DEAD: &str = "the message that it belongs to was given up";
 const PRUNE_BATCH: usize = 1_000;
 
 /// An alert to be written together with its event.
@@ -46,17 +57,42 @@ pub enum OutboxState {
     Dead,
 }
 
+impl OutboxState {
+    /// Every state.
+    pub const ALL: [OutboxState; 3] = [OutboxState::Waiting, OutboxState::Delivered, OutboxState::Dead];
+
+    /// The word used in rows, queries and lists.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            OutboxState::Waiting => "waiting",
+            OutboxState::Delivered => "delivered",
+            OutboxState::Dead => "dead",
+        }
+    }
+
+    /// The state of this word.
+    pub fn from_word(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| state.as_str() == word)
+    }
+}
+
 /// One alert.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct OutboxRow {
-    /// The idempotency key: the same in every attempt.
+    /// Its place in the order of writing.
+    pub number: i64,
+    /// Names this row.
     pub id: Uuid,
+    /// The idempotency key: the id of the first part, the same in every attempt and every part.
+    pub key: Uuid,
     /// The event it tells of.
     pub event: EventId,
     /// Which phase of it.
     pub phase: EventPhase,
     /// Name of the channel in the configuration.
     pub channel: String,
+    /// 0 for the message itself, from 1 on for the clips that follow it.
+    pub part: u32,
     /// Camera of the event.
     pub camera: CameraId,
     /// Kind of the event.
@@ -65,8 +101,12 @@ pub struct OutboxRow {
     pub payload: serde_json::Value,
     /// A picture to go with it, relative to the data folder.
     pub snapshot: Option<String>,
+    /// The clip that this part brings, relative to the data folder; none for the message itself.
+    pub clip: Option<String>,
     /// When it was written.
     pub created: WallTime,
+    /// When it began to wait: when it was written, or when it was retried by hand.
+    pub queued: WallTime,
     /// Attempts that were made.
     pub attempts: u64,
     /// Steps of the delivery that have arrived (a text, then its picture).
@@ -75,8 +115,12 @@ pub struct OutboxRow {
     pub next_attempt_at: WallTime,
     /// What has become of it.
     pub state: OutboxState,
+    /// When it was delivered or given up.
+    pub settled: Option<WallTime>,
     /// Why the last attempt failed.
     pub last_error: Option<String>,
+    /// The digest that stands for it, where it was not delivered by itself.
+    pub digest: Option<Uuid>,
 }
 
 /// How many alerts are in each state.
@@ -112,9 +156,10 @@ pub(crate) fn insert(
     transaction
         .prepare_cached(
             "INSERT INTO outbox
-                 (id, event, phase, channel, camera, kind, payload, snapshot, created, next_attempt, merge_key)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?9, ?10)
-             ON CONFLICT (event, phase, channel) DO NOTHING",
+                 (id, key, event, phase, channel, camera, kind, payload, snapshot, created, queued, next_attempt,
+                  merge_key)
+             VALUES (?1, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?9, ?9, ?10)
+             ON CONFLICT (event, phase, channel, part) DO NOTHING",
         )?
         .execute(params![
             Uuid::new_v4().to_string(),
@@ -177,15 +222,27 @@ impl Store {
         Ok(changed == 1)
     }
 
-    /// Gives an alert up. Returns whether it was waiting. The error must hold no secret.
+    /// Gives an alert up, and with a message the clips that wait to follow it. Returns whether it was waiting. The
+    /// error must hold no secret.
     pub fn dead(&mut self, id: Uuid, at: WallTime, error: &str) -> Result<bool> {
-        let changed = self
-            .connection
+        let transaction = self.begin()?;
+        let changed = transaction
             .prepare_cached(
                 "UPDATE outbox SET state = 'dead', settled = ?2, attempts = attempts + 1, last_error = ?3
                  WHERE id = ?1 AND state = 'waiting'",
             )?
             .execute(params![id.to_string(), at.0, cut(error)])?;
+        if changed == 1 {
+            transaction
+                .prepare_cached(
+                    "UPDATE outbox SET state = 'dead', settled = ?2, last_error = ?3
+                     WHERE (event, phase, channel) =
+                               (SELECT event, phase, channel FROM outbox WHERE id = ?1 AND part = 0)
+                         AND part > 0 AND state = 'waiting'",
+                )?
+                .execute(params![id.to_string(), at.0, FIRST_PART_DEAD])?;
+        }
+        transaction.commit()?;
         Ok(changed == 1)
     }
 
@@ -222,14 +279,17 @@ impl StoreReader {
         let far = now.0.saturating_add(i64::try_from(MAX_WAIT.as_micros()).unwrap_or(i64::MAX));
         let limit = count(limit.min(MAX_ROWS) as u64);
         let mut values: Vec<&dyn ToSql> = vec![&now.0, &far, &limit];
-        let only = if channel.is_some() { "AND channel = ?4" } else { "" };
+        let (index, only) = match channel {
+            Some(_) => ("outbox_waiting_by_channel", "AND channel = ?4"),
+            None => ("outbox_waiting", ""),
+        };
         if channel.is_some() {
             values.push(&channel);
         }
         let mut statement = self.connection.prepare_cached(&format!(
-            "SELECT {OUTBOX_COLUMNS} FROM outbox
+            "SELECT {OUTBOX_COLUMNS} FROM outbox INDEXED BY {index}
              WHERE state = 'waiting' {only} AND (next_attempt <= ?1 OR next_attempt > ?2)
-             ORDER BY created DESC LIMIT ?3"
+             ORDER BY queued DESC LIMIT ?3"
         ))?;
         statement.query_and_then(values.as_slice(), outbox_row)?.collect()
     }
@@ -276,7 +336,7 @@ impl StoreReader {
 }
 
 const OUTBOX_COLUMNS: &str = "id, event, phase, channel, camera, kind, payload, snapshot, created, attempts,
-     next_attempt, state, last_error, sent";
+     next_attempt, state, last_error, sent, number, key, part, clip, queued, settled, digest";
 
 fn outbox_row(row: &Row<'_>) -> Result<OutboxRow> {
     Ok(OutboxRow {
@@ -295,14 +355,19 @@ fn outbox_row(row: &Row<'_>) -> Result<OutboxRow> {
         created: WallTime(row.get(8)?),
         attempts: from_count(row.get(9)?),
         next_attempt_at: WallTime(row.get(10)?),
-        state: parsed(row, 11, |text| match text {
-            "waiting" => Some(OutboxState::Waiting),
-            "delivered" => Some(OutboxState::Delivered),
-            "dead" => Some(OutboxState::Dead),
-            _ => None,
-        })?,
+        state: parsed(row, 11, OutboxState::from_word)?,
         last_error: row.get(12)?,
         sent: row.get(13)?,
+        number: row.get(14)?,
+        key: parsed(row, 15, |text| Uuid::parse_str(text).ok())?,
+        part: row.get(16)?,
+        clip: row.get(17)?,
+        queued: WallTime(row.get(18)?),
+        settled: row.get::<_, Option<i64>>(19)?.map(WallTime),
+        digest: match row.get::<_, Option<String>>(20)? {
+            Some(_) => Some(parsed(row, 20, |text| Uuid::parse_str(text).ok())?),
+            None => None,
+        },
     })
 }
 
@@ -419,19 +484,21 @@ mod tests {
         let (_folder, store) = store();
         for (question, index) in [
             (
-                "state = 'waiting' AND (next_attempt <= 1 OR next_attempt > 9) ORDER BY created DESC",
+                "state = 'waiting' AND (next_attempt <= 1 OR next_attempt > 9) ORDER BY queued DESC",
                 "outbox_waiting",
             ),
             (
                 "state = 'waiting' AND channel = 'a' AND (next_attempt <= 1 OR next_attempt > 9)
-                 ORDER BY created DESC",
+                 ORDER BY queued DESC",
                 "outbox_waiting_by_channel",
             ),
             ("state <> 'waiting' AND settled < 1 ORDER BY settled", "outbox_settled"),
         ] {
             let mut statement = store
                 .raw()
-                .prepare(&format!("EXPLAIN QUERY PLAN SELECT * FROM outbox WHERE {question}"))
+                .prepare(&format!(
+                    "EXPLAIN QUERY PLAN SELECT * FROM outbox INDEXED BY {index} WHERE {question}"
+                ))
                 .unwrap();
             let plan: Vec<String> =
                 statement.query_map([], |row| row.get(3)).unwrap().map(Result::unwrap).collect();

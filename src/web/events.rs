@@ -261,7 +261,7 @@ fn has_ending(path: &Path, ending: &str) -> bool {
 }
 
 /// Sends a file of the data folder, or the part of it that the request asks for.
-async fn send_file(
+pub(crate) async fn send_file(
     state: &AppState,
     path: PathBuf,
     content_type: &'static str,

@@ -1,9 +1,10 @@
-//! The HTTP side of the node: metrics, health, status, events with their clips, enrolled people, and one page.
+//! The HTTP side of the node: metrics, health, status, events with their clips, alerts, enrolled people, and one page.
 //!
-//! It runs on its own thread and runtime and learns what it shows through three traits, [`NodeView`],
-//! [`EventSource`] and [`PeopleDesk`]. It never touches the frame path, and it answers when that path is stuck.
+//! It runs on its own thread and runtime and learns what it shows through four traits, [`NodeView`],
+//! [`EventSource`], [`PeopleDesk`] and [`AlertDesk`]. It never touches the frame path, and it answers when that path is stuck.
 #![forbid(unsafe_code)]
 
+mod outbox;
 mod settings;
 mod status;
 mod view;
@@ -12,23 +13,28 @@ mod door;
 mod server;
 mod token;
 
+mod alerts;
 mod events;
 mod lane;
 mod page;
 mod people;
 mod pictures;
 mod routes;
+mod shared;
 
 mod confine;
 mod file_body;
 mod range;
 
+pub use outbox::{
+    AlertDesk, AlertError, AlertQuery, AlertState, AlertSummary, MAX_ALERTS, Retried, TestResult,
+};
 pub use people::MAX_ENROLMENT_BYTES;
 pub use server::{WebHandle, WebServer};
 pub use settings::{WebError, WebSettings};
 pub use status::{
-    ActorState, ActorStatus, CameraStatus, DetectorStatus, ListenerStatus, MailboxStatus, NodeStatus,
-    QueueStatus, SlotStatus, Status,
+    ActorState, ActorStatus, CameraStatus, ChannelStatus, DetectorStatus, ListenerStatus, MailboxStatus,
+    NodeStatus, QueueStatus, SlotStatus, Status,
 };
 pub use view::{
     BadEventPlace, Enrolment, EventPlace, EventQuery, EventSource, EventSourceError, EventSummary,

@@ -13,7 +13,7 @@ use crate::lane::LaneError;
 use crate::server::AppState;
 use crate::status::Status;
 use crate::view::Readiness;
-use crate::{events, page, people, pictures};
+use crate::{alerts, events, page, people, pictures, shared};
 
 /// Content type of the Prometheus text format.
 const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -40,6 +40,12 @@ pub(crate) fn configure(config: &mut web::ServiceConfig) {
                 .default_service(web::to(wrong_method)),
         )
         .service(only("/api/v1/people/{who}", web::delete().to(people::remove)))
+        .service(reading("/api/v1/alerts", alerts::list))
+        .service(only("/api/v1/alerts/retry-dead", web::post().to(alerts::retry_dead)))
+        .service(only("/api/v1/alerts/{id}/retry", web::post().to(alerts::retry)))
+        .service(only("/api/v1/alerts/{id}", web::delete().to(alerts::remove)))
+        .service(only("/api/v1/channels/{name}/test", web::post().to(alerts::test)))
+        .service(reading("/shared/{path:.*}", shared::file))
         .default_service(web::to(|| async {
             problem(StatusCode::NOT_FOUND, "there is nothing at this address")
         }));

@@ -18,8 +18,10 @@ use tokio::sync::Semaphore;
 
 use crate::door::{self, ArrivedAt};
 use crate::lane::Lane;
+use crate::outbox::AlertDesk;
 use crate::routes::{self, LastStatus};
 use crate::settings::{CheckedSettings, WebError, WebSettings};
+use crate::shared;
 use crate::view::{EventSource, NodeView, PeopleDesk};
 
 /// Threads that serve requests.
@@ -43,12 +45,18 @@ const ENROL_DEADLINE: Duration = Duration::from_secs(60);
 /// How long listing or removing people may take: they wait for the one writer of the database.
 const PEOPLE_DEADLINE: Duration = Duration::from_secs(5);
 
+/// How long reading or changing alerts may take: they wait for the one writer of the database.
+const ALERTS_DEADLINE: Duration = Duration::from_secs(10);
+/// How long trying a channel out may take: a little longer than its attempt.
+const TEST_DEADLINE: Duration = Duration::from_secs(70);
+
 /// What the routes share.
 pub(crate) struct AppState {
     pub(crate) settings: CheckedSettings,
     pub(crate) view: Arc<dyn NodeView>,
     pub(crate) events: Arc<dyn EventSource>,
     pub(crate) people: Arc<dyn PeopleDesk>,
+    pub(crate) alerts: Arc<dyn AlertDesk>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) lanes: Lanes,
     pub(crate) last_status: LastStatus,
@@ -69,6 +77,9 @@ pub(crate) struct Lanes {
     pub(crate) confirm: Lane,
     pub(crate) enrol: Lane,
     pub(crate) remove: Lane,
+    pub(crate) alerts: Lane,
+    pub(crate) change_alerts: Lane,
+    pub(crate) test_channel: Lane,
 }
 
 impl Lanes {
@@ -86,6 +97,9 @@ impl Lanes {
             people: Lane::new("people", 1, PEOPLE_DEADLINE),
             enrol: Lane::new("enrol", 1, ENROL_DEADLINE),
             remove: Lane::new("remove", 1, PEOPLE_DEADLINE),
+            alerts: Lane::new("alerts", 1, ALERTS_DEADLINE),
+            change_alerts: Lane::new("change_alerts", 1, ALERTS_DEADLINE),
+            test_channel: Lane::new("test_channel", 2, TEST_DEADLINE),
         }
     }
 }
@@ -102,6 +116,7 @@ impl WebServer {
         view: Arc<dyn NodeView>,
         events: Arc<dyn EventSource>,
         people: Arc<dyn PeopleDesk>,
+        alerts: Arc<dyn AlertDesk>,
     ) -> Result<WebHandle, WebError> {
         let settings = settings.check()?;
         let listen = settings.listen;
@@ -109,11 +124,13 @@ impl WebServer {
         let listener = TcpListener::bind(listen).map_err(listen_error)?;
         let addr = listener.local_addr().map_err(listen_error)?;
         door::declare_limits();
+        shared::declare();
         let state = web::Data::new(AppState {
             settings,
             view,
             events,
             people,
+            alerts,
             clock: Arc::new(SystemClock::new()),
             lanes: Lanes::new(),
             last_status: LastStatus::default(),

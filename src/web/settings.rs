@@ -6,6 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use meerkat_base::Secret;
+use meerkat_store::LinkKey;
 
 /// Shortest token that is accepted, in bytes.
 const MIN_TOKEN_BYTES: usize = 8;
@@ -23,6 +24,10 @@ pub struct WebSettings {
     pub token: Option<Secret>,
     /// `data_dir`: the folder that clips and snapshots lie in.
     pub data_dir: PathBuf,
+    /// `http.public_url`: the host in it is one of the node's, too.
+    pub public_url: Option<String>,
+    /// Checks signed links; without it none opens anything.
+    pub link_key: Option<LinkKey>,
 }
 
 /// The HTTP side cannot start.
@@ -65,6 +70,7 @@ pub(crate) struct CheckedSettings {
     pub(crate) listen: SocketAddr,
     pub(crate) token: Option<Secret>,
     pub(crate) data_dir: PathBuf,
+    pub(crate) link_key: Option<LinkKey>,
     /// Names from `http.hosts`, lower case.
     pub(crate) own_hosts: BTreeSet<String>,
     /// All names that a Host header may carry, lower case.
@@ -83,6 +89,7 @@ impl WebSettings {
         for host in self.hosts {
             own_hosts.insert(normal_host(&host).ok_or(WebError::BadHost { host })?);
         }
+        own_hosts.extend(self.public_url.as_deref().and_then(host_of));
         let mut allowed_hosts: BTreeSet<String> = LOOPBACK_NAMES.map(str::to_owned).into();
         allowed_hosts.extend(own_hosts.iter().cloned());
         if !address.is_unspecified() {
@@ -92,10 +99,23 @@ impl WebSettings {
             listen: self.listen,
             token: self.token,
             data_dir: self.data_dir,
+            link_key: self.link_key,
             own_hosts,
             allowed_hosts,
         })
     }
+}
+
+/// The host of an address, in the form that is compared.
+fn host_of(url: &str) -> Option<String> {
+    let (_, rest) = url.split_once("://")?;
+    let authority = rest.split('/').next()?;
+    let host = match authority.rsplit_once(':') {
+        // The colon inside the brackets of an IPv6 address is none before a port.
+        Some((host, port)) if port.bytes().all(|b| b.is_ascii_digit()) => host,
+        _ => authority,
+    };
+    normal_host(host)
 }
 
 /// Brings a host name or address (IPv6 with or without brackets) into the one form that is compared.
@@ -122,6 +142,8 @@ mod tests {
             hosts: hosts.iter().map(|&h| h.to_owned()).collect(),
             token: token.map(Secret::new),
             data_dir: PathBuf::from("data"),
+            public_url: None,
+            link_key: None,
         }
     }
 
@@ -144,6 +166,22 @@ mod tests {
         }
         let refused = settings("0.0.0.0:80", None, &[]).check().unwrap_err().to_string();
         assert!(refused.contains("http.token") && refused.contains("127.0.0.1"), "{refused}");
+    }
+
+    #[test]
+    fn the_public_address_is_a_name_of_the_node() {
+        for (url, host) in [
+            ("https://cams.example.org", "cams.example.org"),
+            ("https://Cams.example.org:8443/node", "cams.example.org"),
+            ("http://[2001:db8::7]:80", "2001:db8::7"),
+            ("http://[2001:db8::7]", "2001:db8::7"),
+            ("http://192.0.2.7/a/b", "192.0.2.7"),
+        ] {
+            assert_eq!(host_of(url).as_deref(), Some(host), "{url}");
+        }
+        let mut public = settings("127.0.0.1:0", None, &[]);
+        public.public_url = Some("https://cams.example.org".to_owned());
+        assert!(public.check().unwrap().allowed_hosts.contains("cams.example.org"));
     }
 
     #[test]

@@ -17,6 +17,8 @@ pub struct Status {
     pub actors: Vec<ActorStatus>,
     /// What waits where.
     pub queues: QueueStatus,
+    /// Every channel, by name.
+    pub channels: Vec<ChannelStatus>,
     /// Detectors in use.
     pub detectors: Vec<DetectorStatus>,
     /// Threads that hang in native code and were given up. At four the node exits.
@@ -149,6 +151,31 @@ pub struct MailboxStatus {
     pub actor: String,
     /// Messages waiting in all of them.
     pub waiting: u64,
+}
+
+/// One channel.
+#[derive(Debug, Clone, Serialize)]
+pub struct ChannelStatus {
+    /// Its name in the configuration.
+    pub name: String,
+    /// Which service it speaks to, such as `wecom`.
+    pub kind: String,
+    /// `closed` while it is used, `open` while it is left alone because it fails, `half_open` while one attempt shows
+    /// whether it works again.
+    pub breaker: String,
+    /// Alerts and clips that wait for it.
+    pub waiting: u64,
+    /// Dead letters.
+    pub dead: u64,
+    /// Since when the one that has waited longest waits; absent when none does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub waiting_since: Option<WallTime>,
+    /// When something arrived last, since the node started.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_delivery: Option<WallTime>,
+    /// Why the last attempt failed; absent once something arrived.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_error: Option<String>,
 }
 
 /// One detector in use.

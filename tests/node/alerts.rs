@@ -211,3 +211,85 @@ fn a_robot_is_never_told_faster_than_it_allows() {
         .collect();
     assert!(sent == snapshots, "{} pictures, {} snapshots", sent.len(), snapshots.len());
 }
+
+#[test]
+fn a_message_whose_booking_was_lost_comes_once_more_under_its_key() {
+    let hook = MockServer::webhook(SECRET).unwrap();
+    let mut node = with_hook(&hook).start();
+    let mut camera = node.camera("yard", 3);
+    let first = node.stir(&mut camera, "yard");
+    wait_for_state(&node, &first, OutboxState::Delivered);
+    // The service has the message, and the node never learns it.
+    hook.script([Fault::CutBeforeAnswer]);
+    let second = node.stir(&mut camera, "yard");
+    hook.wait_for(2, PATIENCE).unwrap();
+    node.kill();
+    node.restart();
+    hook.wait_for(3, PATIENCE).unwrap();
+    wait_for_state(&node, &second, OutboxState::Delivered);
+    // One more, so that whatever would come twice has had its chance.
+    let third = node.stir(&mut node.camera("yard", 3), "yard");
+    wait_for_state(&node, &third, OutboxState::Delivered);
+    let received = hooks(&hook.received());
+    let key = alert_of(&node, &second).id.to_string();
+    let copies: Vec<_> = received.iter().filter(|(id, ..)| *id == key).map(|(.., again)| *again).collect();
+    assert_eq!(copies, [false, true], "{received:?}");
+    assert_eq!(received.len(), 4, "{received:?}");
+}
+
+/// `meerkat alerts …` with the data folder, and the address, of a node that may run there.
+fn alerts(plan: Plan, node: &Node, arguments: &[&str]) -> (Option<i32>, String) {
+    let plan = plan.set("http.listen", node.http_address());
+    let mut command = plan.command(node.data().parent().unwrap());
+    let output = command.arg("alerts").args(arguments).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    (output.status.code(), said + &String::from_utf8_lossy(&output.stderr))
+}
+
+#[test]
+fn alerts_are_listed_retried_and_dropped_beside_a_node_and_without_one() {
+    let hook = MockServer::webhook(SECRET).unwrap();
+    hook.script([Fault::Status(410, "", ""), Fault::Status(410, "", ""), Fault::Status(410, "", "")]);
+    let plan = || with_hook(&hook);
+    let mut node = plan().start();
+    let mut camera = node.camera("yard", 3);
+    let events: Vec<EventRow> = (0..3).map(|_| node.stir(&mut camera, "yard")).collect();
+    for event in &events {
+        wait_for_state(&node, event, OutboxState::Dead);
+    }
+    let id = |event: &EventRow| alert_of(&node, event).id.to_string();
+    let ids: Vec<String> = events.iter().map(id).collect();
+    let json = |said: &str| -> Vec<serde_json::Value> {
+        said.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    };
+    let (code, said) = alerts(plan(), &node, &["list", "--state", "dead", "--camera", "yard", "--json"]);
+    assert_eq!(code, Some(0), "{said}");
+    let listed = json(&said);
+    let shown: Vec<&str> = listed.iter().map(|alert| alert["id"].as_str().unwrap()).collect();
+    assert_eq!(shown, [&ids[2], &ids[1], &ids[0]], "the newest first");
+    assert!(listed[0]["last_error"].as_str().unwrap().contains("410"), "{said}");
+    let (_, said) = alerts(plan(), &node, &["list", "--channel", "other", "--json"]);
+    assert_eq!(said, "");
+
+    let (code, said) = alerts(plan(), &node, &["retry", &ids[0]]);
+    assert_eq!(code, Some(0), "{said}");
+    wait_for_state(&node, &events[0], OutboxState::Delivered);
+    let (code, said) = alerts(plan(), &node, &["retry", &ids[0]]);
+    assert!(code == Some(1) && said.contains("this alert is delivered"), "{said}");
+    let (code, said) = alerts(plan(), &node, &["drop", &ids[1]]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(node.store().alerts_of(events[1].id).unwrap().is_empty());
+    let channels = node.status()["channels"].clone();
+    assert_eq!((&channels[0]["name"], &channels[0]["breaker"]), (&"hook".into(), &"closed".into()));
+
+    assert!(node.stop().success());
+    let (code, said) = alerts(plan(), &node, &["list", "--json"]);
+    let states: Vec<String> = json(&said).iter().map(|alert| alert["state"].to_string()).collect();
+    assert_eq!((code, states), (Some(0), vec!["\"dead\"".to_owned(), "\"delivered\"".to_owned()]));
+    let (code, said) = alerts(plan(), &node, &["retry", "--all-dead"]);
+    assert_eq!((code, said.as_str()), (Some(0), "1 dead letters wait again\n"));
+    node.restart();
+    wait_for_state(&node, &events[2], OutboxState::Delivered);
+    let (code, said) = alerts(plan(), &node, &["test", "nobody"]);
+    assert!(code == Some(2) && said.contains("channels: hook"), "{said}");
+}

@@ -20,6 +20,7 @@ use std::time::Duration;
 use meerkat_base::{CameraId, Secret};
 
 use super::camera::CameraSettings;
+use super::delivery::DeliverySettings;
 use super::reader::Reader;
 use super::rule::{self, choice, flag};
 
@@ -45,6 +46,8 @@ pub struct NotifySettings {
     pub time_zone: String,
     /// Time after which an alert that could not be delivered is given up.
     pub give_up: Duration,
+    /// Backlogs, channels that fail, clips that follow.
+    pub delivery: DeliverySettings,
     /// Proxy for everything that is sent, with its credentials if it wants any.
     pub proxy: Option<Secret>,
     /// Whether link-local addresses and clouds' metadata services may be called.
@@ -70,6 +73,7 @@ impl NotifySettings {
         let language = reader.read("notify.language", choice(languages));
         let time_zone = reader.read("notify.time_zone", keys::time_zone());
         let hours = reader.read("notify.give_up_hours", rule::number(0.01..=720.0));
+        let delivery = DeliverySettings::read(reader);
         let proxy = read_url(reader, "notify.proxy");
         let allow_link_local = reader.read("notify.allow_link_local", flag());
         let templates = TemplatesSettings::read(reader);
@@ -89,6 +93,7 @@ impl NotifySettings {
             language,
             time_zone,
             give_up: Duration::from_secs_f32(hours * 3_600.0),
+            delivery,
             proxy,
             allow_link_local,
             templates,

@@ -92,6 +92,7 @@ impl NodeView for Invented {
                 outbox_waiting: 2,
                 mailboxes: vec![MailboxStatus { actor: "archivist".to_owned(), waiting: 1 }],
             },
+            channels: Vec::new(),
             detectors: vec![DetectorStatus {
                 role: "person".to_owned(),
                 name: "hog-default-people".to_owned(),
@@ -171,6 +172,28 @@ impl EventSource for InventedEvents {
 /// The page does not show people.
 struct Nobody;
 
+impl AlertDesk for Nobody {
+    fn alerts(&self, _: &AlertQuery) -> Result<Vec<AlertSummary>, AlertError> {
+        Ok(Vec::new())
+    }
+
+    fn retry(&self, _: uuid::Uuid) -> Result<Retried, AlertError> {
+        Ok(Retried::Unknown)
+    }
+
+    fn retry_dead(&self, _: Option<&str>) -> Result<u64, AlertError> {
+        Ok(0)
+    }
+
+    fn drop_alert(&self, _: uuid::Uuid) -> Result<u64, AlertError> {
+        Ok(0)
+    }
+
+    fn test(&self, _: &str) -> Result<Option<TestResult>, AlertError> {
+        Ok(None)
+    }
+}
+
 impl PeopleDesk for Nobody {
     fn people(&self) -> Result<Vec<PersonSummary>, PeopleError> {
         Ok(Vec::new())
@@ -224,10 +247,22 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             });
         }
     }
-    let settings =
-        WebSettings { listen: ([127, 0, 0, 1], port).into(), hosts: vec![], token: None, data_dir };
+    let settings = WebSettings {
+        listen: ([127, 0, 0, 1], port).into(),
+        hosts: vec![],
+        token: None,
+        data_dir,
+        public_url: None,
+        link_key: None,
+    };
     let view = Arc::new(Invented { clock, started, cameras });
-    let handle = WebServer::start(settings, view, Arc::new(InventedEvents(events)), Arc::new(Nobody))?;
+    let handle = WebServer::start(
+        settings,
+        view,
+        Arc::new(InventedEvents(events)),
+        Arc::new(Nobody),
+        Arc::new(Nobody),
+    )?;
     println!("http://{}/", handle.addr());
     loop {
         std::thread::park();

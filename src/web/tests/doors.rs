@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use meerkat_web::{WebError, WebServer};
-use support::{FakeEvents, FakePeople, FakeView, Node, settings};
+use support::{FakeAlerts, FakeEvents, FakePeople, FakeView, Node, settings};
 
 const TOKEN: &str = "correct horse";
 
@@ -88,8 +88,8 @@ fn other_machines_need_the_token() {
     let data = tempfile::tempdir().unwrap();
     let start = |listen, token| {
         let (view, events) = (Arc::new(FakeView::default()), Arc::new(FakeEvents::default()));
-        let people = Arc::new(FakePeople::default());
-        WebServer::start(settings(listen, token, data.path()), view, events, people)
+        let (people, alerts) = (Arc::new(FakePeople::default()), Arc::new(FakeAlerts::default()));
+        WebServer::start(settings(listen, token, data.path()), view, events, people, alerts)
     };
     for listen in ["0.0.0.0:0", "[::]:0", "192.0.2.1:0"] {
         let error = start(listen, None).unwrap_err();
@@ -108,6 +108,7 @@ fn other_machines_need_the_token() {
         "/readyz",
         "/api/v1/status",
         "/api/v1/events",
+        "/api/v1/alerts",
         "/api/v1/people",
         "/none",
     ] {

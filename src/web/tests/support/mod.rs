@@ -12,6 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use meerkat_base::{CameraId, EventId, EventKind, ImageFormat, Mode, Secret, Sighting, WallTime};
 use meerkat_web::*;
+use uuid::Uuid;
 
 /// 2026-11-20T21:31:14.123Z
 pub const NOW: WallTime = WallTime(1_795_210_274_123_000);
@@ -96,6 +97,7 @@ impl NodeView for FakeView {
                 last_restart: Some(NOW),
             }],
             queues: QueueStatus::default(),
+            channels: Vec::new(),
             detectors: Vec::new(),
             abandoned_threads: 0,
         }
@@ -227,6 +229,77 @@ impl PeopleDesk for FakePeople {
     }
 }
 
+/// The fake outbox: the alert [`ALERT`] is dead, [`WAITING`] waits, and there is one channel.
+#[derive(Default)]
+pub struct FakeAlerts {
+    pub asked: Mutex<Vec<AlertQuery>>,
+    pub orders: Mutex<Vec<String>>,
+    pub broken: AtomicBool,
+}
+
+pub const ALERT: Uuid = Uuid::from_u128(1);
+pub const WAITING: Uuid = Uuid::from_u128(2);
+
+impl FakeAlerts {
+    fn order(&self, order: String) -> Result<(), AlertError> {
+        self.orders.lock().unwrap().push(order);
+        if self.broken.load(Ordering::SeqCst) { Err(AlertError("secret detail".to_owned())) } else { Ok(()) }
+    }
+}
+
+impl AlertDesk for FakeAlerts {
+    fn alerts(&self, query: &AlertQuery) -> Result<Vec<AlertSummary>, AlertError> {
+        self.order("list".to_owned())?;
+        self.asked.lock().unwrap().push(query.clone());
+        Ok(vec![AlertSummary {
+            number: 7,
+            id: ALERT,
+            key: ALERT,
+            event: event(1, "door", EventKind::Person, None, None).id,
+            channel: "office".to_owned(),
+            part: 0,
+            camera: camera("door"),
+            kind: EventKind::Person,
+            state: AlertState::Dead,
+            created: NOW,
+            attempts: 3,
+            next_attempt: None,
+            settled: Some(NOW),
+            digest: None,
+            last_error: Some("status 410".to_owned()),
+        }])
+    }
+
+    fn retry(&self, id: Uuid) -> Result<Retried, AlertError> {
+        self.order(format!("retry {id}"))?;
+        Ok(match id {
+            ALERT => Retried::Yes,
+            WAITING => Retried::Is(AlertState::Waiting),
+            _ => Retried::Unknown,
+        })
+    }
+
+    fn retry_dead(&self, channel: Option<&str>) -> Result<u64, AlertError> {
+        self.order(format!("retry dead {channel:?}"))?;
+        Ok(3)
+    }
+
+    fn drop_alert(&self, id: Uuid) -> Result<u64, AlertError> {
+        self.order(format!("drop {id}"))?;
+        Ok(u64::from(id == ALERT))
+    }
+
+    fn test(&self, channel: &str) -> Result<Option<TestResult>, AlertError> {
+        self.order(format!("test {channel}"))?;
+        Ok((channel == "office").then(|| TestResult {
+            delivered: false,
+            refused: true,
+            reason: Some("errcode 93000".to_owned()),
+            advice: Some("copy the address again".to_owned()),
+        }))
+    }
+}
+
 /// An event `n` seconds after [`NOW`].
 pub fn event(n: u8, name: &str, kind: EventKind, clip: Option<&str>, snapshot: Option<&str>) -> EventSummary {
     let started = NOW.offset_micros(i64::from(n) * 1_000_000);
@@ -248,6 +321,7 @@ pub struct Node {
     pub view: Arc<FakeView>,
     pub events: Arc<FakeEvents>,
     pub people: Arc<FakePeople>,
+    pub alerts: Arc<FakeAlerts>,
     pub addr: SocketAddr,
     handle: Option<WebHandle>,
 }
@@ -257,9 +331,11 @@ impl Node {
         let view = Arc::new(FakeView::default());
         let events = Arc::new(FakeEvents::default());
         let people = Arc::new(FakePeople::default());
-        let handle = WebServer::start(settings, view.clone(), events.clone(), people.clone()).unwrap();
+        let alerts = Arc::new(FakeAlerts::default());
+        let handle =
+            WebServer::start(settings, view.clone(), events.clone(), people.clone(), alerts.clone()).unwrap();
         let addr = SocketAddr::from(([127, 0, 0, 1], handle.addr().port()));
-        Self { view, events, people, addr, handle: Some(handle) }
+        Self { view, events, people, alerts, addr, handle: Some(handle) }
     }
 
     pub fn plain(data_dir: &Path) -> Self {
@@ -324,6 +400,8 @@ pub fn settings(listen: &str, token: Option<&str>, data_dir: &Path) -> WebSettin
         hosts: vec!["cams.example.org".to_owned()],
         token: token.map(Secret::new),
         data_dir: data_dir.to_owned(),
+        public_url: None,
+        link_key: None,
     }
 }
 

@@ -1,0 +1,262 @@
+//! Delivers the clips that follow the messages of one channel: as they are, made smaller, or as a link. A lane of its
+//! own, so that no message waits for a clip; clips wait for messages instead.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use meerkat_base::metric;
+use meerkat_notify::ClipPart;
+use meerkat_notify::channel::clip_patience;
+use meerkat_store::{ClipRow, Order, OutboxRow, Queue};
+use metrics::counter;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
+use tracing::{debug, info, warn};
+
+use super::INTERVAL;
+use super::breaker::{Leave, Turn};
+use super::compose::message;
+use super::lane::Step;
+use super::links::Links;
+use super::post::{Booking, Post};
+use super::shrinker::Shrinker;
+use crate::supervision::{ActorKind, Failure, fault};
+
+/// Clips looked at for one choice.
+const HEADS: usize = 32;
+/// Clips are counted in memory by this many bytes.
+const UNIT_BYTES: u64 = 1 << 10;
+/// How long a clip that cannot be read is put off.
+const UNREADABLE_WAIT: Duration = Duration::from_secs(60);
+
+/// What the lanes of all channels share for their clips.
+#[derive(Clone)]
+pub struct ClipTools {
+    /// Makes clips smaller.
+    pub shrinker: Shrinker,
+    /// Makes links, where the node has a public address.
+    pub links: Option<Links>,
+    /// Largest clip that is read into memory, and bytes of all that are there at the same time.
+    pub max_bytes: u64,
+    memory: Arc<Semaphore>,
+}
+
+impl ClipTools {
+    /// Nothing is in memory yet.
+    pub fn new(shrinker: Shrinker, links: Option<Links>, max_bytes: u64) -> Self {
+        let units = usize::try_from(max_bytes.div_ceil(UNIT_BYTES)).unwrap_or(Semaphore::MAX_PERMITS);
+        Self { shrinker, links, max_bytes, memory: Arc::new(Semaphore::new(units)) }
+    }
+
+    async fn room(&self, bytes: u64) -> Option<OwnedSemaphorePermit> {
+        let units = u32::try_from(bytes.div_ceil(UNIT_BYTES)).ok()?;
+        Arc::clone(&self.memory).acquire_many_owned(units).await.ok()
+    }
+}
+
+/// A clip as a channel is given it, and the room it takes in memory.
+struct Prepared {
+    clip: ClipPart,
+    form: &'static str,
+    _room: Option<OwnedSemaphorePermit>,
+}
+
+/// Delivers the clips of one channel.
+pub(super) struct ClipLane {
+    post: Arc<Post>,
+}
+
+impl ClipLane {
+    pub fn new(post: Arc<Post>) -> Self {
+        Self { post }
+    }
+
+    /// Works until something breaks.
+    pub async fn run(self) -> Failure {
+        loop {
+            let rung = self.post.tools.link.rung();
+            match self.turn().await {
+                Ok(Step::Again) => {}
+                Ok(Step::Wait(wait)) => {
+                    let _ = timeout(wait.min(INTERVAL), rung).await;
+                }
+                Err(failure) => return failure,
+            }
+        }
+    }
+
+    /// One clip, or the reason why none is sent now.
+    pub async fn turn(&self) -> Result<Step, Failure> {
+        let post = &self.post;
+        // A channel that failed is tried with messages: a clip is dear.
+        if post.is_busy() || !matches!(post.leave(), Leave::Go | Leave::Probe) {
+            return Ok(Step::Wait(INTERVAL));
+        }
+        let Some((row, clip)) = self.next().await else { return Ok(Step::Wait(INTERVAL)) };
+        fault::point(ActorKind::Notifier, Some(&row.camera))?;
+        let Some(clip) = clip else {
+            self.settle(&row, Booking::Dead("its clip is not in the database any more".to_owned())).await;
+            return Ok(Step::Again);
+        };
+        let held_back = post.held_back();
+        if !held_back.is_zero() {
+            return Ok(Step::Wait(held_back));
+        }
+        let prepared = match self.prepare(&row, &clip).await {
+            Ok(prepared) => prepared,
+            Err(booking) => {
+                self.settle(&row, booking).await;
+                return Ok(Step::Again);
+            }
+        };
+        // Meanwhile much may have changed.
+        let held_back = post.held_back();
+        if post.is_busy() || !held_back.is_zero() {
+            return Ok(Step::Wait(held_back.max(Duration::from_millis(100))));
+        }
+        let alert = message(post, &row).await;
+        let facts = (row.sent, row.attempts, post.age(row.queued));
+        let delivery = post.channel.deliver_clip(&alert, &prepared.clip);
+        let Some(attempted) = post.attempt(delivery, clip_patience(&prepared.clip), facts).await else {
+            return Ok(Step::Wait(INTERVAL));
+        };
+        if attempted.booking == Booking::Delivered {
+            counter!(metric::CLIP_PARTS, "channel" => post.name(), "form" => prepared.form).increment(1);
+        }
+        self.settle(&row, attempted.booking).await;
+        if attempted.turn == Some(Turn::Well) {
+            let (name, now) = (post.name(), post.tools.clock.wall());
+            post.book(move |store| store.release(&name, now)).await;
+        }
+        Ok(Step::Again)
+    }
+
+    /// The clip that has waited longest and may be tried, with its own row.
+    async fn next(&self) -> Option<(OutboxRow, Option<ClipRow>)> {
+        let (name, now) = (self.post.name(), self.post.tools.clock.wall());
+        let found = self
+            .post
+            .tools
+            .archivist
+            .ask(move |store| {
+                let heads = store.heads(&name, Queue::Clips, Order::OldestFirst, now, HEADS)?;
+                let Some(head) = heads.iter().find(|head| head.is_due(now)) else { return Ok(None) };
+                let Some(row) = store.outbox_at(head.number)? else { return Ok(None) };
+                let clip = store.clip_at(row.clip.as_deref().unwrap_or_default())?;
+                Ok(Some((row, clip)))
+            })
+            .await;
+        found.unwrap_or_else(|problem| {
+            debug!(channel = self.post.channel.name(), %problem, "the outbox cannot be read");
+            None
+        })
+    }
+
+    /// The clip in the form that the channel takes; else how its row is to be booked.
+    async fn prepare(&self, row: &OutboxRow, clip: &ClipRow) -> Result<Prepared, Booking> {
+        let tools = &self.post.tools.clips;
+        let path = self.post.tools.data_dir.join(&clip.path);
+        let limit = self.post.channel.clip_limit().map(|limit| limit.min(tools.max_bytes));
+        let part = ClipPart { name: name(row, clip), file: None, link: None, duration: clip.duration };
+        let bytes = match size(path.clone()).await {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                return Err(Booking::Dead("the clip is not there any more".to_owned()));
+            }
+            Err(error) => return Err(self.put_off(&error)),
+        };
+        let mut too_large = None;
+        if let Some(limit) = limit {
+            let (path, form, bytes) = if bytes <= limit {
+                (Some(path), "file", bytes)
+            } else {
+                match tools.shrinker.shrink(&path, clip.duration, limit).await {
+                    Ok((smaller, bytes)) => (Some(smaller), "smaller", bytes),
+                    Err(reason) => {
+                        info!(
+                            channel = self.post.channel.name(),
+                            clip = clip.path,
+                            reason,
+                            "a clip stays large"
+                        );
+                        too_large = Some(reason);
+                        (None, "none", 0)
+                    }
+                }
+            };
+            if let Some(path) = path {
+                let room = tools.room(bytes).await;
+                let file = read(path, limit).await.map_err(|error| self.put_off(&error))?;
+                return Ok(Prepared { clip: ClipPart { file: Some(file), ..part }, form, _room: room });
+            }
+        }
+        let now = self.post.tools.clock.wall();
+        match tools.links.as_ref().and_then(|links| links.address(&clip.path, now)) {
+            Some(link) => {
+                Ok(Prepared { clip: ClipPart { link: Some(link), ..part }, form: "link", _room: None })
+            }
+            None => {
+                counter!(metric::CLIP_PARTS, "channel" => self.post.name(), "form" => "none").increment(1);
+                let why = too_large.unwrap_or_else(|| "the channel takes no files".to_owned());
+                Err(Booking::Dead(format!("{why}, and without http.public_url there are no links")))
+            }
+        }
+    }
+
+    /// A disk that does not answer may do so later.
+    fn put_off(&self, error: &std::io::Error) -> Booking {
+        let next = super::later(self.post.tools.clock.wall(), UNREADABLE_WAIT);
+        Booking::Retry(next, format!("the clip cannot be read: {error}"), 0)
+    }
+
+    async fn settle(&self, row: &OutboxRow, booking: Booking) {
+        let (id, part, now) = (row.id, row.part, self.post.tools.clock.wall());
+        let channel = self.post.channel.name();
+        match booking {
+            Booking::Delivered => {
+                info!(channel, alert = %row.key, part, "clip delivered");
+                self.post.book(move |store| store.delivered(id, now)).await;
+            }
+            Booking::Dead(reason) => {
+                warn!(channel, alert = %row.key, part, reason, "clip given up");
+                self.post.book(move |store| store.dead(id, now, &reason)).await;
+            }
+            Booking::Retry(next, reason, sent) => {
+                debug!(channel, alert = %row.key, part, reason, "clip delayed");
+                self.post.book(move |store| store.retry(id, next, &reason, sent)).await;
+            }
+        }
+    }
+}
+
+/// `front_2026-11-21_053114.mp4`, from the second part on with its number.
+fn name(row: &OutboxRow, clip: &ClipRow) -> String {
+    let compact = clip.started.compact();
+    let time = compact.get(9..15).unwrap_or_default();
+    let part = if row.part > 1 { format!("_part{}", row.part) } else { String::new() };
+    format!("{}_{}_{time}{part}.mp4", clip.camera.folder(), clip.started.date())
+}
+
+async fn size(path: std::path::PathBuf) -> std::io::Result<u64> {
+    let look = move || {
+        let metadata = std::fs::symlink_metadata(&path)?;
+        if metadata.is_file() { Ok(metadata.len()) } else { Err(std::io::ErrorKind::NotFound.into()) }
+    };
+    actix_rt::task::spawn_blocking(look).await.unwrap_or_else(|lost| Err(std::io::Error::other(lost)))
+}
+
+/// Reads a file of at most so many bytes; it may have grown since somebody looked.
+async fn read(path: impl AsRef<Path> + Send + 'static, limit: u64) -> std::io::Result<Bytes> {
+    let read = move || {
+        use std::io::Read as _;
+        let mut bytes = Vec::new();
+        std::fs::File::open(path)?.take(limit.saturating_add(1)).read_to_end(&mut bytes)?;
+        if bytes.len() as u64 > limit {
+            return Err(std::io::Error::other("it became larger"));
+        }
+        Ok(Bytes::from(bytes))
+    };
+    actix_rt::task::spawn_blocking(read).await.unwrap_or_else(|lost| Err(std::io::Error::other(lost)))
+}

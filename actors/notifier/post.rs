@@ -1,0 +1,257 @@
+//! One channel as the lanes to it share it: its breaker, the pause that its service asked for, what is known of it,
+//! and one attempt with what follows from its outcome.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use meerkat_base::{EventKind, MonoTime, Notice, WallTime, metric};
+use meerkat_notify::{Channel, Delivery, NextTry, Outcome};
+use meerkat_store::{Store, StoreError};
+use metrics::{counter, gauge, histogram};
+use tokio::time::{Instant, timeout};
+use tracing::{debug, info, warn};
+
+use super::NotifierTools;
+use super::breaker::{Breaker, BreakerSettings, BreakerState, Leave, Sign, Turn};
+
+/// How often an outcome is tried to be booked while the archivist is being restarted.
+const BOOKING_TRIES: usize = 20;
+/// Wait between two such tries.
+const BOOKING_WAIT: Duration = Duration::from_millis(100);
+/// Wait after an outcome that could not be booked: it is delivered again, but not at once.
+const NOT_BOOKED_WAIT: Duration = Duration::from_secs(1);
+
+/// What is known of a channel besides its rows.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct ChannelNews {
+    /// Why the last attempt failed; none once something arrived.
+    pub last_error: Option<String>,
+    /// When something arrived last, since the node started.
+    pub last_delivery: Option<WallTime>,
+    /// Failures in a row.
+    pub failures: u32,
+}
+
+struct State {
+    breaker: Breaker,
+    news: ChannelNews,
+    pause_until: MonoTime,
+    held_back: bool,
+}
+
+/// One channel.
+pub(super) struct Post {
+    pub tools: NotifierTools,
+    pub channel: Arc<dyn Channel>,
+    /// No message waits for its turn: clips may go.
+    pub idle: AtomicBool,
+    state: Mutex<State>,
+}
+
+/// How an outcome is to be booked.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Booking {
+    /// It arrived.
+    Delivered,
+    /// It is given up.
+    Dead(String),
+    /// It is tried again at this time; so many of its steps have arrived.
+    Retry(WallTime, String, u8),
+}
+
+/// What has come of an attempt.
+pub(super) struct Attempted {
+    pub booking: Booking,
+    pub turn: Option<Turn>,
+    /// The channel is taken to work still.
+    pub closed: bool,
+}
+
+impl Post {
+    pub fn new(tools: NotifierTools, channel: Arc<dyn Channel>) -> Self {
+        let settings =
+            BreakerSettings { failures: tools.delivery.breaker_failures, open: tools.delivery.breaker_open };
+        let state = State {
+            breaker: Breaker::new(settings),
+            news: ChannelNews::default(),
+            pause_until: MonoTime(0),
+            held_back: false,
+        };
+        let post = Self { tools, channel, idle: AtomicBool::new(false), state: Mutex::new(state) };
+        post.declare();
+        post
+    }
+
+    /// Makes every series of the channel known as 0.
+    fn declare(&self) {
+        for result in ["ok", "retry", "refused"] {
+            counter!(metric::NOTIFICATIONS, "channel" => self.name(), "result" => result).increment(0);
+            counter!(metric::DIGESTS, "channel" => self.name(), "result" => result).increment(0);
+        }
+        for form in ["file", "smaller", "link", "none"] {
+            counter!(metric::CLIP_PARTS, "channel" => self.name(), "form" => form).increment(0);
+        }
+        counter!(metric::CHANNEL_HELD_BACK, "channel" => self.name()).increment(0);
+        // Made without a value: exported with zeros from the start.
+        let _ = histogram!(metric::NOTIFICATION_DURATION, "channel" => self.name());
+        let _ = histogram!(metric::ALERT_DELAY, "channel" => self.name());
+        for name in
+            [metric::CHANNEL_BREAKER, metric::ALERTS_WAITING, metric::ALERTS_DEAD, metric::ALERTS_OLDEST]
+        {
+            gauge!(name, "channel" => self.name()).set(0.0);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Its name.
+    pub fn name(&self) -> String {
+        self.channel.name().to_owned()
+    }
+
+    pub fn leave(&self) -> Leave {
+        self.lock().breaker.leave(self.tools.clock.mono())
+    }
+
+    pub fn breaker(&self) -> BreakerState {
+        self.lock().breaker.state(self.tools.clock.mono())
+    }
+
+    pub fn news(&self) -> ChannelNews {
+        self.lock().news.clone()
+    }
+
+    /// How long the channel's own limit, or a wait that its service asked for, holds back what waits; zero: not at
+    /// all. A channel that failed is asked all the same: a probe keeps to limits, too.
+    pub fn held_back(&self) -> Duration {
+        let now = self.tools.clock.mono();
+        let mut state = self.lock();
+        let wait = self.channel.ready_in().max(state.pause_until.since(now));
+        let begins = !wait.is_zero() && !state.held_back;
+        state.held_back = !wait.is_zero();
+        if begins {
+            counter!(metric::CHANNEL_HELD_BACK, "channel" => self.name()).increment(1);
+        }
+        wait
+    }
+
+    /// Makes one attempt, if the breaker lets it. `age` and `attempts` are those of what is delivered.
+    pub async fn attempt(
+        &self,
+        delivery: Delivery<'_>,
+        limit: Duration,
+        (already_sent, attempts, age): (u8, u64, Duration),
+    ) -> Option<Attempted> {
+        if !self.lock().breaker.begin(self.tools.clock.mono()) {
+            return None;
+        }
+        let began = Instant::now();
+        let outcome = match timeout(limit, delivery).await {
+            Ok(outcome) => outcome,
+            Err(_) => Outcome::Retry { after: None, reason: "took too long".to_owned(), sent: already_sent },
+        };
+        counter!(metric::NOTIFICATIONS, "channel" => self.name(), "result" => outcome.as_label())
+            .increment(1);
+        histogram!(metric::NOTIFICATION_DURATION, "channel" => self.name()).record(began.elapsed());
+        let turn = self.note(&outcome, already_sent);
+        let booking = self.booking(outcome, attempts, age);
+        Some(Attempted { booking, turn, closed: self.breaker() == BreakerState::Closed })
+    }
+
+    fn note(&self, outcome: &Outcome, already_sent: u8) -> Option<Turn> {
+        let (now, wall) = (self.tools.clock.mono(), self.tools.clock.wall());
+        let mut state = self.lock();
+        let sign = match outcome {
+            Outcome::Delivered => Sign::Works,
+            Outcome::Refused { .. } => Sign::Refuses,
+            Outcome::Retry { sent, .. } if *sent > already_sent => Sign::Works,
+            Outcome::Retry { .. } => Sign::Fails,
+        };
+        match outcome {
+            Outcome::Delivered => {
+                state.news = ChannelNews { last_delivery: Some(wall), ..ChannelNews::default() };
+            }
+            Outcome::Refused { reason, .. } => state.news.last_error = Some(reason.clone()),
+            Outcome::Retry { reason, after, .. } => {
+                state.news.last_error = Some(reason.clone());
+                state.news.failures = state.news.failures.saturating_add(1);
+                if let Some(after) = after {
+                    // What a service asks for concerns all that waits for it.
+                    state.pause_until = state.pause_until.max(now.after(*after));
+                }
+            }
+        }
+        let turn = state.breaker.note(sign, now, super::random());
+        let last_error = state.news.last_error.clone().unwrap_or_default();
+        gauge!(metric::CHANNEL_BREAKER, "channel" => self.name()).set(state.breaker.state(now).as_number());
+        drop(state);
+        match turn {
+            Some(Turn::Failing) => {
+                warn!(channel = self.channel.name(), reason = last_error, "a channel delivers nothing");
+                self.raise(true, format!("{}: {last_error}", self.channel.kind()));
+            }
+            Some(Turn::Well) => {
+                info!(channel = self.channel.name(), "a channel delivers again");
+                self.raise(false, String::new());
+            }
+            None => {}
+        }
+        turn
+    }
+
+    fn raise(&self, holds: bool, detail: String) {
+        self.tools.notices.raise(Notice {
+            kind: EventKind::ChannelFailing,
+            camera: None,
+            subject: self.name(),
+            holds,
+            detail: detail.chars().take(300).collect(),
+        });
+    }
+
+    fn booking(&self, outcome: Outcome, attempts: u64, age: Duration) -> Booking {
+        match outcome {
+            Outcome::Delivered => Booking::Delivered,
+            Outcome::Refused { reason, .. } => Booking::Dead(reason),
+            Outcome::Retry { after, reason, sent } => {
+                let attempt = u32::try_from(attempts).unwrap_or(u32::MAX).saturating_add(1);
+                match self.tools.policy.next(attempt, age, after, super::random()) {
+                    NextTry::In(wait) => {
+                        Booking::Retry(super::later(self.tools.clock.wall(), wait), reason, sent)
+                    }
+                    NextTry::Dead => Booking::Dead(reason),
+                }
+            }
+        }
+    }
+
+    /// Has an outcome written. One that is known should not be lost because the archivist is being restarted; one
+    /// that is lost all the same leads to one copy.
+    pub async fn book<R: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Store) -> Result<R, StoreError> + Clone + Send + 'static,
+    ) {
+        for _ in 0..BOOKING_TRIES {
+            match self.tools.archivist.ask(work.clone()).await {
+                Ok(_) => return,
+                Err(problem) => debug!(%problem, "an outcome could not be booked yet"),
+            }
+            tokio::time::sleep(BOOKING_WAIT).await;
+        }
+        tokio::time::sleep(NOT_BOOKED_WAIT).await;
+    }
+
+    /// Age of what was queued then, by the wall clock.
+    pub fn age(&self, queued: WallTime) -> Duration {
+        let micros = self.tools.clock.wall().0.saturating_sub(queued.0);
+        Duration::from_micros(u64::try_from(micros).unwrap_or(0))
+    }
+
+    /// Whether messages wait for their turn.
+    pub fn is_busy(&self) -> bool {
+        !self.idle.load(Ordering::Acquire)
+    }
+}

@@ -1,0 +1,595 @@
+//! The lanes of the notifier, turn by turn, with a clock that a test moves and channels that it scripts.
+
+use std::collections::VecDeque;
+use std::sync::Mutex;
+
+use meerkat_base::{Event, EventKind, ManualClock, Notice};
+use meerkat_notify::limiter::Limiter;
+use meerkat_notify::{Alert, ClipPart, Delivery, Digest, Outcome};
+use meerkat_store::{
+    ClipRow, ClipState, ClipWish, LinkKey, NewAlert, OutboxCounts, OutboxRow, OutboxState, StoreOptions,
+};
+use tokio::time::Instant;
+
+use super::lane::Step;
+use super::*;
+use crate::events::AlertDraft;
+use crate::supervision::{BackoffSettings, Board, Crew, CrewSettings, Watch};
+use crate::testing::{NOON, camera, cameras, event, frame, settings};
+
+mod clips;
+mod scale;
+
+/// What a channel was asked to deliver.
+#[derive(Debug, Clone)]
+enum Asked {
+    Alert(Alert),
+    Digest(Digest),
+    Clip(Alert, ClipPart),
+}
+
+/// Notes what it is asked to deliver, and answers as the script says; when that is over: delivered.
+#[derive(Default)]
+struct Fake {
+    script: Mutex<VecDeque<Outcome>>,
+    asked: Mutex<Vec<Asked>>,
+    /// Everything fails.
+    down: Mutex<bool>,
+    limiter: Option<(Mutex<Limiter>, ManualClock)>,
+    clip_limit: Option<u64>,
+    silent: bool,
+}
+
+impl Fake {
+    fn answer(&self, asked: Asked) -> Delivery<'_> {
+        if let Some((limiter, clock)) = &self.limiter {
+            assert_eq!(limiter.lock().unwrap().take(clock.mono()), Ok(()), "faster than the service allows");
+        }
+        self.asked.lock().unwrap().push(asked);
+        let down = *self.down.lock().unwrap();
+        let usual = if down { retry(None, 0) } else { Outcome::Delivered };
+        let outcome = self.script.lock().unwrap().pop_front().unwrap_or(usual);
+        let silent = self.silent;
+        Box::pin(async move {
+            if silent {
+                std::future::pending::<()>().await;
+            }
+            outcome
+        })
+    }
+}
+
+impl Channel for Fake {
+    fn name(&self) -> &str {
+        "fake"
+    }
+
+    fn kind(&self) -> &'static str {
+        "webhook"
+    }
+
+    fn ready_in(&self) -> Duration {
+        self.limiter
+            .as_ref()
+            .map_or(Duration::ZERO, |(limiter, clock)| limiter.lock().unwrap().wait(clock.mono()))
+    }
+
+    fn deliver<'a>(&'a self, alert: &'a Alert) -> Delivery<'a> {
+        self.answer(Asked::Alert(alert.clone()))
+    }
+
+    fn clip_limit(&self) -> Option<u64> {
+        self.clip_limit
+    }
+
+    fn deliver_clip<'a>(&'a self, alert: &'a Alert, clip: &'a ClipPart) -> Delivery<'a> {
+        self.answer(Asked::Clip(alert.clone(), clip.clone()))
+    }
+
+    fn deliver_digest<'a>(&'a self, digest: &'a Digest) -> Delivery<'a> {
+        self.answer(Asked::Digest(digest.clone()))
+    }
+}
+
+#[derive(Default)]
+struct Heard(Mutex<Vec<Notice>>);
+
+impl NoticeSink for Heard {
+    fn raise(&self, notice: Notice) {
+        self.0.lock().unwrap().push(notice);
+    }
+}
+
+struct Rig {
+    clock: ManualClock,
+    tools: NotifierTools,
+    channel: Arc<Fake>,
+    heard: Arc<Heard>,
+    folder: tempfile::TempDir,
+    _watch: Watch,
+}
+
+impl Rig {
+    fn new(channel: Fake) -> Self {
+        Self::with_clock(channel, ManualClock::new(NOON))
+    }
+
+    fn with_clock(channel: Fake, clock: ManualClock) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let board = Board::new(Arc::new(clock.clone()));
+        let backoff = BackoffSettings { min: Duration::from_millis(20), max: Duration::from_millis(50) };
+        let crew_settings = CrewSettings { name: "archive", threads: 1, niceness: 0, backoff };
+        let crew = Crew::start(crew_settings, board.clone());
+        let watch = Watch::start(board, 64, || {}).unwrap();
+        watch.crew(crew.clone());
+        let store = Store::open(folder.path(), StoreOptions::default()).unwrap();
+        let path = folder.path().to_owned();
+        let archivist = Archivist::start(&crew, Duration::from_secs(10), store, move || {
+            Store::open(&path, StoreOptions::default())
+        });
+        let (channel, heard) = (Arc::new(channel), Arc::new(Heard::default()));
+        let links = Links {
+            public_url: "https://cams.example.org".to_owned(),
+            life: Duration::from_secs(3_600),
+            key: LinkKey::open(folder.path()).unwrap(),
+        };
+        let delivery = settings(&[]).notify.delivery;
+        let shrinker = Shrinker::new(folder.path(), delivery.shrink_limit);
+        let tools = NotifierTools {
+            archivist,
+            channels: vec![channel.clone()],
+            policy: RetryPolicy { give_up_after: Duration::from_secs(86_400), ..RetryPolicy::default() },
+            clips: ClipTools::new(shrinker, Some(links), delivery.max_clip_bytes),
+            delivery,
+            data_dir: folder.path().to_owned(),
+            clock: Arc::new(clock.clone()),
+            link: NotifierLink::default(),
+            notices: heard.clone(),
+        };
+        Self { clock, tools, channel, heard, folder, _watch: watch }
+    }
+
+    fn post(&self) -> Arc<Post> {
+        Arc::new(Post::new(self.tools.clone(), self.channel.clone()))
+    }
+
+    fn lane(&self) -> Lane {
+        Lane::new(self.post())
+    }
+
+    /// An event with an alert for the channel, a second after the one before.
+    async fn alert(&self, number: u8, snapshot: Option<&str>) -> Event {
+        self.alert_at("door", number, snapshot).await
+    }
+
+    async fn alert_at(&self, at: &str, number: u8, snapshot: Option<&str>) -> Event {
+        self.clock.advance(Duration::from_secs(1));
+        let door = camera(&cameras(&self.clock, &[]), at);
+        let event = event(&frame(&door, &self.clock).0, number);
+        let draft = AlertDraft {
+            camera_name: Some("Front door".to_owned()),
+            identities: vec!["ann".to_owned()],
+            score: 0.75,
+            started_micros: event.started.0,
+            ..AlertDraft::default()
+        };
+        let alert = NewAlert {
+            channel: "fake".to_owned(),
+            payload: serde_json::to_value(&draft).unwrap(),
+            snapshot: snapshot.map(str::to_owned),
+            created: event.started,
+        };
+        let row = event.clone();
+        self.tools.archivist.ask(move |store| store.start_event(&row, &[alert])).await.unwrap();
+        event
+    }
+
+    async fn counts(&self) -> OutboxCounts {
+        self.tools.archivist.ask(|store| store.outbox_counts()).await.unwrap()
+    }
+
+    async fn waiting(&self) -> u64 {
+        self.counts().await.waiting
+    }
+
+    async fn row(&self, event: &Event) -> OutboxRow {
+        let id = event.id;
+        self.tools.archivist.ask(move |store| store.alerts_of(id)).await.unwrap().remove(0)
+    }
+
+    fn asked(&self) -> Vec<Asked> {
+        self.channel.asked.lock().unwrap().clone()
+    }
+
+    /// The alerts among what the channel was asked to deliver.
+    fn alerts(&self) -> Vec<Alert> {
+        self.asked()
+            .into_iter()
+            .filter_map(|asked| match asked {
+                Asked::Alert(alert) => Some(alert),
+                _ => None,
+            })
+            .collect()
+    }
+
+    fn digests(&self) -> Vec<Digest> {
+        self.asked()
+            .into_iter()
+            .filter_map(|asked| match asked {
+                Asked::Digest(digest) => Some(digest),
+                _ => None,
+            })
+            .collect()
+    }
+
+    fn script(&self, outcomes: impl IntoIterator<Item = Outcome>) {
+        self.channel.script.lock().unwrap().extend(outcomes);
+    }
+
+    /// Turns until nothing can be done now; says for how long.
+    async fn settle(&self, lane: &mut Lane) -> Duration {
+        loop {
+            if let Step::Wait(wait) = lane.turn().await.unwrap() {
+                return wait;
+            }
+        }
+    }
+
+    /// The same, and on for so long by the test's clock, never past a moment at which something could be done.
+    async fn pass(&self, lane: &mut Lane, time: Duration) {
+        let end = self.clock.mono().after(time);
+        loop {
+            let wait = self.settle(lane).await;
+            let left = end.since(self.clock.mono());
+            if left.is_zero() {
+                return;
+            }
+            self.clock.advance(wait.max(Duration::from_millis(1)).min(left));
+        }
+    }
+
+    /// Lets the lane work by itself until this is so.
+    async fn work_until(&self, what: &str, holds: impl AsyncFn() -> bool) {
+        let done = async {
+            while !holds().await {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        };
+        tokio::select! {
+            failure = self.lane().run() => panic!("the lane ended: {failure}"),
+            () = done => {}
+            () = tokio::time::sleep(Duration::from_secs(20)) => panic!("never: {what}"),
+        }
+    }
+}
+
+fn retry(after: Option<Duration>, sent: u8) -> Outcome {
+    Outcome::Retry { after, reason: "busy".to_owned(), sent }
+}
+
+fn refused(reason: &str) -> Outcome {
+    Outcome::Refused { reason: reason.to_owned(), sent: 0 }
+}
+
+#[test]
+fn what_waits_is_delivered_oldest_first_with_all_that_is_known() {
+    crate::in_system(async {
+        let rig = Rig::new(Fake::default());
+        std::fs::write(rig.folder.path().join("a.jpg"), b"picture").unwrap();
+        let first = rig.alert(1, Some("a.jpg")).await;
+        let second = rig.alert(2, Some("missing.jpg")).await;
+        rig.settle(&mut rig.lane()).await;
+        assert_eq!(rig.waiting().await, 0);
+        let told = rig.alerts();
+        let events: Vec<_> = told.iter().map(|alert| alert.event).collect();
+        assert_eq!(events, [first.id, second.id]);
+        assert_eq!(told[0].snapshot.as_deref(), Some(&b"picture"[..]));
+        assert!(
+            told[0]
+                .snapshot_link
+                .as_ref()
+                .unwrap()
+                .starts_with("https://cams.example.org/shared/a.jpg?until=")
+        );
+        assert_eq!(told[1].snapshot, None, "a picture that is gone does not keep the message back");
+        let alert = &told[0];
+        assert_eq!((alert.camera_name.as_deref(), alert.score), (Some("Front door"), 0.75));
+        assert_eq!((&alert.identities[..], alert.started), (&["ann".to_owned()][..], first.started));
+        assert_eq!((alert.kind, alert.already_sent), (first.kind, 0));
+    });
+}
+
+#[test]
+fn a_bell_is_answered_at_once() {
+    crate::in_system(async {
+        let rig = Rig::new(Fake::default());
+        // A machine with much else to do may be late; not five times in a row.
+        let mut waits = Vec::new();
+        for number in 1..=5 {
+            let began = Instant::now();
+            let late = async {
+                // By then the lane has found nothing and waits.
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                rig.alert(number, None).await;
+                rig.tools.link.kick();
+            };
+            let delivered = async || rig.asked().len() == usize::from(number);
+            tokio::join!(rig.work_until("it is delivered", delivered), late);
+            waits.push(began.elapsed());
+        }
+        assert!(waits.iter().any(|wait| *wait < INTERVAL), "{waits:?}");
+    });
+}
+
+#[test]
+fn a_delivery_that_fails_is_tried_again_from_where_it_stood() {
+    crate::in_system(async {
+        let rig = Rig::new(Fake::default());
+        rig.script([retry(Some(Duration::from_secs(30)), 1), Outcome::Delivered]);
+        let event = rig.alert(1, None).await;
+        let mut lane = rig.lane();
+        rig.settle(&mut lane).await;
+        assert_eq!((rig.row(&event).await.attempts, rig.waiting().await), (1, 1));
+        rig.pass(&mut lane, Duration::from_secs(29)).await;
+        assert_eq!(rig.asked().len(), 1, "the service said how long to wait");
+        rig.pass(&mut lane, Duration::from_secs(40)).await;
+        assert_eq!(rig.waiting().await, 0);
+        let told = rig.alerts();
+        assert_eq!(
+            told.iter().map(|alert| alert.already_sent).collect::<Vec<_>>(),
+            [0, 1],
+            "not the text again"
+        );
+        assert_eq!(told[0].id, told[1].id);
+    });
+}
+
+#[test]
+fn one_that_fails_holds_up_its_camera_and_no_other() {
+    crate::in_system(async {
+        let rig = Rig::new(Fake::default());
+        let events = [
+            rig.alert_at("door", 1, None).await,
+            rig.alert_at("door", 2, None).await,
+            rig.alert_at("yard", 3, None).await,
+        ];
+        rig.script([retry(None, 0)]);
+        let mut lane = rig.lane();
+        rig.pass(&mut lane, Duration::from_secs(30)).await;
+        let order: Vec<_> = rig.alerts().iter().map(|alert| alert.event).collect();
+        assert_eq!(order, [events[0].id, events[2].id, events[0].id, events[1].id]);
+        assert_eq!(rig.waiting().await, 0);
+    });
+}
+
+#[test]
+fn what_is_refused_or_too_old_is_given_up_and_blocks_nothing() {
+    crate::in_system(async {
+        let rig = Rig::new(Fake::default());
+        rig.script([refused("no such robot")]);
+        let first = rig.alert(1, None).await;
+        rig.alert(2, None).await;
+        let mut lane = rig.lane();
+        rig.settle(&mut lane).await;
+        assert_eq!(rig.counts().await, OutboxCounts { waiting: 0, delivered: 1, dead: 1 });
+        assert_eq!(rig.row(&first).await.last_error.as_deref(), Some("no such robot"));
+
+        rig.script([retry(None, 0)]);
+        rig.alert(3, None).await;
+        rig.clock.advance(Duration::from_secs(86_401));
+        rig.settle(&mut lane).await;
+        assert_eq!(rig.counts().await.dead, 2, "one last try, and no more");
+        assert_eq!(rig.asked().len(), 3);
+    });
+}
+
+#[test]
+fn a_channel_that_fails_is_left_alone_and_said_to_fail_until_it_works_again() {
+    crate::in_system(async {
+        let rig = Rig::new(Fake::default());
+        *rig.channel.down.lock().unwrap() = true;
+        let mut events = Vec::new();
+        for number in 1..=8 {
+            events.push(rig.alert_at(&format!("c{number}"), number, None).await);
+        }
+        let post = rig.post();
+        let mut lane = Lane::new(Arc::clone(&post));
+        rig.settle(&mut lane).await;
+        assert_eq!(rig.asked().len(), 5, "as many as the breaker allows");
+        assert_eq!(post.breaker(), BreakerState::Open);
+        rig.pass(&mut lane, Duration::from_secs(300)).await;
+        // 30, 60, 120 and 240 seconds, each a little less.
+        let probes = rig.asked().len() - 5;
+        assert!((3..=4).contains(&probes), "{probes} attempts in five minutes");
+        let mut attempts: u64 = 0;
+        for event in &events {
+            attempts += rig.row(event).await.attempts;
+        }
+        assert_eq!(attempts, 5 + probes as u64, "no attempt is burnt while it is open");
+        *rig.channel.down.lock().unwrap() = false;
+        rig.pass(&mut lane, Duration::from_secs(250)).await;
+        assert_eq!((rig.waiting().await, post.breaker()), (0, BreakerState::Closed));
+        let heard = rig.heard.0.lock().unwrap().clone();
+        let said: Vec<_> = heard.iter().map(|n| (n.kind, n.subject.as_str(), n.holds)).collect();
+        let kind = EventKind::ChannelFailing;
+        assert_eq!(said, [(kind, "fake", true), (kind, "fake", false)]);
+        assert!(heard[0].detail.contains("busy"), "{heard:?}");
+    });
+}
+
+#[test]
+fn alerts_die_of_age_also_while_nothing_is_tried() {
+    crate::in_system(async {
+        let rig = Rig::new(Fake::default());
+        *rig.channel.down.lock().unwrap() = true;
+        for number in 1..=6 {
+            rig.alert_at(&format!("c{number}"), number, None).await;
+        }
+        let mut lane = rig.lane();
+        rig.pass(&mut lane, Duration::from_secs(86_400 + 700)).await;
+        assert_eq!(rig.counts().await, OutboxCounts { waiting: 0, delivered: 0, dead: 6 });
+        let tries = rig.asked().len();
+        assert!(tries < 230, "{tries} attempts in a day: one in ten minutes, and a few at the beginning");
+    });
+}
+
+#[test]
+fn after_an_outage_the_newest_come_first_and_a_digest_stands_for_the_rest() {
+    crate::in_system(async {
+        let rig = Rig::new(Fake::default());
+        *rig.channel.down.lock().unwrap() = true;
+        let mut lane = rig.lane();
+        let mut events = Vec::new();
+        for number in 1..=60_u8 {
+            events.push(rig.alert_at(if number % 2 == 0 { "door" } else { "yard" }, number, None).await);
+            rig.pass(&mut lane, Duration::from_secs(60)).await;
+        }
+        let before = rig.asked().len();
+        *rig.channel.down.lock().unwrap() = false;
+        rig.pass(&mut lane, Duration::from_secs(700)).await;
+        let after = rig.asked().split_off(before);
+        let newest: Vec<_> = after
+            .iter()
+            .map_while(|asked| match asked {
+                Asked::Alert(alert) => Some(alert.event),
+                _ => None,
+            })
+            .collect();
+        let expected: Vec<_> = events.iter().rev().take(newest.len()).map(|event| event.id).collect();
+        assert!((10..=11).contains(&newest.len()), "{}", newest.len());
+        assert_eq!(newest, expected);
+        let Some(Asked::Digest(digest)) = after.get(newest.len()) else { panic!("no digest: {after:?}") };
+        assert_eq!(digest.total(), 60 - newest.len() as u64);
+        assert_eq!(digest.oldest, events[0].started);
+        assert_eq!(digest.counts[0].camera_name.as_deref(), Some("Front door"));
+        assert_eq!(after.len(), newest.len() + 1, "nothing is told twice");
+        assert_eq!(rig.counts().await, OutboxCounts { waiting: 0, delivered: 60, dead: 0 });
+        // Whoever comes now is told as always.
+        let late = rig.alert(99, None).await;
+        rig.settle(&mut lane).await;
+        assert_eq!(rig.alerts().last().unwrap().event, late.id);
+    });
+}
+
+#[test]
+fn a_digest_with_unknown_outcome_comes_again_as_the_same_and_a_refused_one_dies() {
+    crate::in_system(async {
+        let rig = Rig::new(Fake::default());
+        for number in 1..=5 {
+            rig.alert(number, None).await;
+        }
+        let mut tools = rig.tools.clone();
+        tools.delivery.digest_newest = 0;
+        rig.clock.advance(Duration::from_secs(601));
+        rig.script([retry(None, 0)]);
+        let lane = || Lane::new(Arc::new(Post::new(tools.clone(), rig.channel.clone())));
+        rig.settle(&mut lane()).await;
+        // Another alert meanwhile, and the node dies: the digest says what it said.
+        rig.alert(6, None).await;
+        let mut next = lane();
+        rig.pass(&mut next, Duration::from_secs(60)).await;
+        let digests = rig.digests();
+        assert_eq!(digests.len(), 2);
+        assert_eq!(digests[0], digests[1]);
+        assert_eq!(rig.counts().await, OutboxCounts { waiting: 0, delivered: 6, dead: 0 });
+
+        for number in 11..=13 {
+            rig.alert(number, None).await;
+        }
+        rig.clock.advance(Duration::from_secs(601));
+        rig.script([refused("no such robot")]);
+        rig.settle(&mut next).await;
+        assert_eq!(rig.counts().await.dead, 3);
+    });
+}
+
+#[test]
+fn a_channel_that_is_held_back_is_asked_when_it_is_ready() {
+    crate::in_system(async {
+        let clock = ManualClock::new(NOON);
+        let limiter = Mutex::new(Limiter::new(1, Duration::from_secs(5)));
+        let rig = Rig::with_clock(Fake { limiter: Some((limiter, clock.clone())), ..Fake::default() }, clock);
+        for number in 1..=3 {
+            rig.alert(number, None).await;
+        }
+        let mut lane = rig.lane();
+        assert_eq!(rig.settle(&mut lane).await, Duration::from_secs(5));
+        assert_eq!(rig.asked().len(), 1);
+        rig.pass(&mut lane, Duration::from_secs(11)).await;
+        assert_eq!((rig.asked().len(), rig.waiting().await), (3, 0));
+    });
+}
+
+#[test]
+fn an_outcome_that_cannot_be_written_is_written_when_the_archivist_is_back() {
+    crate::in_system(async {
+        let rig = Rig::new(Fake::default());
+        rig.alert(1, None).await;
+        let broken = rig.tools.archivist.clone();
+        let breaking = async move {
+            for _ in 0..3 {
+                let _ = broken.ask::<()>(|_| panic!("broken on purpose")).await;
+            }
+        };
+        let mut lane = rig.lane();
+        let working = async {
+            while rig.asked().is_empty() || rig.waiting().await > 0 {
+                lane.turn().await.unwrap();
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::join!(working, breaking);
+        assert_eq!(rig.asked().len(), 1, "delivered once, however long the writing took");
+    });
+}
+
+#[test]
+fn a_channel_that_never_answers_is_given_up_after_its_time() {
+    crate::in_system(async {
+        let rig = Rig::new(Fake { silent: true, ..Fake::default() });
+        let event = rig.alert(1, None).await;
+        let post = rig.post();
+        let alert = compose::message(&post, &rig.row(&event).await).await;
+        // Time leaps while nothing else is waited for.
+        tokio::time::pause();
+        let began = Instant::now();
+        let attempted =
+            post.attempt(rig.channel.deliver(&alert), ATTEMPT_LIMIT, (0, 0, Duration::ZERO)).await.unwrap();
+        assert!(began.elapsed() >= ATTEMPT_LIMIT, "{:?}", began.elapsed());
+        tokio::time::resume();
+        assert!(matches!(attempted.booking, post::Booking::Retry(..)), "it is tried again later");
+    });
+}
+
+#[test]
+fn what_waits_is_counted_and_what_waits_for_nobody_is_given_up() {
+    crate::in_system(async {
+        let rig = Rig::new(Fake::default());
+        rig.alert(1, None).await;
+        let event = rig.alert(2, None).await;
+        let stranger = NewAlert {
+            channel: "gone".to_owned(),
+            payload: serde_json::json!({}),
+            snapshot: None,
+            created: event.started,
+        };
+        let row = event.clone();
+        rig.tools.archivist.ask(move |store| store.start_event(&row, &[stranger])).await.unwrap();
+        rig.clock.advance(Duration::from_secs(86_401));
+        let posts = vec![rig.post()];
+        let counting = keep_count(rig.tools.clone(), posts);
+        let seen = async {
+            while rig.counts().await.dead == 0 || rig.tools.link.reports().is_empty() {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        };
+        tokio::select! {
+            () = counting => {}
+            () = seen => {}
+        }
+        let reports = rig.tools.link.reports();
+        let report = &reports["fake"];
+        assert_eq!((report.breaker, report.backlog.waiting), (BreakerState::Closed, 2));
+        assert_eq!(rig.counts().await, OutboxCounts { waiting: 2, delivered: 0, dead: 1 });
+    });
+}

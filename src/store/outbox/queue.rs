@@ -1,0 +1,301 @@
+//! What waits for one channel, in the order in which it can be chosen from. Choosing is the caller's.
+
+use std::time::Duration;
+
+use meerkat_base::{CameraId, WallTime};
+use rusqlite::{OptionalExtension, params};
+use uuid::Uuid;
+
+use super::{FIRST_PART_DEAD, MAX_WAIT, OUTBOX_COLUMNS, OutboxRow, cut, outbox_row};
+use crate::database::{Store, StoreReader};
+use crate::error::Result;
+use crate::events::MAX_ROWS;
+use crate::sql::{count, from_count, parsed};
+
+/// Which parts of alerts wait in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Queue {
+    /// Messages.
+    Alerts,
+    /// Clips whose message was delivered: one that waits for its message is not in the queue.
+    Clips,
+}
+
+/// From which end a queue is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    /// What has waited longest comes first.
+    OldestFirst,
+    /// What came last comes first.
+    NewestFirst,
+}
+
+/// One waiting row, as far as choosing needs it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Head {
+    /// Number of the row.
+    pub number: i64,
+    /// Its camera.
+    pub camera: CameraId,
+    /// When the next attempt may be made; in the past when it is due.
+    pub next_attempt_at: WallTime,
+}
+
+impl Head {
+    /// Whether it may be tried now. A time further ahead than [`MAX_WAIT`] is nobody's plan: the clock was set back.
+    pub fn is_due(&self, now: WallTime) -> bool {
+        self.next_attempt_at <= now || self.next_attempt_at.0 > far(now)
+    }
+}
+
+fn far(now: WallTime) -> i64 {
+    now.0.saturating_add(i64::try_from(MAX_WAIT.as_micros()).unwrap_or(i64::MAX))
+}
+
+/// How far a channel is behind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Backlog {
+    /// Messages that wait, counted no further than asked for.
+    pub waiting: u64,
+    /// When the one that has waited longest began to.
+    pub oldest: Option<WallTime>,
+    /// The highest number of a row in the outbox, of whatever state; 0 while there was none.
+    pub last_number: i64,
+}
+
+impl StoreReader {
+    /// What waits for a channel and stands in no digest: at most `limit` rows (no more than [`MAX_ROWS`]). Rows that
+    /// are held back until later are left out.
+    pub fn heads(
+        &self,
+        channel: &str,
+        queue: Queue,
+        order: Order,
+        now: WallTime,
+        limit: usize,
+    ) -> Result<Vec<Head>> {
+        let (index, queue) = match queue {
+            Queue::Alerts => ("outbox_alerts", "part = 0"),
+            Queue::Clips => (
+                "outbox_clips",
+                "part > 0 AND EXISTS (SELECT 1 FROM outbox AS first
+                     WHERE first.event = outbox.event AND first.phase = outbox.phase
+                         AND first.channel = outbox.channel AND first.part = 0 AND first.state = 'delivered')",
+            ),
+        };
+        let order = match order {
+            Order::OldestFirst => "queued, number",
+            Order::NewestFirst => "queued DESC, number DESC",
+        };
+        let mut statement = self.connection.prepare_cached(&format!(
+            "SELECT number, camera, next_attempt FROM outbox INDEXED BY {index}
+             WHERE channel = ?1 AND state = 'waiting' AND digest IS NULL AND {queue}
+                 AND (queued <= ?3 OR queued > ?4)
+             ORDER BY {order} LIMIT ?2"
+        ))?;
+        let limit = count(limit.min(MAX_ROWS) as u64);
+        statement
+            .query_and_then(params![channel, limit, now.0, far(now)], |row| {
+                Ok(Head {
+                    number: row.get(0)?,
+                    camera: parsed(row, 1, |text| CameraId::from_shown(text).ok())?,
+                    next_attempt_at: WallTime(row.get(2)?),
+                })
+            })?
+            .collect()
+    }
+
+    /// How far a channel is behind with its messages, those in digests and those held back until later left out;
+    /// counts to `most`.
+    pub fn backlog(&self, channel: &str, now: WallTime, most: u64) -> Result<Backlog> {
+        let mut counting = self.connection.prepare_cached(
+            "SELECT count(*), min(queued) FROM (
+                 SELECT queued FROM outbox INDEXED BY outbox_alerts
+                 WHERE channel = ?1 AND state = 'waiting' AND part = 0 AND digest IS NULL
+                     AND (queued <= ?3 OR queued > ?4)
+                 ORDER BY queued, number LIMIT ?2)",
+        )?;
+        let (waiting, oldest): (i64, Option<i64>) = counting
+            .query_row(params![channel, count(most), now.0, far(now)], |row| {
+                Ok((row.get(0)?, row.get(1)?))
+            })?;
+        let mut last = self.connection.prepare_cached("SELECT ifnull(max(number), 0) FROM outbox")?;
+        Ok(Backlog {
+            waiting: from_count(waiting),
+            oldest: oldest.map(WallTime),
+            last_number: last.query_row([], |row| row.get(0))?,
+        })
+    }
+
+    /// One row by its number.
+    pub fn outbox_at(&self, number: i64) -> Result<Option<OutboxRow>> {
+        let mut statement = self
+            .connection
+            .prepare_cached(&format!("SELECT {OUTBOX_COLUMNS} FROM outbox WHERE number = ?1"))?;
+        statement.query_and_then([number], outbox_row)?.next().transpose()
+    }
+
+    /// One row by its id.
+    pub fn outbox_row(&self, id: Uuid) -> Result<Option<OutboxRow>> {
+        let mut statement =
+            self.connection.prepare_cached(&format!("SELECT {OUTBOX_COLUMNS} FROM outbox WHERE id = ?1"))?;
+        statement.query_and_then([id.to_string()], outbox_row)?.next().transpose()
+    }
+}
+
+impl Store {
+    /// Makes everything that waits for a channel due at once: it answers again, and what its failure put off need
+    /// wait no longer. Returns how many rows there were.
+    pub fn release(&mut self, channel: &str, now: WallTime) -> Result<usize> {
+        let transaction = self.begin()?;
+        let mut changed = transaction
+            .prepare_cached(
+                "UPDATE outbox SET next_attempt = ?2
+                 WHERE channel = ?1 AND state = 'waiting' AND next_attempt > ?2",
+            )?
+            .execute(params![channel, now.0])?;
+        changed += transaction
+            .prepare_cached("UPDATE digests SET next_attempt = ?2 WHERE channel = ?1 AND next_attempt > ?2")?
+            .execute(params![channel, now.0])?;
+        transaction.commit()?;
+        Ok(changed)
+    }
+
+    /// Gives up what has waited for a channel since before a moment, digests with what stands in them. Returns how
+    /// many rows there were. The error is kept where no attempt has left one.
+    pub fn give_up(
+        &mut self,
+        channel: &str,
+        queued_before: WallTime,
+        now: WallTime,
+        error: &str,
+    ) -> Result<usize> {
+        let transaction = self.begin()?;
+        let changed = transaction
+            .prepare_cached(
+                "UPDATE outbox SET state = 'dead', settled = ?3, last_error = ifnull(last_error, ?4)
+                 WHERE channel = ?1 AND state = 'waiting' AND queued < ?2",
+            )?
+            .execute(params![channel, queued_before.0, now.0, cut(error)])?;
+        if changed > 0 {
+            transaction
+                .prepare_cached(
+                    "UPDATE outbox SET state = 'dead', settled = ?2, last_error = ?3
+                     WHERE channel = ?1 AND state = 'waiting' AND part > 0 AND digest IS NULL
+                         AND EXISTS (SELECT 1 FROM outbox AS first
+                             WHERE first.event = outbox.event AND first.phase = outbox.phase
+                                 AND first.channel = outbox.channel AND first.part = 0
+                                 AND first.state = 'dead')",
+                )?
+                .execute(params![channel, now.0, FIRST_PART_DEAD])?;
+            transaction
+                .prepare_cached(
+                    "DELETE FROM digests WHERE channel = ?1
+                         AND NOT EXISTS (SELECT 1 FROM outbox
+                             WHERE outbox.digest = digests.id AND outbox.state = 'waiting')",
+                )?
+                .execute([channel])?;
+        }
+        transaction.commit()?;
+        Ok(changed)
+    }
+
+    /// Gives up what waits for channels that are not among `known` and has waited for longer than `patience`.
+    pub fn give_up_strangers(
+        &mut self,
+        known: &[String],
+        now: WallTime,
+        patience: Duration,
+    ) -> Result<usize> {
+        let before = now.offset_micros(-i64::try_from(patience.as_micros()).unwrap_or(i64::MAX));
+        let mut strangers: Vec<String> = Vec::new();
+        {
+            // A skip from channel to channel, however many rows each of them has.
+            let mut next = self.connection.prepare_cached(
+                "SELECT channel FROM outbox INDEXED BY outbox_waiting_by_channel
+                 WHERE state = 'waiting' AND channel > ?1 ORDER BY channel LIMIT 1",
+            )?;
+            let mut last = String::new();
+            while let Some(channel) = next.query_row([&last], |row| row.get::<_, String>(0)).optional()? {
+                if !known.contains(&channel) {
+                    strangers.push(channel.clone());
+                }
+                last = channel;
+            }
+        }
+        let mut changed = 0;
+        for stranger in strangers {
+            changed += self.give_up(&stranger, before, now, "there is no channel of this name any more")?;
+        }
+        Ok(changed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::outbox::{NewAlert, OutboxState};
+    use crate::testing::{FAR, alert, event, store};
+
+    fn fill(store: &mut Store, numbers: std::ops::RangeInclusive<u8>) {
+        for n in numbers {
+            let late = NewAlert { created: WallTime(i64::from(n) * 1_000_000), ..alert("wecom") };
+            store.start_event(&event(n), &[late]).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_queue_can_be_read_from_both_ends_and_waits_are_told() {
+        let (_folder, mut store) = store();
+        assert_eq!(store.backlog("wecom", FAR, 9).unwrap(), Backlog::default());
+        fill(&mut store, 1..=5);
+        let numbers = |store: &Store, order| -> Vec<i64> {
+            store
+                .heads("wecom", Queue::Alerts, order, FAR, 3)
+                .unwrap()
+                .iter()
+                .map(|head| head.number)
+                .collect()
+        };
+        assert_eq!(numbers(&store, Order::OldestFirst), [1, 2, 3]);
+        assert_eq!(numbers(&store, Order::NewestFirst), [5, 4, 3]);
+        assert_eq!(store.heads("other", Queue::Alerts, Order::OldestFirst, FAR, 9).unwrap(), []);
+        let backlog = store.backlog("wecom", FAR, 3).unwrap();
+        assert_eq!((backlog.waiting, backlog.oldest, backlog.last_number), (3, Some(WallTime(1_000_000)), 5));
+
+        assert_eq!(store.backlog("wecom", WallTime(2_500_000), 9).unwrap().waiting, 2, "three are held back");
+        let early = store.heads("wecom", Queue::Alerts, Order::NewestFirst, WallTime(2_500_000), 9).unwrap();
+        assert_eq!(early.iter().map(|head| head.number).collect::<Vec<_>>(), [2, 1]);
+
+        let first = store.outbox_at(1).unwrap().unwrap();
+        assert_eq!(store.outbox_row(first.id).unwrap().unwrap(), first);
+        store.retry(first.id, WallTime(60_000_000), "no", 0).unwrap();
+        let head = &store.heads("wecom", Queue::Alerts, Order::OldestFirst, FAR, 1).unwrap()[0];
+        assert!(!head.is_due(WallTime(59_999_999)) && head.is_due(WallTime(60_000_000)));
+        assert!(head.is_due(WallTime(-300_000_000_000)), "the clock was set back by days");
+        assert_eq!(store.release("wecom", WallTime(5_000_000)).unwrap(), 1);
+        assert!(
+            store.heads("wecom", Queue::Alerts, Order::OldestFirst, FAR, 1).unwrap()[0]
+                .is_due(WallTime(5_000_000))
+        );
+    }
+
+    #[test]
+    fn what_has_waited_too_long_is_given_up() {
+        let (_folder, mut store) = store();
+        fill(&mut store, 1..=4);
+        let tried = store.outbox_at(2).unwrap().unwrap().id;
+        store.retry(tried, WallTime(60_000_000), "status 503", 0).unwrap();
+        assert_eq!(store.give_up("wecom", WallTime(3_000_000), FAR, "too old").unwrap(), 2);
+        let error = |number| store.outbox_at(number).unwrap().unwrap().last_error;
+        assert_eq!((error(1).as_deref(), error(2).as_deref()), (Some("too old"), Some("status 503")));
+        assert_eq!(store.outbox_at(1).unwrap().unwrap().state, OutboxState::Dead);
+        assert_eq!(store.backlog("wecom", FAR, 9).unwrap().waiting, 2);
+
+        let known = ["wecom".to_owned()];
+        let hour = Duration::from_secs(3_600);
+        assert_eq!(store.give_up_strangers(&known, FAR, hour).unwrap(), 0);
+        assert_eq!(store.give_up_strangers(&[], WallTime(10_000_000), hour).unwrap(), 0, "not yet");
+        assert_eq!(store.give_up_strangers(&[], FAR, hour).unwrap(), 2);
+    }
+}
