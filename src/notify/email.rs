@@ -287,6 +287,10 @@ impl Channel for Email {
         self.limiter.lock().unwrap_or_else(PoisonError::into_inner).wait(self.clock.mono())
     }
 
+    fn picture_limit(&self) -> Option<u64> {
+        Some(self.settings.max_picture_bytes as u64)
+    }
+
     fn deliver<'a>(&'a self, alert: &'a Alert) -> Delivery<'a> {
         Box::pin(self.alert(alert))
     }

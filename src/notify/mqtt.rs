@@ -299,6 +299,10 @@ impl Channel for Mqtt {
         "mqtt"
     }
 
+    fn picture_limit(&self) -> Option<u64> {
+        Some(self.settings.max_picture_bytes as u64)
+    }
+
     fn deliver<'a>(&'a self, alert: &'a Alert) -> Delivery<'a> {
         Box::pin(self.alert(alert))
     }
