@@ -29,6 +29,21 @@ pub enum Precision {
     F16,
 }
 
+/// Where a network computes, and in what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Compute {
+    /// Where.
+    pub device: DeviceChoice,
+    /// In what, if that is a GPU.
+    pub precision: Precision,
+}
+
+impl From<DeviceChoice> for Compute {
+    fn from(device: DeviceChoice) -> Self {
+        Self { device, precision: Precision::default() }
+    }
+}
+
 impl DeviceChoice {
     /// Replaces `Auto` by what this machine has.
     pub fn resolve(self) -> Self {

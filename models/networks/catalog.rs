@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::error::ModelError;
 use super::network::Network;
-use crate::device::DeviceChoice;
+use crate::device::Compute;
 use crate::weights::Folder;
 
 /// What a network is for.
@@ -80,7 +80,7 @@ pub fn find(name: &str) -> Option<&'static Entry> {
 pub fn load(
     model: &str,
     folder: &Folder,
-    device: DeviceChoice,
+    compute: impl Into<Compute>,
     size: Option<(usize, usize)>,
 ) -> Result<Network, ModelError> {
     let entry = find(model);
@@ -101,12 +101,13 @@ pub fn load(
             return Err(ModelError::Misfit { network: model.to_owned(), reason });
         }
     }
-    Network::load(&folder.find(model)?, device, size.or(entry.map(|entry| entry.size)))
+    Network::load(&folder.find(model)?, compute, size.or(entry.map(|entry| entry.size)))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::device::DeviceChoice;
     use crate::weights::Manifest;
 
     #[test]

@@ -8,7 +8,7 @@ use std::path::Path;
 use meerkat_base::{DetectorError, DetectorInfo};
 
 use super::error::ModelError;
-use crate::device::DeviceChoice;
+use crate::device::Compute;
 use crate::engine::{Engine, Port, RunError};
 use crate::graph::limits::{MAX_FILE_BYTES, MAX_XML_BYTES};
 use crate::graph::{Graph, ImportError, onnx, openvino};
@@ -35,7 +35,7 @@ impl Network {
     /// when the input is not one picture of three colours.
     pub fn load(
         files: &NetworkFiles,
-        device: DeviceChoice,
+        compute: impl Into<Compute>,
         size: Option<(usize, usize)>,
     ) -> Result<Self, ModelError> {
         let import = |source| ModelError::Import { network: files.name.clone(), source };
@@ -53,7 +53,7 @@ impl Network {
                 with_size(size, |shapes| openvino::import(&xml, &numbers, shapes)).map_err(import)?
             }
         };
-        let network = Self::new(&files.name, &files.sha256, graph, device)?;
+        let network = Self::new(&files.name, &files.sha256, graph, compute)?;
         match size {
             Some(size) if size != network.size => Err(network.misfit(format!(
                 "takes pictures of {}x{} pixels, not {}x{}",
@@ -67,8 +67,14 @@ impl Network {
     ///
     /// # Errors
     /// When the device is not there or cannot run it, or the input is not one picture of three colours.
-    pub fn new(name: &str, sha256: &str, graph: Graph, device: DeviceChoice) -> Result<Self, ModelError> {
-        let engine = Engine::load(graph, device)
+    pub fn new(
+        name: &str,
+        sha256: &str,
+        graph: Graph,
+        compute: impl Into<Compute>,
+    ) -> Result<Self, ModelError> {
+        let Compute { device, precision } = compute.into();
+        let engine = Engine::load_as(graph, device, precision)
             .map_err(|source| ModelError::Load { network: name.to_owned(), source })?;
         let size = match engine.inputs() {
             [Port { shape, .. }] if shape.len() == 4 && shape[..2] == [1, 3] && shape[2] * shape[3] > 0 => {
@@ -204,6 +210,7 @@ fn read(path: &Path, limit: usize) -> Result<Vec<u8>, ModelError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::device::DeviceChoice;
     use crate::networks::testing::brightness_network;
 
     #[test]

@@ -30,6 +30,9 @@ pub struct Network {
     pub license: String,
     /// Page of the project that made it.
     pub origin: String,
+    /// What else can be done where no official address holds its files; a sentence.
+    #[serde(default)]
+    pub advice: Option<String>,
     /// How its files are to be read.
     pub format: Format,
     /// Whether it is fetched when no network is named.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, anyhow};
 use clap::Args;
 use meerkat_base::{ImageWish, PixelFormat};
-use meerkat_models::device::DeviceChoice;
+use meerkat_models::device::Compute;
 use meerkat_models::networks::embedder::FaceEmbedder;
 use meerkat_models::networks::error::ModelError;
 use meerkat_models::networks::face::{Face, largest_first};
@@ -14,12 +14,12 @@ use meerkat_models::networks::finder::FaceFinder;
 use meerkat_models::weights::Folder;
 use serde::Serialize;
 
-use super::detect::wrong;
+use super::detect::compute;
 use super::in_order::in_order;
 use super::network_args::NetworkArgs;
 use super::settings_args::SettingsArgs;
 use super::{CliError, logging, picture_file};
-use crate::app::detectors::{self, networks};
+use crate::app::detectors::networks;
 use crate::app::models_folder;
 
 /// Turn the faces of pictures into embeddings: 256 numbers by which faces are compared
@@ -103,10 +103,10 @@ struct Seen {
 }
 
 impl Tool {
-    fn load(model: &str, folder: &Folder, device: DeviceChoice, min_score: f32) -> Result<Self, ModelError> {
+    fn load(model: &str, folder: &Folder, compute: Compute, min_score: f32) -> Result<Self, ModelError> {
         Ok(Self {
-            finder: networks::finder(model, folder, device, min_score)?,
-            embedder: networks::embedder(folder, device)?,
+            finder: networks::finder(model, folder, compute, min_score)?,
+            embedder: networks::embedder(folder, compute)?,
         })
     }
 
@@ -130,10 +130,10 @@ pub fn run(args: &EmbedArgs) -> Result<(), CliError> {
     logging::start_quiet()?;
     args.network.apply(&mut settings, |settings| &mut settings.detectors.face);
     let folder = models_folder(&settings);
-    let device = detectors::device(settings.detectors.device).map_err(wrong)?;
+    let compute = compute(&settings)?;
     let own = &settings.detectors.face;
     let model = networks::finder_name(&own.model, &folder);
-    let load = || Tool::load(&model, &folder, device, own.min_score);
+    let load = || Tool::load(&model, &folder, compute, own.min_score);
     let mut tools = vec![Some(load().map_err(|error| CliError::Failed(error.into()))?)];
     tools.resize_with(args.network.threads(&settings).min(args.images.len()), || None);
     let look = |tool: &mut Option<Tool>, path: &PathBuf| {

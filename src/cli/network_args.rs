@@ -2,7 +2,7 @@
 
 use clap::{Args, ValueEnum};
 
-use crate::settings::{Backend, DetectorSettings, Device, Settings};
+use crate::settings::{Backend, DetectorSettings, Device, Precision, Settings};
 
 /// Which network, and where.
 #[derive(Debug, Clone, Default, Args)]
@@ -14,6 +14,10 @@ pub struct NetworkArgs {
     /// Where networks compute: auto, cpu or cuda:N
     #[arg(long, value_name = "DEVICE")]
     pub device: Option<Device>,
+
+    /// What networks compute in on a GPU: auto, f32 or f16
+    #[arg(long, value_name = "PRECISION")]
+    pub precision: Option<Precision>,
 
     /// Pictures in work at once; each takes a detector of its own. Default: detectors.threads of the configuration
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
@@ -53,9 +57,7 @@ fn parse_score(text: &str) -> Result<f32, String> {
 impl NetworkArgs {
     /// Changes what holds for one kind of detectors. Whoever names a network wants that one and no other.
     pub fn apply(&self, settings: &mut Settings, kind: fn(&mut Settings) -> &mut DetectorSettings) {
-        if let Some(device) = self.device {
-            settings.detectors.device = device;
-        }
+        self.apply_device(settings);
         let own = kind(settings);
         if let Some(model) = &self.model {
             own.model.clone_from(model);
@@ -65,6 +67,16 @@ impl NetworkArgs {
         }
         if let Some(min_score) = self.min_score {
             own.min_score = min_score;
+        }
+    }
+
+    /// Changes where and in what networks compute.
+    pub fn apply_device(&self, settings: &mut Settings) {
+        if let Some(device) = self.device {
+            settings.detectors.device = device;
+        }
+        if let Some(precision) = self.precision {
+            settings.detectors.precision = precision;
         }
     }
 

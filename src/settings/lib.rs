@@ -45,7 +45,7 @@ pub use problem::{Problem, SettingsErrors};
 pub use record::{ContinuousSettings, SigningSettings, SpoolSettings};
 pub use watch::{
     Backend, DetectorSettings, DetectorsSettings, Device, EventSettings, EventsSettings, Gate, GuardSettings,
-    MotionSettings, RecognitionSettings, Reduction, UnknownDevice, Zone,
+    MotionSettings, Precision, RecognitionSettings, Reduction, UnknownDevice, UnknownPrecision, Zone,
 };
 
 use reader::Reader;

@@ -114,6 +114,7 @@ fn each_wrong_value_is_named() {
         ("guard.zone", &["\"0,0,2,2\"", "\"middle\"", "1"]),
         ("detectors.threads", &["257"]),
         ("detectors.device", &["\"gpu\"", "\"cuda\"", "0"]),
+        ("detectors.precision", &["\"half\"", "\"F16\"", "16"]),
         ("detectors.person.backend", &["\"magic\""]),
         ("detectors.person.model", &["\"\"", "13"]),
         ("detectors.person.min_score", &["1.5"]),

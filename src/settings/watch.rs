@@ -89,6 +89,8 @@ pub struct DetectorsSettings {
     pub threads: usize,
     /// Where networks compute.
     pub device: Device,
+    /// What GPUs compute in.
+    pub precision: Precision,
     /// People.
     pub person: DetectorSettings,
     /// Faces.
@@ -140,6 +142,44 @@ impl std::str::FromStr for Device {
                 let number = number.parse().ok().filter(|&number| plain && number <= Self::LAST);
                 number.map(Device::Cuda).ok_or(UnknownDevice)
             }
+        }
+    }
+}
+
+/// What networks compute in on a GPU; the CPU always computes in f32.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Precision {
+    /// In what the networks are held to the numbers of their originals: f32.
+    Auto,
+    /// 32 bits.
+    F32,
+    /// 16 bits for weights and values, 32 for sums.
+    F16,
+}
+
+/// What is no precision.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UnknownPrecision;
+
+impl std::fmt::Display for UnknownPrecision {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(PRECISIONS)
+    }
+}
+
+impl std::error::Error for UnknownPrecision {}
+
+const PRECISIONS: &str = "\"auto\", \"f32\" or \"f16\"";
+
+impl std::str::FromStr for Precision {
+    type Err = UnknownPrecision;
+
+    fn from_str(text: &str) -> Result<Self, UnknownPrecision> {
+        match text {
+            "auto" => Ok(Precision::Auto),
+            "f32" => Ok(Precision::F32),
+            "f16" => Ok(Precision::F16),
+            _ => Err(UnknownPrecision),
         }
     }
 }
@@ -281,6 +321,7 @@ impl DetectorsSettings {
         Self {
             threads: if threads == 0 { cores() } else { threads },
             device: reader.read("detectors.device", device()),
+            precision: reader.read("detectors.precision", precision()),
             person: DetectorSettings::read(reader, "detectors.person"),
             face: DetectorSettings::read(reader, "detectors.face"),
             recognition: RecognitionSettings::read(reader, "detectors.face"),
@@ -367,6 +408,11 @@ fn device() -> Rule<Device> {
     Rule::new(DEVICES, move |value| text.parse(value)?.parse().ok())
 }
 
+fn precision() -> Rule<Precision> {
+    let text = rule::text(0..=100);
+    Rule::new(PRECISIONS, move |value| text.parse(value)?.parse().ok())
+}
+
 fn zone() -> Rule<Zone> {
     let text = rule::text(0..=100);
     Rule::new("\"x,y,width,height\" in shares of the picture, within 0 and 1", move |value| {
@@ -385,6 +431,15 @@ mod tests {
         assert_eq!(named, expected.map(Some));
         for bad in ["", "gpu", "CPU", "cuda", "cuda:", "cuda:-1", "cuda:+1", "cuda:64", "cuda:0 "] {
             assert_eq!(bad.parse::<Device>(), Err(UnknownDevice), "{bad}");
+        }
+    }
+
+    #[test]
+    fn precisions_have_names() {
+        let named = ["auto", "f32", "f16"].map(|text| text.parse().ok());
+        assert_eq!(named, [Precision::Auto, Precision::F32, Precision::F16].map(Some));
+        for bad in ["", "F16", "half", "16", "bf16"] {
+            assert_eq!(bad.parse::<Precision>(), Err(UnknownPrecision), "{bad}");
         }
     }
 

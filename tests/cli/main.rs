@@ -84,6 +84,8 @@ fn help_names_every_command_and_wrong_arguments_exit_with_2() {
         &["faces", "enrol", "x"],
         &["models", "pull", "dragon"],
         &["detect", "person", "--device", "gpu", "x.jpg"],
+        &["detect", "person", "--precision", "half", "x.jpg"],
+        &["models", "bench", "--precision", "f8"],
         &["detect", "person", "--min-score", "2", "x.jpg"],
         &["detect", "person", "--threads", "0", "x.jpg"],
         &["detect", "motion", "--backend", "classic", "x.jpg"],

@@ -211,7 +211,19 @@ fn missing_weights_and_unknown_names_are_told() {
         assert_eq!(output.status.code(), Some(code), "{args:?}: {}", err(&output));
         assert!(err(&output).contains(said), "{args:?}: {}", err(&output));
     }
+    for args in [
+        &["detect", "person", "--device", "cpu", "--precision", "f16", picture][..],
+        &["detect", "objects", "--device", "cpu", "--precision", "f16", picture],
+        &["embed", "--device", "cpu", "--precision", "f16", picture],
+        &["models", "bench", "--device", "cpu", "--precision", "f16"],
+    ] {
+        let output = run(args);
+        assert_eq!(output.status.code(), Some(2), "{args:?}: {}", err(&output));
+        assert!(err(&output).contains("computes in f32 always"), "{args:?}: {}", err(&output));
+    }
     if !cfg!(feature = "cuda") {
+        let output = run(&["embed", "--precision", "f16", picture]);
+        assert!(err(&output).contains("there is no GPU to compute in f16"), "{}", err(&output));
         let output = run(&["embed", "--device", "cuda:0", picture]);
         assert_eq!(output.status.code(), Some(2));
         assert!(err(&output).contains("built without support for GPUs"), "{}", err(&output));

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use meerkat_actors::detectors::{Make, Pool};
 use meerkat_base::{DetectorError, FaceRecogniser, PersonDetector, metric};
-use meerkat_models::device::DeviceChoice;
+use meerkat_models::device::{self, Compute, DeviceChoice};
 use meerkat_models::networks::error::ModelError;
 use meerkat_models::weights::{Folder, WeightsError};
 use meerkat_vision::{HogPersonDetector, HogSettings, LbphFaceRecogniser, LbphSettings};
@@ -17,7 +17,7 @@ use metrics::counter;
 
 use self::device::{Load, Placement};
 use super::models_folder;
-use crate::settings::{Backend, Device, Problem, Settings, SettingsErrors};
+use crate::settings::{Backend, Device, Precision, Problem, Settings, SettingsErrors};
 
 /// Detectors on a GPU: one prepares pictures while the other waits for results.
 const ON_GPU: usize = 2;
@@ -124,15 +124,15 @@ impl Kind<'_> {
     fn decide<D: ?Sized + 'static>(
         &self,
         settings: &Settings,
-        network: fn(&Settings, &Folder, DeviceChoice) -> Result<Choice<D>, ModelError>,
+        network: fn(&Settings, &Folder, Compute) -> Result<Choice<D>, ModelError>,
         classic: fn() -> Result<Box<D>, DetectorError>,
     ) -> Result<Choice<D>, Problem> {
         if self.backend == Backend::Classic {
             return Ok(Choice::classic(classic, None));
         }
-        let device = device(settings.detectors.device)?;
-        let error = match network(settings, &models_folder(settings), device) {
-            Ok(choice) => return Ok(choice),
+        let (compute, notice) = compute(settings)?;
+        let error = match network(settings, &models_folder(settings), compute) {
+            Ok(choice) => return Ok(Choice { notice, ..choice }),
             Err(error) => error,
         };
         let absent = match &error {
@@ -182,7 +182,11 @@ impl Detectors {
     pub fn notices(&self) -> Vec<String> {
         let choice = [&self.person.notice, &self.face.notice].into_iter().flatten().cloned();
         let placements = [&self.person.placement, &self.face.placement].into_iter().flatten();
-        choice.chain(placements.filter_map(|placement| placement.notice())).collect()
+        let mut notices: Vec<_> =
+            choice.chain(placements.filter_map(|placement| placement.notice())).collect();
+        // What concerns the machine is said for both kinds.
+        notices.dedup();
+        notices
     }
 
     /// What finds what, in words.
@@ -206,8 +210,38 @@ impl Detectors {
     }
 }
 
+/// Where and in what networks compute by these settings, and what the operator should know of it.
+///
+/// # Errors
+/// When the device or the precision cannot be had.
+pub(crate) fn compute(settings: &Settings) -> Result<(Compute, Option<String>), Problem> {
+    let wanted = &settings.detectors;
+    let device = device(wanted.device)?;
+    let precision = match wanted.precision {
+        Precision::Auto | Precision::F32 => device::Precision::F32,
+        Precision::F16 => device::Precision::F16,
+    };
+    if precision == device::Precision::F32 || matches!(device, DeviceChoice::Cuda(_)) {
+        return Ok((Compute { device, precision }, None));
+    }
+    match wanted.device {
+        // Whoever wants the CPU and f16 wants two things that there are not together.
+        Device::Cpu => Err(Problem {
+            key: "detectors.precision".to_owned(),
+            value: Some("\"f16\"".to_owned()),
+            origin: None,
+            complaint: "needs a GPU, and detectors.device is \"cpu\": the CPU computes in f32 always".to_owned(),
+        }),
+        // A node goes on with the CPU when its GPU is not there.
+        _ => Ok((
+            device.into(),
+            Some("Networks compute in f32: there is no GPU to compute in f16 (detectors.precision).".to_owned()),
+        )),
+    }
+}
+
 /// The device of this machine that the settings mean.
-pub(crate) fn device(device: Device) -> Result<DeviceChoice, Problem> {
+fn device(device: Device) -> Result<DeviceChoice, Problem> {
     match device {
         Device::Auto => Ok(DeviceChoice::Auto.resolve()),
         Device::Cpu => Ok(DeviceChoice::Cpu),
@@ -224,14 +258,14 @@ pub(crate) fn device(device: Device) -> Result<DeviceChoice, Problem> {
 fn person_network(
     settings: &Settings,
     folder: &Folder,
-    device: DeviceChoice,
+    compute: Compute,
 ) -> Result<Choice<dyn PersonDetector>, ModelError> {
     let own = &settings.detectors.person;
     let floors = settings.cameras.values().map(|camera| camera.person_min_score);
     let min_score = lowest(own.min_score, floors);
     let (model, folder) = (own.model.clone(), folder.clone());
-    let placement = placement(settings, "person", &model, device);
-    let load: Load<_> = Arc::new(move |device| networks::person(&model, &folder, device, min_score));
+    let placement = placement(settings, "person", &model, compute.device);
+    let load: Load<_> = Arc::new(move |device| networks::person(&model, &folder, Compute { device, ..compute }, min_score));
     let first = networks::People::new(&placement, &load)?;
     let own_placement = Arc::clone(&placement);
     let aside = Arc::clone(&load);
@@ -246,15 +280,16 @@ fn person_network(
 fn face_network(
     settings: &Settings,
     folder: &Folder,
-    device: DeviceChoice,
+    compute: Compute,
 ) -> Result<Choice<dyn FaceRecogniser>, ModelError> {
     let own = &settings.detectors.face;
     let min_score = lowest(own.min_score, settings.cameras.values().map(|camera| camera.face_min_score));
     let (folder, recognition) = (folder.clone(), settings.detectors.recognition);
     let model = networks::finder_name(&own.model, &folder);
-    let placement = placement(settings, "face", &model, device);
-    let load: Load<_> =
-        Arc::new(move |device| networks::recogniser(&model, &folder, device, min_score, &recognition));
+    let placement = placement(settings, "face", &model, compute.device);
+    let load: Load<_> = Arc::new(move |device| {
+        networks::recogniser(&model, &folder, Compute { device, ..compute }, min_score, &recognition)
+    });
     let first = networks::Faces::new(&placement, &load)?;
     let own_placement = Arc::clone(&placement);
     let aside = Arc::clone(&load);

@@ -6,7 +6,7 @@ use meerkat_base::{
     Detection, DetectorError, DetectorInfo, FaceRecogniser, FoundFace, Image, ImageWish, PersonDetector,
     Weights,
 };
-use meerkat_models::device::DeviceChoice;
+use meerkat_models::device::Compute;
 use meerkat_models::engine::RunError;
 use meerkat_models::gallery::MatchSettings;
 use meerkat_models::networks::catalog::{self, Role};
@@ -41,13 +41,13 @@ fn misfit(model: &str, reason: &str) -> ModelError {
 pub(crate) fn person(
     model: &str,
     folder: &Folder,
-    device: DeviceChoice,
+    compute: Compute,
     min_score: f32,
 ) -> Result<PersonNet, ModelError> {
     if catalog::find(model).is_some_and(|entry| !matches!(entry.role, Role::Person | Role::Objects)) {
         return Err(misfit(model, "does not find people"));
     }
-    PersonNet::new(catalog::load(model, folder, device, None)?, min_score)
+    PersonNet::new(catalog::load(model, folder, compute, None)?, min_score)
 }
 
 /// Loads a network that finds things of many classes. Without `names` of its classes they are COCO's, or persons alone
@@ -55,7 +55,7 @@ pub(crate) fn person(
 pub(crate) fn objects(
     model: &str,
     folder: &Folder,
-    device: DeviceChoice,
+    compute: Compute,
     names: Option<&[&str]>,
     min_score: f32,
 ) -> Result<ObjectNet, ModelError> {
@@ -63,7 +63,7 @@ pub(crate) fn objects(
     if own.is_some_and(|entry| !matches!(entry.role, Role::Person | Role::Objects)) {
         return Err(misfit(model, "does not find objects"));
     }
-    let network = catalog::load(model, folder, device, None)?;
+    let network = catalog::load(model, folder, compute, None)?;
     match names {
         Some(names) => ObjectNet::new(network, names, min_score),
         None if own.is_some_and(|entry| entry.role == Role::Person) => {
@@ -86,35 +86,35 @@ pub(crate) fn finder_name(model: &str, folder: &Folder) -> String {
 pub(crate) fn finder(
     model: &str,
     folder: &Folder,
-    device: DeviceChoice,
+    compute: Compute,
     min_score: f32,
 ) -> Result<FaceFinder, ModelError> {
     if catalog::find(model).is_some_and(|entry| entry.role != Role::Face) {
         return Err(misfit(model, "does not find faces"));
     }
-    let network = catalog::load(model, folder, device, None)?;
+    let network = catalog::load(model, folder, compute, None)?;
     if network.outputs().len() == 1 {
-        FaceFinder::ssd(network, catalog::load(POINTS, folder, device, None)?, min_score)
+        FaceFinder::ssd(network, catalog::load(POINTS, folder, compute, None)?, min_score)
     } else {
         FaceFinder::yunet(network, min_score)
     }
 }
 
 /// Loads the network that compares faces.
-pub(crate) fn embedder(folder: &Folder, device: DeviceChoice) -> Result<FaceEmbedder, ModelError> {
-    FaceEmbedder::new(catalog::load(EMBEDDER, folder, device, None)?)
+pub(crate) fn embedder(folder: &Folder, compute: Compute) -> Result<FaceEmbedder, ModelError> {
+    FaceEmbedder::new(catalog::load(EMBEDDER, folder, compute, None)?)
 }
 
 /// Loads what finds and names faces.
 pub(crate) fn recogniser(
     model: &str,
     folder: &Folder,
-    device: DeviceChoice,
+    compute: Compute,
     min_score: f32,
     settings: &RecognitionSettings,
 ) -> Result<CandleFaceRecogniser, ModelError> {
-    let finder = finder(model, folder, device, min_score)?;
-    let embedder = embedder(folder, device)?;
+    let finder = finder(model, folder, compute, min_score)?;
+    let embedder = embedder(folder, compute)?;
     let settings = RecogniserSettings {
         quality: QualitySettings {
             min_width_px: settings.min_width_px,

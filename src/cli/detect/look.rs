@@ -7,7 +7,7 @@ use anyhow::{Context, anyhow};
 use meerkat_base::{
     Detection, FaceIdentity, FaceRecogniser, ImageWish, MonoTime, PersonDetector, PixelFormat, Rect,
 };
-use meerkat_models::device::DeviceChoice;
+use meerkat_models::device::Compute;
 use meerkat_models::networks::detector::ObjectNet;
 use meerkat_models::weights::Folder;
 use meerkat_vision::{MotionDetector, MotionSettings};
@@ -81,13 +81,13 @@ pub(super) fn face(settings: &Settings) -> Result<(MakeLooker, Option<String>), 
 pub(super) fn objects(
     model: String,
     folder: Folder,
-    device: DeviceChoice,
+    compute: Compute,
     min_score: f32,
     names: Option<Vec<String>>,
 ) -> MakeLooker {
     Box::new(move || {
         let names: Option<Vec<&str>> = names.as_ref().map(|names| names.iter().map(String::as_str).collect());
-        let net = networks::objects(&model, &folder, device, names.as_deref(), min_score)?;
+        let net = networks::objects(&model, &folder, compute, names.as_deref(), min_score)?;
         Ok(Looker { min_score, whole: true, detector: Detector::Objects(Box::new(net)) })
     })
 }
@@ -107,6 +107,15 @@ pub(super) fn motion(settings: &Settings, min_score: f32) -> MakeLooker {
         let detector = Detector::Motion { detector: Box::new(detector), reduction };
         Ok(Looker { min_score, whole: false, detector })
     })
+}
+
+/// Where and in what networks compute; says what the operator should know of it.
+pub(in crate::cli) fn compute(settings: &Settings) -> Result<Compute, CliError> {
+    let (compute, notice) = detectors::compute(settings).map_err(wrong)?;
+    if let Some(notice) = notice {
+        eprintln!("meerkat: {notice}");
+    }
+    Ok(compute)
 }
 
 /// A network that was named and cannot be used is a wrong argument or configuration; one that is missing is not.

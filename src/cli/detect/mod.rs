@@ -24,7 +24,7 @@ use super::{CliError, logging};
 use crate::app::{detectors, models_folder};
 use crate::settings::Settings;
 
-pub(super) use self::look::wrong;
+pub(super) use self::look::{compute, wrong};
 
 /// Run a detector on pictures, videos or addresses, without a node
 ///
@@ -164,11 +164,11 @@ fn looker(args: &DetectArgs, settings: &mut Settings) -> Result<MakeLooker, CliE
         }
         What::Objects => {
             let model = args.network.model.clone().unwrap_or_else(|| OBJECTS.to_owned());
-            let device = args.network.device.unwrap_or(settings.detectors.device);
-            let device = detectors::device(device).map_err(wrong)?;
+            args.network.apply_device(settings);
+            let compute = compute(settings)?;
             let names = args.classes.as_deref().map(class_names).transpose()?;
             let min_score = min_score.unwrap_or(OBJECT_SCORE);
-            (look::objects(model, models_folder(settings), device, min_score, names), None)
+            (look::objects(model, models_folder(settings), compute, min_score, names), None)
         }
         What::Motion => (look::motion(settings, min_score.unwrap_or(0.0)), None),
     };

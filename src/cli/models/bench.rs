@@ -12,10 +12,9 @@ use meerkat_models::networks::network::Network;
 use meerkat_models::weights::Folder;
 use serde::Serialize;
 
-use crate::app::detectors;
 use crate::cli::CliError;
-use crate::cli::detect::wrong;
-use crate::settings::{Device, Settings};
+use crate::cli::detect::compute;
+use crate::settings::{Device, Precision, Settings};
 
 /// Measure the networks: time per picture, time to load, memory
 ///
@@ -44,6 +43,10 @@ pub struct BenchArgs {
     /// Where networks compute, instead of what the configuration says: auto, cpu or cuda:N
     #[arg(long, value_name = "DEVICE")]
     device: Option<Device>,
+
+    /// What they compute in on a GPU, instead of what the configuration says: auto, f32 or f16
+    #[arg(long, value_name = "PRECISION")]
+    precision: Option<Precision>,
 
     /// Pictures at once
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1024))]
@@ -82,7 +85,10 @@ struct Measured {
 
 /// Measures.
 pub fn run(args: &BenchArgs, settings: &Settings, folder: &Folder) -> Result<(), CliError> {
-    let device = detectors::device(args.device.unwrap_or(settings.detectors.device)).map_err(wrong)?;
+    let mut settings = settings.clone();
+    settings.detectors.device = args.device.unwrap_or(settings.detectors.device);
+    settings.detectors.precision = args.precision.unwrap_or(settings.detectors.precision);
+    let compute = compute(&settings)?;
     let names: Vec<String> = if args.names.is_empty() { present(folder) } else { args.names.clone() };
     if names.is_empty() {
         let path = folder.path().display();
@@ -92,7 +98,7 @@ pub fn run(args: &BenchArgs, settings: &Settings, folder: &Folder) -> Result<(),
     for name in &names {
         let load = || {
             let began = Instant::now();
-            let network = catalog::load(name, folder, device, None)?;
+            let network = catalog::load(name, folder, compute, None)?;
             anyhow::Ok((network, began.elapsed()))
         };
         if args.layers {

@@ -53,19 +53,28 @@ pub fn run(args: &PullArgs, folder: &Folder, proxy: Option<&Secret>) -> Result<(
         eprintln!("meerkat: {problem}");
     }
     for network in &report.without_address {
-        let files: Vec<&str> = network.files.iter().map(FileEntry::file_name).collect();
-        eprintln!(
-            "meerkat: {}: no official address of this very file is known; get {} from {} and bring it with \
-             `meerkat models pull {} --from DIR`",
-            network.name,
-            files.join(" and "),
-            network.origin,
-            network.name
-        );
+        eprintln!("meerkat: {}", bring(network));
     }
     // Whoever names a network wants that one; whoever names none takes what there is.
     let missed = !args.names.is_empty() && !report.without_address.is_empty();
     if missed || !report.problems.is_empty() { Err(CliError::Reported) } else { Ok(()) }
+}
+
+/// What a user does for a network that no official address has.
+fn bring(network: &Network) -> String {
+    let files: Vec<String> = network
+        .files
+        .iter()
+        .map(|file| format!("{} ({} bytes, SHA-256 {})", file.file_name(), file.size_bytes, file.sha256))
+        .collect();
+    let advice = network.advice.as_ref().map_or(String::new(), |advice| format!("; {advice}"));
+    format!(
+        "{name}: no official address of this very file is known; put {} into a folder and bring it with \
+         `meerkat models pull {name} --from DIR` (the project is {}){advice}",
+        files.join(" and "),
+        network.origin,
+        name = network.name,
+    )
 }
 
 fn free_bytes(folder: &Path) -> anyhow::Result<u64> {
