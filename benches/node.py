@@ -67,10 +67,15 @@ def floor_ms(paths, runs=400):
     return (time.process_time() - began) / runs * 1e3
 
 
+def on_core(core):
+    """What binds a process that is about to start to one processor."""
+    return (lambda: os.sched_setaffinity(0, {core})) if core is not None else None
+
+
 class Node:
     """The node on free ports with a folder of its own."""
 
-    def __init__(self, binary, **settings):
+    def __init__(self, binary, core=None, **settings):
         self.folder = tempfile.mkdtemp(prefix="meerkat-bench-")
         env = dict(os.environ, MEERKAT_LOG="meerkat=info", MEERKAT__LOG__FORMAT="text")
         env["MEERKAT__DATA_DIR"] = self.folder
@@ -78,7 +83,8 @@ class Node:
         for key, value in settings.items():
             env["MEERKAT__" + key.upper()] = str(value)
         self.log = open(os.path.join(self.folder, "log"), "w+")
-        self.process = subprocess.Popen([binary, "run"], env=env, stderr=self.log, stdout=self.log)
+        self.process = subprocess.Popen([binary, "run"], env=env, stderr=self.log, stdout=self.log,
+                                        preexec_fn=on_core(core))
         self.pid = self.process.pid
         self.port = self.port_of(r"cameras can connect.*address=127\.0\.0\.1:(\d+)")
         self.http = self.port_of(r"page, status and metrics.*address=127\.0\.0\.1:(\d+)")
@@ -156,13 +162,13 @@ class Seed:
         LEFT.append(self.folder)
 
 
-def push(peers, server, frames, *, mode, clients, count, fps=0.0, pid=True):
+def push(peers, server, frames, *, mode, clients, count, fps=0.0, pid=True, core=None):
     """Runs the neutral client; returns its figures."""
     command = [sys.executable, os.path.join(peers, "push_frames.py"), "--port", str(server.port), "--mode", str(mode)]
     command += ["--clients", str(clients), "--frames", str(count), "--fps", str(fps), "--jpeg", *frames]
     if pid:
         command += ["--pid", str(server.pid)]
-    out = subprocess.run(command, capture_output=True, text=True)
+    out = subprocess.run(command, capture_output=True, text=True, preexec_fn=on_core(core))
     if out.returncode:
         sys.exit(f"push_frames.py: {out.stdout}{out.stderr}")
     text = out.stdout
@@ -486,8 +492,60 @@ def alerts(o, frames):
           ["visits", "alerts", "p50", "p95 (≤ 250)", "longest", "not delivered", "node's cores"], rows)
 
 
+def recorded_frames(video, folder):
+    """Every second frame of a recording as JPEGs of 640x480."""
+    paths, reader, n = [], cv2.VideoCapture(video), 0
+    while len(paths) < 300:
+        ok, picture = reader.read()
+        if not ok:
+            break
+        if n % 2 == 0:
+            paths.append(os.path.join(folder, f"recorded-{n}.jpg"))
+            picture = cv2.resize(picture, (640, 480), interpolation=cv2.INTER_LINEAR)
+            cv2.imwrite(paths[-1], picture, [cv2.IMWRITE_JPEG_QUALITY, 85])
+        n += 1
+    return paths
+
+
+def realtime(o, _):
+    """One camera in mode 4, people looked for in every picture, the whole node on one processor."""
+    video, weights = os.path.join(o.data, "video/vtest/vtest.mp4"), os.path.join(o.data, "weights")
+    if not os.path.exists(video) or not os.path.isdir(weights):
+        print(f"realtime: skipped: {video} or {weights} is missing")
+        return
+    cores = sorted(os.sched_getaffinity(0))
+    if len(cores) < 2:
+        print("realtime: skipped: the node and its client need a processor each")
+        return
+    model, rows = "person-detection-retail-0013", []
+    with tempfile.TemporaryDirectory() as folder:
+        frames = recorded_frames(video, folder)
+        size = statistics.mean(os.path.getsize(path) for path in frames)
+        for kinds, name in (("object_removed", "without clips"), ("person", "with clips of people")):
+            for fps in o.rates:
+                bench = json.loads(subprocess.run(
+                    [o.binary, "models", "bench", model, "--device", "cpu", "--runs", "60", "--json"],
+                    env=dict(os.environ, MEERKAT_MODELS_DIR=weights), capture_output=True, text=True, check=True,
+                    preexec_fn=on_core(cores[0])).stdout)[0]
+                node = Node(o.binary, core=cores[0], models__dir=weights, detectors__threads=1, detectors__device="cpu",
+                            detectors__person__backend="candle", detectors__person__gate="none",
+                            clip__kinds=kinds, storage__free_floor_bytes=0)
+                count = int(fps * (5 if o.quick else 10))
+                looks = lambda: node.metric("meerkat_inference_duration_seconds_count", model=model)
+                cpu, before, began = node.cpu(), looks(), time.perf_counter()
+                push(o.peers, node, frames, mode=4, clients=1, count=count, fps=fps, core=cores[1])
+                took, cpu, looked = time.perf_counter() - began, node.cpu() - cpu, looks() - before
+                node.stop()
+                rows.append([name, f"{fps:g}", f"{count / took:.1f}", f"{looked / took:.1f}",
+                             f"{looked / count * 100:.1f} %", f"{cpu / max(looked, 1) * 1e3:.1f}",
+                             f"{bench['median_ms']:.1f}"])
+    table(f"Mode 4 on one processor, 640x480 JPEGs of {size / 1e3:.0f} KB, {model}, every picture",
+          ["", "pictures/s wanted", "sent", "looks/s", "looked at", "processor ms per look, everything",
+           "the network alone just before, ms"], rows)
+
+
 PARTS = {"motion": motion_cost, "many": many_cameras, "pictures": pictures, "clips": clips, "hostile": hostile,
-         "alerts": alerts, "memory": memory}
+         "alerts": alerts, "memory": memory, "realtime": realtime}
 
 
 def main():
@@ -495,6 +553,10 @@ def main():
     p.add_argument("--binary", default=os.path.join(HERE, "../target/release/meerkat"))
     p.add_argument("--peers", required=True)
     p.add_argument("--only", default=",".join(PARTS))
+    p.add_argument("--data", default=os.environ.get("MEERKAT_TEST_DATA", os.path.join(HERE, "../../shared/data")),
+                   help="recordings and weights, for realtime")
+    p.add_argument("--rates", default="25,30,50,60", type=lambda text: [float(rate) for rate in text.split(",")],
+                   help="pictures per second, for realtime")
     p.add_argument("--quick", action="store_true", help="short runs, for trying")
     o = p.parse_args()
     with tempfile.TemporaryDirectory() as folder:

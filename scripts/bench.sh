@@ -2,7 +2,7 @@
 # Measures the whole node against its peers: builds, makes a Python environment for the peers, runs benches/node.py.
 # The peers (push_frames.py, seed_server.py) are taken from MEERKAT_PEERS, by default ../shared/peers beside the project.
 #
-#   scripts/bench.sh [--quick] [--only motion,many,pictures,clips,hostile,memory]
+#   scripts/bench.sh [--quick] [--only motion,many,pictures,clips,hostile,memory,realtime]
 set -euo pipefail
 
 cd "$(dirname "$0")/.."

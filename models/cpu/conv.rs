@@ -271,6 +271,9 @@ impl Job for All<'_> {
     #[inline(always)]
     unsafe fn run<V: Lanes>(self) {
         let Self { conv, base } = self;
+        if conv.output.size.c <= V::Narrow::LIVE && V::Narrow::LIVE < V::LIVE {
+            return V::Narrow::outline(self);
+        }
         let width = conv.output.size.w;
         let columns = 0..width;
         match conv.window.stride[1] * conv.input.pixel {

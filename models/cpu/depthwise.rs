@@ -120,6 +120,9 @@ impl Job for All<'_> {
     #[inline(always)]
     unsafe fn run<V: Lanes>(self) {
         let Self { depthwise, base } = self;
+        if depthwise.output.size.c <= V::Narrow::LIVE && V::Narrow::LIVE < V::LIVE {
+            return V::Narrow::outline(self);
+        }
         match depthwise.window.kernel {
             [3, 3] => V::outline(Lines::<3> { depthwise, base }),
             _ => V::outline(Lines::<0> { depthwise, base }),

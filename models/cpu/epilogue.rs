@@ -33,6 +33,14 @@ pub enum Stage {
     Quantize(Quantize),
 }
 
+impl Stage {
+    /// Whether it takes values that the network has computed.
+    pub fn reads_memory(&self) -> bool {
+        use Stage::*;
+        matches!(self, Add(_) | Mul(_) | SubFrom(_) | ShiftBy(_) | ScaleBy(_))
+    }
+}
+
 /// An activation of one vector. No closures anywhere here: a closure is compiled without the instruction set unless
 /// it happens to be inlined.
 #[inline(always)]
@@ -81,7 +89,7 @@ macro_rules! replace {
     ($self:ident, $o:ident, $p:ident, $x:ident, $value:expr) => {
         for $o in 0..$self.blocks {
             for $p in 0..$self.pixels {
-                let at = $self.values.add(($o * $self.pixels + $p) * LANES);
+                let at = $self.values.add(($o * $self.pixels + $p) * V::LIVE);
                 let $x = V::load(at);
                 let value: V = $value;
                 value.store(at);

@@ -145,13 +145,19 @@ impl Isa {
 /// Sixteen f32 in registers.
 ///
 /// # Safety
-/// Methods of an implementation may only run on a processor that has its instructions. `load` and `store` touch
-/// sixteen values at the pointer, which needs no alignment.
+/// Methods of an implementation may only run on a processor that has its instructions. `load` and `store` touch at most
+/// sixteen values at the pointer, which needs no alignment. An implementation is [`Lanes::LIVE`] f32 in memory.
 pub unsafe trait Lanes: Copy {
     /// Pixels of a convolution tile: so many, times [`Lanes::OUTPUT_BLOCKS`], accumulators fit the registers.
     const TILE: usize;
     /// Output blocks of a convolution tile, 1 or 2.
     const OUTPUT_BLOCKS: usize;
+
+    /// Lanes that are computed, loaded and stored: all, or the first eight.
+    const LIVE: usize = LANES;
+    /// The same instructions on the first eight lanes alone, where that takes half as many; else the type itself. For
+    /// pictures of at most eight channels, whose other lanes nobody reads.
+    type Narrow: Lanes;
 
     /// Runs a job in a function of its own, compiled for this instruction set.
     unsafe fn outline<J: Job>(job: J);

@@ -4,6 +4,7 @@ mod conv;
 mod convert;
 mod depthwise;
 mod epilogue;
+mod heads;
 pub mod lanes;
 mod layout;
 mod lower;

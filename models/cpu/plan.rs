@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::convert::Flat;
+use super::heads::compute_where_wanted;
 use super::lanes::{Isa, LANES};
 use super::lower::{LowerError, Lowered, lower};
 use super::step::Step;
@@ -50,6 +51,7 @@ impl Plan {
         let input_len = graph.tensor(input).len();
         let fused = fuse(graph);
         let Lowered { mut steps, buffers, mut outputs } = lower(&fused)?;
+        compute_where_wanted(&mut steps, &outputs);
         let (starts, len) = addresses(&mut steps, &buffers, &outputs);
         for step in &mut steps {
             step.visit(&mut |view| view.offset += starts[view.buffer], &mut |flat| {

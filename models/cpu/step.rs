@@ -4,6 +4,7 @@ use super::conv::{self, Conv};
 use super::convert::{self, Flat};
 use super::depthwise::{self, Depthwise};
 use super::epilogue::Stage;
+use super::heads::Boxes;
 use super::lanes::Isa;
 use super::layout::View;
 use super::plain::{self, PlainStep};
@@ -85,6 +86,8 @@ pub enum Kernel {
     ToRows { input: View, output: Flat, row: usize, column: usize },
     /// Into the middle of another picture's channels.
     CopyChannels { input: View, output: View, first: usize },
+    /// The boxes of an SSD head, where somebody reads them.
+    Boxes(Box<Boxes>),
     /// Anything else, on plain tensors.
     Plain(PlainStep),
 }
@@ -139,6 +142,11 @@ impl Step {
                 views(input);
                 flats(output);
             }
+            Kernel::Boxes(k) => {
+                views(&mut k.conv.input);
+                flats(&mut k.scores);
+                flats(&mut k.output);
+            }
             Kernel::Plain(step) => step.visit(flats),
         }
         for stage in stages {
@@ -154,7 +162,7 @@ impl Step {
     }
 
     /// The picture that it makes.
-    fn written(&self) -> Option<&View> {
+    pub fn written(&self) -> Option<&View> {
         match &self.kernel {
             Kernel::Conv(k) => Some(&k.output),
             Kernel::Depthwise(k) => Some(&k.output),
@@ -165,9 +173,11 @@ impl Step {
             Kernel::Input { output, .. }
             | Kernel::ToBlocked { output, .. }
             | Kernel::CopyChannels { output, .. } => Some(output),
-            Kernel::InputFlat { .. } | Kernel::ToPlain { .. } | Kernel::ToRows { .. } | Kernel::Plain(_) => {
-                None
-            }
+            Kernel::InputFlat { .. }
+            | Kernel::ToPlain { .. }
+            | Kernel::ToRows { .. }
+            | Kernel::Boxes(_)
+            | Kernel::Plain(_) => None,
         }
     }
 
@@ -201,6 +211,7 @@ impl Step {
                 Kernel::CopyChannels { input, output, first } => {
                     convert::copy_channels(memory, input, output, *first);
                 }
+                Kernel::Boxes(boxes) => boxes.run(isa, memory),
                 Kernel::Plain(step) => plain::run(step, memory),
             }
         }
@@ -254,6 +265,9 @@ impl Step {
             Kernel::ToPlain { input, .. } => format!("to plain {}", size(input)),
             Kernel::ToRows { input, .. } => format!("to rows {}", size(input)),
             Kernel::CopyChannels { input, .. } => format!("copy {}", size(input)),
+            Kernel::Boxes(k) => {
+                format!("boxes where they are wanted {} -> {}", size(&k.conv.input), size(&k.conv.output))
+            }
             Kernel::Plain(step) => {
                 let op = format!("{:?}", step.op);
                 format!("{} {:?}", op.split([' ', '(']).next().unwrap_or_default(), step.shape)

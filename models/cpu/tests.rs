@@ -5,7 +5,8 @@ use proptest::prelude::*;
 use super::lanes::Isa;
 use super::plan::Plan;
 use crate::graph::{
-    Binary, Data, Graph, Kind, Node, Op, Reduction, Sampling, Tensor, TensorId, Unary, Window, reference,
+    Binary, Data, DetectionOutput, Graph, Kind, Node, Op, Reduction, Sampling, Tensor, TensorId, Unary,
+    Window, reference,
 };
 
 /// Makes graphs; its random numbers are the same in every run.
@@ -386,6 +387,58 @@ fn heads() {
     let turned = sketch.node(Op::Transpose { order: vec![0, 2, 1] }, vec![flat], vec![1, 140, 5]);
     let odd = sketch.unary(Unary::Tanh, turned);
     check(&sketch.finish(&[soft, odd]));
+}
+
+/// The head of an SSD: only boxes that can become detections are computed, and the list is the same.
+#[test]
+fn boxes_are_computed_where_they_are_wanted() {
+    let detection = |confidence| DetectionOutput {
+        classes: 3,
+        background: Some(0),
+        top_k: 40,
+        keep_top_k: 10,
+        confidence,
+        nms: 0.45,
+        variance_encoded: false,
+        clip_before: false,
+        clip_after: false,
+    };
+    // No pixel, some pixels, all pixels; 5 boxes of 3 classes each.
+    for (confidence, h, w) in [(2.0, 7, 9), (0.9, 7, 9), (0.6, 10, 13), (0.0, 6, 5), (0.9, 1, 1)] {
+        let (mut sketch, x) = Sketch::new(8, h, w);
+        let x = sketch.conv(x, 24, window(3, 1, 1), 1);
+        let places = sketch.conv(x, 20, window(3, 1, 1), 1);
+        let certainties = sketch.conv(x, 15, window(3, 1, 1), 1);
+        // Small enough that exponentials tell them apart.
+        let small = sketch.tensor(vec![1], Some(Data::F32([0.02].into())));
+        let places = sketch.binary(Binary::Mul, places, small);
+        let certainties = sketch.binary(Binary::Mul, certainties, small);
+        let last = |sketch: &mut Sketch, x: TensorId| {
+            let shape = sketch.shape(x);
+            let turned = Op::Transpose { order: vec![0, 2, 3, 1] };
+            sketch.node(turned, vec![x], vec![1, shape[2], shape[3], shape[1]])
+        };
+        let places = last(&mut sketch, places);
+        let places = sketch.node(Op::Reshape, vec![places], vec![1, 20 * h * w]);
+        let certainties = last(&mut sketch, certainties);
+        let certainties = sketch.node(Op::Reshape, vec![certainties], vec![1, 5 * h * w, 3]);
+        let certainties = sketch.node(Op::Softmax { axis: 2 }, vec![certainties], vec![1, 5 * h * w, 3]);
+        let certainties = sketch.node(Op::Reshape, vec![certainties], vec![1, 15 * h * w]);
+        let mut priors = Vec::new();
+        for n in 0..5 * h * w {
+            let (x, y) = ((n / 5 % w) as f32 / w as f32, (n / 5 / w) as f32 / h as f32);
+            priors.extend([x, y, x + 0.1 + 0.01 * (n % 5) as f32, y + 0.2]);
+        }
+        priors.extend([0.1, 0.1, 0.2, 0.2].repeat(5 * h * w));
+        let priors = sketch.tensor(vec![1, 2, 20 * h * w], Some(Data::F32(priors.into())));
+        let op = Op::DetectionOutput(detection(confidence));
+        let list = sketch.node(op, vec![places, certainties, priors], vec![1, 1, 10, 7]);
+        let graph = sketch.finish(&[list]);
+        let mut plan = Plan::new(graph.clone(), Isa::best()).unwrap();
+        let input = vec![0.5; plan.input_len()];
+        assert!(plan.profile(&input).iter().any(|step| step.what.contains("wanted")));
+        check(&graph);
+    }
 }
 
 /// Every second pixel of the input in four places, as YOLOX begins.

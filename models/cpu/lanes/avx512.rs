@@ -14,6 +14,7 @@ unsafe impl Lanes for Avx512 {
     // 2 * 14 accumulators, 2 weights and a broadcast: 31 of 32 registers.
     tile_widths!(1 2 3 4 5 6 7 8 9 10 11 12 13 14 most 14);
     const OUTPUT_BLOCKS: usize = 2;
+    type Narrow = Self;
 
     #[inline(always)]
     unsafe fn outline<J: Job>(job: J) {

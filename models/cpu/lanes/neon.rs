@@ -38,6 +38,7 @@ unsafe impl Lanes for Neon {
     // 6 * 4 accumulators, 4 weights and a broadcast: 29 of 32 registers.
     tile_widths!(1 2 3 4 5 6 most 6);
     const OUTPUT_BLOCKS: usize = 1;
+    type Narrow = Self;
 
     #[inline(always)]
     unsafe fn outline<J: Job>(job: J) {

@@ -23,6 +23,7 @@ impl Portable {
 unsafe impl Lanes for Portable {
     tile_widths!(1 2 most 2);
     const OUTPUT_BLOCKS: usize = 1;
+    type Narrow = Self;
 
     #[inline(always)]
     unsafe fn outline<J: Job>(job: J) {

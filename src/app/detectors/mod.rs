@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use meerkat_actors::detectors::{Make, Pool};
 use meerkat_base::{DetectorError, FaceRecogniser, PersonDetector, metric};
-use meerkat_models::device::{self, Compute, DeviceChoice};
+use meerkat_models::device::{Compute, DeviceChoice, Precision as GpuPrecision};
 use meerkat_models::networks::error::ModelError;
 use meerkat_models::weights::{Folder, WeightsError};
 use meerkat_vision::{HogPersonDetector, HogSettings, LbphFaceRecogniser, LbphSettings};
@@ -218,10 +218,10 @@ pub(crate) fn compute(settings: &Settings) -> Result<(Compute, Option<String>), 
     let wanted = &settings.detectors;
     let device = device(wanted.device)?;
     let precision = match wanted.precision {
-        Precision::Auto | Precision::F32 => device::Precision::F32,
-        Precision::F16 => device::Precision::F16,
+        Precision::Auto | Precision::F32 => GpuPrecision::F32,
+        Precision::F16 => GpuPrecision::F16,
     };
-    if precision == device::Precision::F32 || matches!(device, DeviceChoice::Cuda(_)) {
+    if precision == GpuPrecision::F32 || matches!(device, DeviceChoice::Cuda(_)) {
         return Ok((Compute { device, precision }, None));
     }
     match wanted.device {
@@ -230,12 +230,16 @@ pub(crate) fn compute(settings: &Settings) -> Result<(Compute, Option<String>), 
             key: "detectors.precision".to_owned(),
             value: Some("\"f16\"".to_owned()),
             origin: None,
-            complaint: "needs a GPU, and detectors.device is \"cpu\": the CPU computes in f32 always".to_owned(),
+            complaint: "needs a GPU, and detectors.device is \"cpu\": the CPU computes in f32 always"
+                .to_owned(),
         }),
         // A node goes on with the CPU when its GPU is not there.
         _ => Ok((
             device.into(),
-            Some("Networks compute in f32: there is no GPU to compute in f16 (detectors.precision).".to_owned()),
+            Some(
+                "Networks compute in f32: there is no GPU to compute in f16 (detectors.precision)."
+                    .to_owned(),
+            ),
         )),
     }
 }
@@ -265,7 +269,8 @@ fn person_network(
     let min_score = lowest(own.min_score, floors);
     let (model, folder) = (own.model.clone(), folder.clone());
     let placement = placement(settings, "person", &model, compute.device);
-    let load: Load<_> = Arc::new(move |device| networks::person(&model, &folder, Compute { device, ..compute }, min_score));
+    let load: Load<_> =
+        Arc::new(move |device| networks::person(&model, &folder, Compute { device, ..compute }, min_score));
     let first = networks::People::new(&placement, &load)?;
     let own_placement = Arc::clone(&placement);
     let aside = Arc::clone(&load);

@@ -119,7 +119,7 @@ pub(in crate::cli) fn compute(settings: &Settings) -> Result<Compute, CliError> 
 }
 
 /// A network that was named and cannot be used is a wrong argument or configuration; one that is missing is not.
-pub(in crate::cli) fn wrong(problem: crate::settings::Problem) -> CliError {
+fn wrong(problem: crate::settings::Problem) -> CliError {
     match SettingsErrors::from_problems(vec![problem]) {
         Some(errors) => CliError::Settings(errors),
         None => CliError::Reported,

@@ -21,10 +21,10 @@ use super::in_order::in_order;
 use super::network_args::{BackendWord, NetworkArgs};
 use super::settings_args::SettingsArgs;
 use super::{CliError, logging};
-use crate::app::{detectors, models_folder};
+use crate::app::models_folder;
 use crate::settings::Settings;
 
-pub(super) use self::look::{compute, wrong};
+pub(super) use self::look::compute;
 
 /// Run a detector on pictures, videos or addresses, without a node
 ///
