@@ -188,9 +188,11 @@ fn the_numbers_of_the_embedding_are_one_of_the_results_that_bf16_gives() {
         let results: Vec<_> = (0..3).map(|order| in_bf16(&rounded, &input, order)).collect();
         let among = [(0, 1), (0, 2), (1, 2)].map(|(a, b)| apart(&results[a], &results[b]));
         let to_golden = results.iter().map(|own| apart(own, &expected)).collect::<Vec<_>>();
-        eprintln!(
-            "{name}: f32 {:.4}, bf16 {to_golden:.4?}, among themselves {among:.4?}",
-            apart(&exact, &expected)
-        );
+        let in_f32 = apart(&exact, &expected);
+        let (nearest, farthest) =
+            (among.iter().copied().fold(1.0, f64::min), among.iter().copied().fold(0.0, f64::max));
+        let told = format!("{name}: f32 {in_f32:.4}, bf16 {to_golden:.4?}, among themselves {among:.4?}");
+        assert!(nearest > 5e-3, "{told}");
+        assert!(to_golden.iter().all(|own| *own < 1.6 * farthest && *own < in_f32), "{told}");
     }
 }
