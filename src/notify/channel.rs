@@ -73,8 +73,7 @@ pub trait Channel: Send + Sync {
         None
     }
 
-    /// Delivers what of an alert has not been delivered yet. Takes no longer than the HTTP client's time limit
-    /// per step.
+    /// Delivers what of an alert has not been delivered yet. Takes less than a minute.
     fn deliver<'a>(&'a self, alert: &'a Alert) -> Delivery<'a>;
 
     /// Largest clip in bytes that the service takes as a file; none: it takes no files, though it may take a link.
@@ -94,6 +93,7 @@ pub trait Channel: Send + Sync {
 
     /// Delivers the clip that belongs to an alert, as a message of its own that refers to it: file, else link, else
     /// nothing. Asked only where [`Channel::takes_clips`]; `alert.already_sent` counts the steps of this part.
+    /// Takes less than [`clip_patience`].
     fn deliver_clip<'a>(&'a self, _alert: &'a Alert, _clip: &'a ClipPart) -> Delivery<'a> {
         Box::pin(async { Outcome::Refused { reason: "this channel takes no clips".to_owned(), sent: 0 } })
     }

@@ -23,9 +23,10 @@ use serde_json::{Value, json};
 
 use crate::channel::{Failure, Outcome};
 use crate::limiter::{Rate, RateBook, Start};
-use crate::message::{Clip, ClipForm, Message, Messenger, Steps};
+use crate::message::{Clip, ClipForm, Message, Messenger};
 use crate::outlet::{Common, Outlet, number, number_in, said, text};
 use crate::sign::hmac_sha256;
+use crate::steps::Steps;
 use crate::wecom::WordStyle;
 use crate::words::{CALLS, MARKDOWN, cut, disarm};
 
@@ -178,6 +179,10 @@ impl Messenger for DingTalk {
         &self.outlet
     }
 
+    fn picture_bytes(&self) -> Option<u64> {
+        None
+    }
+
     fn clip_bytes(&self) -> Option<u64> {
         None
     }
@@ -187,13 +192,13 @@ impl Messenger for DingTalk {
     }
 
     async fn send(&self, message: Message<'_>) -> Outcome {
-        let mut steps = Steps::after(message.sent);
+        let mut steps = Steps::of_message(message.sent);
         let result = steps.take(self.send_words(&message.text, message.picture_link)).await;
         steps.outcome(result)
     }
 
     async fn send_clip(&self, clip: Clip<'_>) -> Outcome {
-        let mut steps = Steps::after(clip.sent);
+        let mut steps = Steps::of_clip(clip.sent);
         let result = match clip.form {
             ClipForm::Link(link) => {
                 steps.take(async { self.post(&text_message(&clip.text, Some(link))).await }).await

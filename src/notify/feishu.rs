@@ -23,10 +23,12 @@ use serde_json::{Map, Value, json};
 
 use crate::channel::{Failure, Outcome};
 use crate::limiter::{Rate, RateBook, Start};
-use crate::message::{Clip, ClipForm, Message, Messenger, Steps, Uploads, picture_type};
+use crate::message::{Clip, ClipForm, Message, Messenger, picture_type};
 use crate::outlet::{Common, Outlet, number, number_in, said, text};
 use crate::sign::hmac_sha256;
+use crate::steps::Steps;
 use crate::token::{Granted, TokenCache};
+use crate::uploads::Uploads;
 use crate::words::{CALLS, cut, disarm};
 
 /// Longest text, bytes of UTF-8: with quotes and line feeds escaped it still fits the body's 20 KB.
@@ -240,6 +242,10 @@ impl Messenger for Feishu {
         &self.outlet
     }
 
+    fn picture_bytes(&self) -> Option<u64> {
+        Some(MAX_PICTURE_BYTES as u64)
+    }
+
     fn clip_bytes(&self) -> Option<u64> {
         None
     }
@@ -253,7 +259,7 @@ impl Messenger for Feishu {
         if application.is_some() {
             message.limit_picture(MAX_PICTURE_BYTES);
         }
-        let mut steps = Steps::after(message.sent);
+        let mut steps = Steps::of_message(message.sent);
         let result = async {
             steps.take(self.send_text(&message.text, None)).await?;
             if let (Some(application), Some(picture)) = (application, message.picture) {
@@ -266,7 +272,7 @@ impl Messenger for Feishu {
     }
 
     async fn send_clip(&self, clip: Clip<'_>) -> Outcome {
-        let mut steps = Steps::after(clip.sent);
+        let mut steps = Steps::of_clip(clip.sent);
         let result = match clip.form {
             ClipForm::Link(link) => steps.take(self.send_text(&clip.text, Some(link))).await,
             ClipForm::File(_) => Err(Failure::refused("robots of Feishu take no files")),

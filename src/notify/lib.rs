@@ -14,7 +14,9 @@ pub mod limiter;
 mod message;
 mod outlet;
 mod sign;
+mod steps;
 mod token;
+mod uploads;
 mod words;
 
 pub mod dingtalk;
@@ -35,7 +37,7 @@ pub mod testing;
 mod testkit;
 
 pub use alert::{Alert, ClipPart, Digest, PicturePolicy, TestMessage};
-pub use channel::{Channel, Delivery, Outcome, clip_patience};
+pub use channel::{Channel, Delivery, Outcome};
 pub use dingtalk::{DingTalk, DingTalkSettings};
 pub use email::{Email, EmailSettings, Encryption};
 pub use feishu::{Feishu, FeishuApplication, FeishuSettings};

@@ -1,16 +1,15 @@
-//! What messaging services have in common: a message that still has no service's form, the steps in which it is sent, and
-//! the channel that a messenger makes. How a service wants it is each messenger's own knowledge.
+//! What messaging services have in common: a message that still has no service's form, and the channel that a messenger
+//! makes. How a service wants it is each messenger's own knowledge.
 
 use std::future::Future;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use meerkat_base::{EventKind, MonoTime, Severity};
+use meerkat_base::{EventKind, Severity};
 use uuid::Uuid;
 
 use crate::alert::{Alert, ClipPart, Digest, TestMessage};
-use crate::channel::{Channel, Delivery, Failure, Outcome};
+use crate::channel::{Channel, Delivery, Outcome};
 use crate::outlet::{Common, Outlet};
 use crate::render;
 use crate::words::plain_link;
@@ -166,96 +165,6 @@ pub(crate) fn clip_type(name: &str) -> &'static str {
     if name.ends_with(".mp4") { "video/mp4" } else { "application/octet-stream" }
 }
 
-/// Walks the steps of a message: those that earlier attempts have completed are passed over.
-pub(crate) struct Steps {
-    done: u8,
-    at: u8,
-}
-
-impl Steps {
-    pub(crate) fn after(done: u8) -> Self {
-        Self { done, at: 0 }
-    }
-
-    /// Takes the next step, unless it has been taken.
-    pub(crate) async fn take(
-        &mut self,
-        step: impl Future<Output = Result<(), Failure>>,
-    ) -> Result<(), Failure> {
-        self.at = self.at.saturating_add(1);
-        if self.at > self.done {
-            step.await?;
-            self.done = self.at;
-        }
-        Ok(())
-    }
-
-    /// What came of the message.
-    pub(crate) fn outcome(self, result: Result<(), Failure>) -> Outcome {
-        match result {
-            Ok(()) => Outcome::Delivered,
-            Err(failure) => failure.into_outcome(self.done),
-        }
-    }
-}
-
-/// How many uploads are remembered.
-const UPLOADS: usize = 16;
-
-/// What a service calls the files that it already has: a message that has to wait after its upload does not upload again.
-#[derive(Debug)]
-pub(crate) struct Uploads {
-    kept_for: Duration,
-    known: Mutex<Vec<Upload>>,
-}
-
-#[derive(Debug)]
-struct Upload {
-    id: Uuid,
-    what: &'static str,
-    at: MonoTime,
-    name: String,
-}
-
-impl Uploads {
-    /// The service keeps files for so long.
-    pub(crate) fn kept_for(kept_for: Duration) -> Self {
-        Self { kept_for, known: Mutex::new(Vec::new()) }
-    }
-
-    /// The service's name for a file of a message, uploaded with `upload` where it has none.
-    pub(crate) async fn name_of(
-        &self,
-        id: Uuid,
-        what: &'static str,
-        now: MonoTime,
-        upload: impl Future<Output = Result<String, Failure>>,
-    ) -> Result<String, Failure> {
-        if let Some(name) = self.find(id, what, now) {
-            return Ok(name);
-        }
-        let name = upload.await?;
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.len() >= UPLOADS {
-            known.remove(0);
-        }
-        known.push(Upload { id, what, at: now, name: name.clone() });
-        Ok(name)
-    }
-
-    /// The service knows this file no more.
-    pub(crate) fn forget(&self, name: &str) {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner).retain(|upload| upload.name != name);
-    }
-
-    fn find(&self, id: Uuid, what: &str, now: MonoTime) -> Option<String> {
-        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let good =
-            |upload: &&Upload| upload.id == id && upload.what == what && now.since(upload.at) < self.kept_for;
-        known.iter().find(good).map(|upload| upload.name.clone())
-    }
-}
-
 /// A messaging service: how it wants messages and clips. Every messenger is a [`Channel`].
 pub trait Messenger: Send + Sync {
     /// The word in `type`.
@@ -263,6 +172,9 @@ pub trait Messenger: Send + Sync {
 
     /// What it stands on.
     fn outlet(&self) -> &Outlet;
+
+    /// Largest picture that it takes; none: it takes none.
+    fn picture_bytes(&self) -> Option<u64>;
 
     /// Largest clip that it takes as a file.
     fn clip_bytes(&self) -> Option<u64>;
@@ -299,6 +211,10 @@ impl<M: Messenger> Channel for M {
 
     fn deliver<'a>(&'a self, alert: &'a Alert) -> Delivery<'a> {
         Box::pin(self.send(Message::of_alert(alert, &self.outlet().common)))
+    }
+
+    fn picture_limit(&self) -> Option<u64> {
+        self.picture_bytes()
     }
 
     fn clip_limit(&self) -> Option<u64> {
@@ -339,46 +255,6 @@ impl<M: Messenger> Channel for M {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[tokio::test]
-    async fn steps_that_were_taken_are_not_taken_again() {
-        for (done, expected) in [(0, vec![1, 2]), (1, vec![2]), (2, vec![]), (200, vec![])] {
-            let taken = Mutex::new(Vec::new());
-            let mut steps = Steps::after(done);
-            for number in [1, 2] {
-                let step = async {
-                    taken.lock().unwrap().push(number);
-                    Ok(())
-                };
-                steps.take(step).await.unwrap();
-            }
-            assert_eq!(*taken.lock().unwrap(), expected, "{done}");
-        }
-        let mut steps = Steps::after(0);
-        steps.take(async { Ok(()) }).await.unwrap();
-        let failed = steps.take(async { Err(Failure::retry("no")) }).await;
-        assert_eq!(steps.outcome(failed), Outcome::Retry { after: None, reason: "no".into(), sent: 1 });
-    }
-
-    #[tokio::test]
-    async fn uploads_are_remembered_for_as_long_as_the_service_keeps_them() {
-        let uploads = Uploads::kept_for(Duration::from_secs(10));
-        let at = |secs: u64| MonoTime(secs * 1_000_000_000);
-        let id = Uuid::from_u128(1);
-        let name = |now, fresh: &'static str| {
-            uploads.name_of(id, "image", at(now), async move { Ok(fresh.to_owned()) })
-        };
-        assert_eq!(name(0, "a").await.unwrap(), "a");
-        assert_eq!(name(9, "b").await.unwrap(), "a");
-        assert_eq!(name(10, "c").await.unwrap(), "c");
-        uploads.forget("c");
-        assert_eq!(name(10, "d").await.unwrap(), "d");
-        for n in 2..100 {
-            let other = uploads.name_of(Uuid::from_u128(n), "image", at(10), async { Ok("x".to_owned()) });
-            other.await.unwrap();
-        }
-        assert!(uploads.known.lock().unwrap().len() <= UPLOADS);
-    }
 
     #[test]
     fn the_test_picture_is_one() {

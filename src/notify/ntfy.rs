@@ -27,9 +27,10 @@ use serde_json::{Map, Value};
 
 use crate::channel::{Failure, Outcome};
 use crate::limiter::{Rate, RateBook, Start};
-use crate::message::{Clip, ClipForm, Message, Messenger, Steps, clip_type, picture_type};
+use crate::message::{Clip, ClipForm, Message, Messenger, clip_type, picture_type};
 use crate::outlet::{Common, Outlet, number, number_in, said, text};
 use crate::render::printable;
+use crate::steps::Steps;
 use crate::words::cut;
 
 /// Where the public server lives.
@@ -270,6 +271,10 @@ impl Messenger for Ntfy {
         &self.outlet
     }
 
+    fn picture_bytes(&self) -> Option<u64> {
+        Some(self.settings.max_snapshot_bytes as u64)
+    }
+
     fn clip_bytes(&self) -> Option<u64> {
         Some(self.settings.max_clip_bytes)
     }
@@ -283,7 +288,7 @@ impl Messenger for Ntfy {
         let (title, words) = title_and_words(&message.text);
         let publication =
             Publication { title: &title, severity: message.severity, kind: message.kind, click: None };
-        let mut steps = Steps::after(message.sent);
+        let mut steps = Steps::of_message(message.sent);
         let result = async {
             let Some(picture) = message.picture else {
                 return steps.take(self.publish(&publication, &words)).await;
@@ -320,7 +325,7 @@ impl Messenger for Ntfy {
         };
         let publication =
             Publication { title: &title, severity: clip.severity, kind: Some(clip.kind), click };
-        let mut steps = Steps::after(clip.sent);
+        let mut steps = Steps::of_clip(clip.sent);
         let result = match clip.form {
             ClipForm::File(file) => {
                 let words = cut(&words, MAX_HEADER_TEXT_BYTES);

@@ -27,8 +27,9 @@ use uuid::Uuid;
 
 use crate::channel::{Failure, Outcome};
 use crate::limiter::{Rate, RateBook, Start};
-use crate::message::{Clip, ClipForm, Message, Messenger, Steps, clip_type, picture_type};
+use crate::message::{Clip, ClipForm, Message, Messenger, clip_type, picture_type};
 use crate::outlet::{Common, Outlet, number, number_in, said, text};
+use crate::steps::Steps;
 use crate::words::{disarm, split_utf16};
 
 /// Where the service lives.
@@ -231,6 +232,10 @@ impl Messenger for Telegram {
         &self.outlet
     }
 
+    fn picture_bytes(&self) -> Option<u64> {
+        Some(MAX_PHOTO_BYTES as u64)
+    }
+
     fn clip_bytes(&self) -> Option<u64> {
         Some(MAX_FILE_BYTES)
     }
@@ -245,7 +250,7 @@ impl Messenger for Telegram {
             message.picture = None;
         }
         message.limit_picture(MAX_PHOTO_BYTES);
-        let mut steps = Steps::after(message.sent);
+        let mut steps = Steps::of_message(message.sent);
         let result = async {
             let Some(photo) = message.picture else {
                 return steps.take(self.send_text(&message.text, None, message.severity)).await;
@@ -274,7 +279,7 @@ impl Messenger for Telegram {
     }
 
     async fn send_clip(&self, clip: Clip<'_>) -> Outcome {
-        let mut steps = Steps::after(clip.sent);
+        let mut steps = Steps::of_clip(clip.sent);
         let result = match clip.form {
             ClipForm::File(file) => steps.take(self.send_clip_file(&clip, file)).await,
             ClipForm::Link(link) => steps.take(self.send_text(&clip.text, Some(link), clip.severity)).await,

@@ -55,6 +55,8 @@
 //!     return fresh and hmac.compare_digest(want, headers["X-Meerkat-Signature"])
 //! ```
 
+mod body;
+
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -62,7 +64,7 @@ use std::time::Duration;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use meerkat_base::{CameraId, Clock, EventId, EventKind, EventPhase, Secret, Severity, WallTime};
+use meerkat_base::{Clock, EventKind, Secret, Severity, WallTime};
 use meerkat_outbound::{HttpClient, SecretUrl};
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
@@ -74,6 +76,8 @@ use crate::limiter::{Rate, RateBook, Start};
 use crate::outlet::{Common, Outlet, explain_transport, number_in};
 use crate::render;
 use crate::sign::{hex, hmac_sha256};
+
+use body::{AlertBody, ClipBody, ClipFileBody, CountBody, DigestBody, HeadBody, TestBody};
 
 /// Shorter secrets are refused: they can be guessed from one message.
 pub const MIN_SECRET_BYTES: usize = 16;
@@ -278,6 +282,10 @@ impl Channel for Webhook {
         Box::pin(self.deliver_alert(alert))
     }
 
+    fn picture_limit(&self) -> Option<u64> {
+        Some(self.settings.max_picture_bytes as u64)
+    }
+
     fn clip_limit(&self) -> Option<u64> {
         let wanted = self.settings.common.pictures.include_clip && self.settings.max_clip_bytes > 0;
         wanted.then_some(self.settings.max_clip_bytes)
@@ -332,87 +340,6 @@ fn severity_word(severity: Severity) -> &'static str {
         Severity::Warning => "warning",
         Severity::Critical => "critical",
     }
-}
-
-#[derive(Serialize)]
-struct HeadBody<'a> {
-    version: u8,
-    r#type: &'static str,
-    part: &'static str,
-    id: Uuid,
-    time: WallTime,
-    event: EventId,
-    camera: &'a CameraId,
-    camera_name: Option<&'a str>,
-    kind: EventKind,
-    severity: &'static str,
-    phase: EventPhase,
-    started: WallTime,
-    score: f32,
-    identities: &'a [String],
-    detail: &'a str,
-    text: String,
-}
-
-#[derive(Serialize)]
-struct AlertBody<'a> {
-    #[serde(flatten)]
-    head: HeadBody<'a>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    snapshot: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    snapshot_bytes: Option<usize>,
-}
-
-#[derive(Serialize)]
-struct ClipBody<'a> {
-    #[serde(flatten)]
-    head: HeadBody<'a>,
-    clip: ClipFileBody<'a>,
-}
-
-#[derive(Serialize)]
-struct ClipFileBody<'a> {
-    name: &'a str,
-    duration_secs: f64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    bytes: Option<usize>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    sha256: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    link: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    data: Option<String>,
-}
-
-#[derive(Serialize)]
-struct TestBody {
-    version: u8,
-    r#type: &'static str,
-    id: Uuid,
-    time: WallTime,
-    text: String,
-}
-
-#[derive(Serialize)]
-struct DigestBody<'a> {
-    version: u8,
-    r#type: &'static str,
-    id: Uuid,
-    time: WallTime,
-    oldest: WallTime,
-    newest: WallTime,
-    total: u64,
-    text: String,
-    counts: Vec<CountBody<'a>>,
-}
-
-#[derive(Serialize)]
-struct CountBody<'a> {
-    camera: &'a CameraId,
-    camera_name: Option<&'a str>,
-    kind: EventKind,
-    count: u64,
 }
 
 #[cfg(test)]

@@ -30,8 +30,10 @@ use serde_json::{Map, Value, json};
 
 use crate::channel::{Failure, Outcome};
 use crate::limiter::{Rate, RateBook, Start};
-use crate::message::{Clip, ClipForm, Message, Messenger, Steps, Uploads, clip_type};
+use crate::message::{Clip, ClipForm, Message, Messenger, clip_type};
 use crate::outlet::{Common, Outlet, number, number_in, said, text};
+use crate::steps::Steps;
+use crate::uploads::Uploads;
 use crate::words::{CALLS, MARKDOWN, cut, disarm};
 
 /// Where the service lives.
@@ -215,6 +217,10 @@ impl Messenger for Wecom {
         &self.outlet
     }
 
+    fn picture_bytes(&self) -> Option<u64> {
+        Some(MAX_PICTURE_BYTES as u64)
+    }
+
     fn clip_bytes(&self) -> Option<u64> {
         Some(MAX_FILE_BYTES)
     }
@@ -225,7 +231,7 @@ impl Messenger for Wecom {
 
     async fn send(&self, mut message: Message<'_>) -> Outcome {
         message.limit_picture(MAX_PICTURE_BYTES);
-        let mut steps = Steps::after(message.sent);
+        let mut steps = Steps::of_message(message.sent);
         let result = async {
             steps.take(self.send_text(&message.text)).await?;
             if let Some(picture) = message.picture {
@@ -238,7 +244,7 @@ impl Messenger for Wecom {
     }
 
     async fn send_clip(&self, clip: Clip<'_>) -> Outcome {
-        let mut steps = Steps::after(clip.sent);
+        let mut steps = Steps::of_clip(clip.sent);
         let result = match clip.form {
             ClipForm::File(file) => steps.take(self.send_file(&clip, file)).await,
             ClipForm::Link(link) => steps.take(self.send_link(&clip.text, link)).await,

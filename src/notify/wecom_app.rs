@@ -25,9 +25,11 @@ use uuid::Uuid;
 
 use crate::channel::{Failure, Outcome};
 use crate::limiter::{Rate, RateBook, Start};
-use crate::message::{Clip, ClipForm, Message, Messenger, Steps, Uploads, clip_type, picture_type};
+use crate::message::{Clip, ClipForm, Message, Messenger, clip_type, picture_type};
 use crate::outlet::{Common, Outlet, number, number_in, said, text};
+use crate::steps::Steps;
 use crate::token::{Granted, TokenCache};
+use crate::uploads::Uploads;
 use crate::wecom::{DEFAULT_BASE, MAX_TEXT_BYTES};
 use crate::words::{CALLS, cut, disarm};
 
@@ -338,6 +340,10 @@ impl Messenger for WecomApp {
         &self.outlet
     }
 
+    fn picture_bytes(&self) -> Option<u64> {
+        Some(MAX_MEDIA_BYTES as u64)
+    }
+
     fn clip_bytes(&self) -> Option<u64> {
         Some(MAX_MEDIA_BYTES as u64)
     }
@@ -348,7 +354,7 @@ impl Messenger for WecomApp {
 
     async fn send(&self, mut message: Message<'_>) -> Outcome {
         message.limit_picture(MAX_MEDIA_BYTES);
-        let mut steps = Steps::after(message.sent);
+        let mut steps = Steps::of_message(message.sent);
         let result = async {
             steps.take(self.send_text(&message.text, None, message.is_test)).await?;
             if let Some(picture) = message.picture {
@@ -361,7 +367,7 @@ impl Messenger for WecomApp {
     }
 
     async fn send_clip(&self, clip: Clip<'_>) -> Outcome {
-        let mut steps = Steps::after(clip.sent);
+        let mut steps = Steps::of_clip(clip.sent);
         let result = match clip.form {
             ClipForm::File(file) => steps.take(self.send_video(&clip, file)).await,
             ClipForm::Link(link) => steps.take(self.send_text(&clip.text, Some(link), false)).await,

@@ -42,7 +42,7 @@ impl Default for OutboundSettings {
         Self {
             connect_timeout: Duration::from_secs(5),
             total_timeout: Duration::from_secs(20),
-            slowest_upload_bytes_per_sec: 128 * 1024,
+            slowest_upload_bytes_per_sec: 256 * 1024,
             max_reply_bytes: 64 * 1024,
             proxy: None,
             allow_link_local: false,

@@ -3,7 +3,7 @@
 use std::process::Command;
 use std::time::Duration;
 
-use meerkat_base::{EventKind, ManualClock};
+use meerkat_base::{CameraId, EventKind, ManualClock};
 use meerkat_outbound::OutboundSettings;
 
 use super::*;
