@@ -91,3 +91,23 @@ fn every_type_of_channel_is_built_and_delivers() {
         assert!(!said.contains(secret), "{said}");
     }
 }
+
+#[test]
+fn the_proxy_of_a_channel_goes_before_that_of_all() {
+    // Stands for a proxy: it gets the whole address of a host that nobody can resolve, and verifies what it gets.
+    let proxy = MockServer::webhook(SECRET).unwrap();
+    let node = Plan::new()
+        .with_quick_motion()
+        .set("notify.proxy", "http://proxy.invalid:3128")
+        .set("notify.channels.far.type", "webhook")
+        .set("notify.channels.far.url", "http://hooks.invalid/hook")
+        .set("notify.channels.far.secret", SECRET)
+        .set("notify.channels.far.kinds", "motion")
+        .set("notify.channels.far.proxy", proxy.base())
+        .start();
+    let mut camera = node.camera("yard", 3);
+    node.stir(&mut camera, "yard");
+    proxy.wait_for(1, PATIENCE).unwrap();
+    assert_eq!(proxy.paths()[0], "http://hooks.invalid/hook");
+    assert_eq!(proxy.refused(), Vec::<String>::new());
+}
