@@ -187,10 +187,6 @@ impl Messenger for DingTalk {
         None
     }
 
-    fn picture_bytes(&self) -> Option<u64> {
-        None
-    }
-
     async fn send(&self, message: Message<'_>) -> Outcome {
         let mut steps = Steps::of_message(message.sent);
         let result = steps.take(self.send_words(&message.text, message.picture_link)).await;

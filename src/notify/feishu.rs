@@ -242,10 +242,6 @@ impl Messenger for Feishu {
         &self.outlet
     }
 
-    fn picture_bytes(&self) -> Option<u64> {
-        Some(MAX_PICTURE_BYTES as u64)
-    }
-
     fn clip_bytes(&self) -> Option<u64> {
         None
     }

@@ -173,9 +173,6 @@ pub trait Messenger: Send + Sync {
     /// What it stands on.
     fn outlet(&self) -> &Outlet;
 
-    /// Largest picture that it takes; none: it takes none.
-    fn picture_bytes(&self) -> Option<u64>;
-
     /// Largest clip that it takes as a file.
     fn clip_bytes(&self) -> Option<u64>;
 
@@ -203,10 +200,6 @@ impl<M: Messenger> Channel for M {
 
     fn ready_in(&self) -> Duration {
         self.outlet().ready_in()
-    }
-
-    fn picture_limit(&self) -> Option<u64> {
-        self.picture_bytes()
     }
 
     fn deliver<'a>(&'a self, alert: &'a Alert) -> Delivery<'a> {

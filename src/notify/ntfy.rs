@@ -279,10 +279,6 @@ impl Messenger for Ntfy {
         Some(self.settings.max_clip_bytes)
     }
 
-    fn picture_bytes(&self) -> Option<u64> {
-        Some(self.settings.max_snapshot_bytes as u64)
-    }
-
     async fn send(&self, mut message: Message<'_>) -> Outcome {
         message.limit_picture(self.settings.max_snapshot_bytes);
         let (title, words) = title_and_words(&message.text);

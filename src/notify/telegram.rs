@@ -240,10 +240,6 @@ impl Messenger for Telegram {
         Some(MAX_FILE_BYTES)
     }
 
-    fn picture_bytes(&self) -> Option<u64> {
-        Some(MAX_PHOTO_BYTES as u64)
-    }
-
     async fn send(&self, mut message: Message<'_>) -> Outcome {
         if message.picture.is_some() && self.was_refused(message.id) {
             message.text = message.text_without_picture();

@@ -274,10 +274,6 @@ impl Channel for Webhook {
         self.outlet.ready_in()
     }
 
-    fn picture_limit(&self) -> Option<u64> {
-        Some(self.settings.max_picture_bytes as u64)
-    }
-
     fn deliver<'a>(&'a self, alert: &'a Alert) -> Delivery<'a> {
         Box::pin(self.deliver_alert(alert))
     }

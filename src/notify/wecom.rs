@@ -225,10 +225,6 @@ impl Messenger for Wecom {
         Some(MAX_FILE_BYTES)
     }
 
-    fn picture_bytes(&self) -> Option<u64> {
-        Some(MAX_PICTURE_BYTES as u64)
-    }
-
     async fn send(&self, mut message: Message<'_>) -> Outcome {
         message.limit_picture(MAX_PICTURE_BYTES);
         let mut steps = Steps::of_message(message.sent);

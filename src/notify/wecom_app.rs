@@ -348,10 +348,6 @@ impl Messenger for WecomApp {
         Some(MAX_MEDIA_BYTES as u64)
     }
 
-    fn picture_bytes(&self) -> Option<u64> {
-        Some(MAX_MEDIA_BYTES as u64)
-    }
-
     async fn send(&self, mut message: Message<'_>) -> Outcome {
         message.limit_picture(MAX_MEDIA_BYTES);
         let mut steps = Steps::of_message(message.sent);
