@@ -1,7 +1,7 @@
 //! Everything in Meerkat that moves, in the order of the way of a frame. actix lives here and nowhere else.
 //!
 //! An actor is a plain component with plain methods, run by a shell: sessions, events and the notifier by actix,
-//! because they wait for others; decoder, motion, person, face, recorder, encoder and archivist by a crew of
+//! because they wait for others; masker, decoder, motion, person, face, recorder, encoder and archivist by a crew of
 //! threads, because they compute, call native code or touch the disk and may therefore hang. `supervision` builds
 //! and watches both kinds.
 #![forbid(unsafe_code)]
@@ -10,6 +10,8 @@ pub mod supervision;
 
 pub mod camera;
 pub mod session;
+
+pub mod masker;
 
 pub mod decoder;
 pub mod motion;

@@ -12,6 +12,8 @@ use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 pub enum Stage {
     /// The session has the whole frame.
     Received,
+    /// What nobody may see was covered; only where there is a mask.
+    Masked,
     /// It was decoded.
     Decoded,
     /// Motion and guard have looked at it.
@@ -38,7 +40,7 @@ pub enum Outcome {
     Error,
 }
 
-const STAGES: [&str; 5] = ["received", "decoded", "motion", "person", "face"];
+const STAGES: [&str; 6] = ["received", "masked", "decoded", "motion", "person", "face"];
 const OUTCOMES: [&str; 5] = ["ok", "dropped", "stale", "refused", "error"];
 
 /// Counters and gauges of one camera; unconfigured cameras share theirs.
@@ -58,7 +60,7 @@ pub struct CameraCounters {
 impl CameraCounters {
     pub(super) fn new(id: &CameraId, configured: bool) -> Self {
         let label = if configured { id.as_str() } else { ids::UNCONFIGURED }.to_owned();
-        let mut frames = Vec::with_capacity(25);
+        let mut frames = Vec::with_capacity(STAGES.len() * OUTCOMES.len());
         for stage in STAGES {
             for outcome in OUTCOMES {
                 frames.push(counter!(metric::FRAMES,
@@ -126,7 +128,7 @@ impl CameraCounters {
     pub fn replaced(&self, stage: Stage) {
         self.frame(stage, Outcome::Dropped);
         let index = match stage {
-            Stage::Received | Stage::Decoded | Stage::Motion => 0,
+            Stage::Received | Stage::Masked | Stage::Decoded | Stage::Motion => 0,
             Stage::Person => 1,
             Stage::Face => 2,
         };

@@ -10,13 +10,14 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
 use meerkat_base::{CameraId, Frame, Mode, MonoTime, Ring, Slot, WallTime};
-use meerkat_settings::CameraSettings;
+use meerkat_settings::{CameraSettings, MaskSettings};
 use meerkat_vision::GrayPlane;
 
 pub use counters::{CameraCounters, Outcome, Stage};
 pub use register::{Attach, CameraReport, Cameras, Outfitter, SlotReport};
 pub use seat::{Seat, SeatControl};
 
+use crate::masker::MaskLink;
 use crate::recorder::RecorderLink;
 use crate::supervision::Station;
 
@@ -65,6 +66,8 @@ pub struct Camera {
     pub counters: CameraCounters,
     /// The way to its recorder.
     pub recorder: RecorderLink,
+    /// The way to its masker.
+    pub masker: MaskLink,
     stations: OnceLock<CameraStations>,
     mode: AtomicU8,
     proven: AtomicBool,
@@ -99,6 +102,7 @@ impl Camera {
             face_slot: Slot::new(),
             counters,
             recorder,
+            masker: MaskLink::default(),
             stations: OnceLock::new(),
             mode: AtomicU8::new(0),
             proven: AtomicBool::new(false),
@@ -125,7 +129,17 @@ impl Camera {
     }
 
     pub(crate) fn set_settings(&self, settings: Arc<CameraSettings>) {
-        *self.settings.write().unwrap_or_else(PoisonError::into_inner) = settings;
+        let mask = settings.mask.clone();
+        let before = {
+            let mut own = self.settings.write().unwrap_or_else(PoisonError::into_inner);
+            std::mem::replace(&mut *own, settings)
+        };
+        if before.mask != mask {
+            // What is in memory shows what may not be seen any more. A session compares masks with the ring locked,
+            // so that nothing of the old kind comes in after this.
+            self.clear();
+            *self.latest.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        }
     }
 
     pub(crate) fn set_stations(&self, stations: CameraStations) {
@@ -183,8 +197,8 @@ impl Camera {
         ring.last_seq
     }
 
-    /// Notes an accepted frame for status, pictures and the silence rule.
-    pub(crate) fn note(&self, frame: &Frame) {
+    /// Notes an accepted frame for status, pictures and the silence rule. `mask` is what was covered in it.
+    pub(crate) fn note(&self, frame: &Frame, mask: &MaskSettings) {
         let last = self.last_mono.swap(frame.mono.0.max(1), Ordering::AcqRel);
         let gap = frame.mono.since(MonoTime(last));
         if last > 0 && gap < PACE_MEMORY {
@@ -198,7 +212,11 @@ impl Camera {
         self.last_wall.store(frame.wall.0, Ordering::Release);
         self.frames.fetch_add(1, Ordering::AcqRel);
         self.counters.arrived(frame);
-        *self.latest.lock().unwrap_or_else(PoisonError::into_inner) = Some(frame.clone());
+        let mut latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
+        // Else the mask changed while this frame was being stored, and it shows what may not be seen any more.
+        if self.settings().mask == *mask {
+            *latest = Some(frame.clone());
+        }
     }
 
     /// The newest accepted picture.
@@ -296,6 +314,7 @@ impl Camera {
             stations.motion.close();
         }
         self.recorder.close();
+        self.masker.close();
         self.clear();
     }
 }

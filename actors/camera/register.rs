@@ -132,6 +132,7 @@ impl Cameras {
                 stations.decoder.close();
                 stations.motion.close();
             }
+            camera.masker.close();
             false
         });
     }

@@ -235,6 +235,7 @@ impl Courier {
             error!(camera = %event.camera, event = %event.id, "the recorder does not hear that an event is over");
         }
         info!(camera = %event.camera, kind = %event.kind, event = %event.id, "event ended");
+        self.check_out(event).await;
     }
 
     fn alerts(&self, event: &Event, rules: &CourierRules, snapshot: Option<String>) -> Vec<NewAlert> {
@@ -276,6 +277,22 @@ impl Courier {
                 let outcome = store.check_in(&name, &camera, at, id, repeat)?;
                 info!(camera = %camera, ?outcome, "check-in");
                 Ok(())
+            })
+            .await;
+        }
+    }
+
+    /// How long a visit lasted is known when its event is over.
+    async fn check_out(&self, event: &Event) {
+        if event.kind != EventKind::Face || !self.camera.settings().attendance {
+            return;
+        }
+        let Some(until) = event.ended else { return };
+        let repeat = self.rules().check_in_repeat;
+        for name in event.identities.iter().filter(|name| *name != UNKNOWN) {
+            let (name, camera, since) = (name.clone(), event.camera.clone(), event.started);
+            self.write(event, move |store| {
+                store.check_out(&name, &camera, (since, until), repeat).map(|_| ())
             })
             .await;
         }

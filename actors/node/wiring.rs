@@ -12,6 +12,7 @@ use crate::camera::{Camera, CameraStations, Outfitter};
 use crate::decoder::Decoder;
 use crate::events::{CourierRules, EventsLink};
 use crate::gate::Gates;
+use crate::masker::Masker;
 use crate::motion::Motion;
 use crate::recorder::{EncoderSettings, Recorder, RecorderLink, RecorderTools};
 use crate::supervision::{ActorKind, Crew, Failure};
@@ -49,6 +50,11 @@ impl Outfitter for Wiring {
             Ok(Box::new(Motion::new(&camera, Arc::clone(&clock), Arc::clone(&gates), events.clone())?))
         });
         camera.set_stations(CameraStations { decoder, motion });
+        let (weak, link) = (Arc::downgrade(camera), camera.masker.clone());
+        let masker = self.vision.station(ActorKind::Masker, id(), supervision.decode_deadline, move || {
+            Ok(Box::new(Masker::new(weak.clone(), link.clone())))
+        });
+        camera.masker.set_station(masker);
         let (weak, link, tools) =
             (Arc::downgrade(camera), camera.recorder.clone(), Arc::clone(&self.recorder_tools));
         let recorder = self.disk.station(ActorKind::Recorder, id(), supervision.disk_deadline, move || {

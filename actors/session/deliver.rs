@@ -3,16 +3,21 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use meerkat_base::{Clock, Frame, Mode};
+use meerkat_base::{Clock, Frame, Mode, MonoTime, WallTime};
+use meerkat_settings::MaskSettings;
 use meerkat_wire::frame::Picture;
 use tokio::time::{Instant, sleep, timeout_at};
-use tracing::warn;
+use tracing::{debug, warn};
 
 use crate::camera::{Camera, Outcome, Stage};
 use crate::recorder::{Order, Stored};
 
 /// Longest wait for the recorder, over its restarts.
 const RECORDER_LIMIT: Duration = Duration::from_secs(10);
+/// Longest wait for the masker, over its restart.
+const MASKER_LIMIT: Duration = Duration::from_secs(5);
+/// Times that a picture is covered anew because the mask changed meanwhile.
+const MASK_TRIES: usize = 3;
 /// A frame that the disk refuses is answered after this long, so that the camera does not spin.
 const REFUSED_BY_DISK: Duration = Duration::from_secs(1);
 
@@ -63,7 +68,11 @@ impl Delivery {
         if mode.is_watching() {
             camera.looked_at(mode, self.answer_wait).await;
         }
-        let (frame, recording) = self.enter(camera, mode, picture);
+        let Some(Entered { frame, recording, mask }) = self.cover_and_enter(camera, mode, picture).await
+        else {
+            camera.counters.frame(Stage::Received, Outcome::Refused);
+            return false;
+        };
         let stored = match mode {
             Mode::Pictures => self.store(camera, |frame| Order::Picture { frame }, &frame).await,
             Mode::Video => self.store(camera, |frame| Order::VideoFrame { frame }, &frame).await,
@@ -82,7 +91,7 @@ impl Delivery {
             }
         };
         if stored {
-            camera.note(&frame);
+            camera.note(&frame, &mask);
             camera.counters.took(Stage::Received, self.clock.mono() - frame.mono);
         } else {
             camera.counters.frame(Stage::Received, Outcome::Refused);
@@ -91,26 +100,42 @@ impl Delivery {
         stored
     }
 
-    /// Numbers the frame and, in the watching modes, puts it into the ring. The ring's lock makes this one
-    /// step with the recorder's beginning of a clip, so that no frame falls between pre-roll and recording.
-    fn enter(&self, camera: &Arc<Camera>, mode: Mode, picture: Picture) -> (Frame, bool) {
-        let (wall, mono) = (self.clock.wall(), self.clock.mono());
-        let continuous = camera.settings().continuous;
-        let mut state = camera.ring();
-        let frame = Frame {
-            camera: camera.id().clone(),
-            seq: camera.number(&mut state),
-            wall,
-            mono,
-            format: picture.format,
-            width: picture.width,
-            height: picture.height,
-            bytes: picture.bytes,
-        };
-        if mode.is_watching() {
-            state.ring.push(frame.clone());
+    /// Covers what nobody may see, then enters the frame. None: it could not be covered, and nothing of it is kept.
+    async fn cover_and_enter(&self, camera: &Arc<Camera>, mode: Mode, picture: Picture) -> Option<Entered> {
+        let times = (self.clock.wall(), self.clock.mono());
+        for _ in 0..MASK_TRIES {
+            let mask = camera.settings().mask.clone();
+            let shown = if mask.areas.is_empty() {
+                picture.clone()
+            } else {
+                self.cover(camera, &picture, &mask, times.1).await?
+            };
+            if let Some(entered) = enter(camera, mode, shown, mask, times) {
+                return Some(entered);
+            }
         }
-        (frame, (state.recording || continuous) && mode.is_watching())
+        None
+    }
+
+    async fn cover(
+        &self,
+        camera: &Arc<Camera>,
+        picture: &Picture,
+        mask: &MaskSettings,
+        arrived: MonoTime,
+    ) -> Option<Picture> {
+        match camera.masker.cover(picture.clone(), mask, MASKER_LIMIT).await {
+            Ok(covered) => {
+                camera.counters.frame(Stage::Masked, Outcome::Ok);
+                camera.counters.took(Stage::Masked, self.clock.mono() - arrived);
+                Some(covered)
+            }
+            Err(reason) => {
+                camera.counters.frame(Stage::Masked, Outcome::Refused);
+                debug!(camera = %camera.id(), %reason, "a picture cannot be covered and is refused");
+                None
+            }
+        }
     }
 
     /// Has the recorder store a frame, again when the recorder was lost on the way.
@@ -135,4 +160,44 @@ impl Delivery {
             }
         }
     }
+}
+
+/// A frame that has its number, and its place in the ring where it is watched.
+struct Entered {
+    frame: Frame,
+    recording: bool,
+    /// What was covered in it.
+    mask: MaskSettings,
+}
+
+/// Numbers the frame and, in the watching modes, puts it into the ring. The ring's lock makes this one step with the
+/// recorder's beginning of a clip, so that no frame falls between pre-roll and recording, and with a change of the
+/// mask: none when the mask is another one by now.
+fn enter(
+    camera: &Arc<Camera>,
+    mode: Mode,
+    picture: Picture,
+    mask: MaskSettings,
+    (wall, mono): (WallTime, MonoTime),
+) -> Option<Entered> {
+    let settings = camera.settings();
+    let mut state = camera.ring();
+    // Asked again with the ring locked: a change of the mask empties the ring after it.
+    if camera.settings().mask != mask {
+        return None;
+    }
+    let frame = Frame {
+        camera: camera.id().clone(),
+        seq: camera.number(&mut state),
+        wall,
+        mono,
+        format: picture.format,
+        width: picture.width,
+        height: picture.height,
+        bytes: picture.bytes,
+    };
+    if mode.is_watching() {
+        state.ring.push(frame.clone());
+    }
+    Some(Entered { frame, recording: (state.recording || settings.continuous) && mode.is_watching(), mask })
 }

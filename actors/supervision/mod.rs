@@ -39,6 +39,8 @@ pub use watch::Watch;
 pub enum ActorKind {
     /// Talks with one camera.
     Session,
+    /// Covers what nobody may see, one per camera.
+    Masker,
     /// Decodes what the next step needs, one per camera.
     Decoder,
     /// Motion and the guard of a still object, one per camera.
@@ -61,8 +63,9 @@ pub enum ActorKind {
 
 impl ActorKind {
     /// Every kind, in the order of the way of a frame.
-    pub const ALL: [ActorKind; 10] = [
+    pub const ALL: [ActorKind; 11] = [
         ActorKind::Session,
+        ActorKind::Masker,
         ActorKind::Decoder,
         ActorKind::Motion,
         ActorKind::Person,
@@ -78,6 +81,7 @@ impl ActorKind {
     pub fn as_str(self) -> &'static str {
         match self {
             ActorKind::Session => "session",
+            ActorKind::Masker => "masker",
             ActorKind::Decoder => "decoder",
             ActorKind::Motion => "motion",
             ActorKind::Person => "person",

@@ -8,6 +8,7 @@ pub(crate) mod detectors;
 mod exporter;
 mod housekeeping;
 mod kept_spools;
+mod ledger;
 mod nightly;
 mod reading;
 mod people;
@@ -35,6 +36,7 @@ use detectors::Detectors;
 
 pub(crate) use alerts::summary as alert_summary;
 pub use demo::{DemoOptions, demo};
+pub(crate) use ledger::rules as ledger_rules;
 pub(crate) use people::enrolment_format;
 pub(crate) use weights::models_folder;
 

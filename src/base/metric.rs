@@ -39,7 +39,7 @@ macro_rules! metrics_list {
 
 metrics_list! {
     FRAMES = Counter "meerkat_frames_total" ["camera", "stage", "result"]
-        "Frames by stage (received, decoded, motion, person, face) and result (ok, dropped, stale, refused, error).";
+        "Frames by stage (received, masked, decoded, motion, person, face) and result (ok, dropped, stale, refused, error).";
     FRAME_BYTES = Counter "meerkat_frame_bytes_total" ["camera"]
         "Bytes of encoded pictures received.";
     LAST_FRAME = Gauge "meerkat_last_frame_timestamp_seconds" ["camera"]

@@ -6,6 +6,7 @@ mod run;
 
 mod alerts;
 mod backup;
+mod attendance;
 mod check_config;
 mod clips;
 mod detect;
@@ -55,6 +56,7 @@ Examples:
   meerkat faces enrol 'Li Lei' a.jpg b.jpg            teach it a face
   meerkat events list --camera door --since 2026-11-20  what happened
   meerkat backup /mnt/usb/monday                      database, faces and keys in a folder
+  meerkat attendance --from 2026-11-01 --to 2026-11-30   who came and went when
   meerkat models pull                                 fetch the weights of its networks
   meerkat clips verify                                whether clips and database agree
 
@@ -69,6 +71,7 @@ enum Command {
     CheckConfig(check_config::CheckConfigArgs),
     Alerts(alerts::AlertsArgs),
     Faces(faces::FacesArgs),
+    Attendance(attendance::AttendanceArgs),
     Detect(detect::DetectArgs),
     Embed(embed::EmbedArgs),
     Models(models::ModelsArgs),
@@ -128,6 +131,7 @@ impl Command {
             Command::CheckConfig(args) => check_config::run(&args),
             Command::Alerts(args) => alerts::run(args),
             Command::Faces(args) => faces::run(args),
+            Command::Attendance(args) => attendance::run(&args),
             Command::Detect(args) => detect::run(&args),
             Command::Embed(args) => embed::run(&args),
             Command::Models(args) => models::run(args),

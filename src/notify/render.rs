@@ -97,6 +97,11 @@ impl Zone {
         Some(WallTime(local.to_zoned(self.0.clone()).ok()?.timestamp().as_microsecond()))
     }
 
+    /// The zone itself.
+    pub fn time_zone(&self) -> &jiff::tz::TimeZone {
+        &self.0
+    }
+
     /// RFC 3339 to the second with a space for readability (its section 5.6): `2026-11-21 05:31:14+08:00`,
     /// in UTC `2026-11-20 21:31:14Z`.
     pub fn format(&self, time: WallTime) -> String {

@@ -6,7 +6,9 @@ use std::time::Duration;
 use ipnet::IpNet;
 use meerkat_base::{CameraId, Mode, Secret};
 
+use super::attendance::{AttendanceDirection, direction};
 use super::keep::{VideoSize, video_size};
+use super::mask::MaskSettings;
 use super::reader::Reader;
 use super::rule::{self, flag, network, number, secs};
 use super::watch::{DetectorsSettings, GuardSettings, MotionSettings};
@@ -24,12 +26,16 @@ pub struct CameraSettings {
     pub allowed_modes: Vec<Mode>,
     /// Whether faces here are check-ins; only ever true where there is a token.
     pub attendance: bool,
+    /// Which way people pass it, for the ledger.
+    pub attendance_direction: AttendanceDirection,
     /// Silence after which it counts as down.
     pub silent_after: Duration,
     /// Whether it is recorded without a break in modes 3 to 5, beside the clips of events.
     pub continuous: bool,
     /// Size of its videos in mode 2.
     pub video_size: VideoSize,
+    /// What nobody may see in its pictures.
+    pub mask: MaskSettings,
     /// Motion.
     pub motion: MotionSettings,
     /// The guard of mode 3.
@@ -52,6 +58,7 @@ impl CameraSettings {
         guard: &GuardSettings,
         detectors: &DetectorsSettings,
         video_size: VideoSize,
+        mask: MaskSettings,
     ) -> Self {
         Self {
             name: None,
@@ -59,9 +66,11 @@ impl CameraSettings {
             token: None,
             allowed_modes: Mode::ALL.to_vec(),
             attendance: false,
+            attendance_direction: AttendanceDirection::Both,
             silent_after: Duration::from_secs(5),
             continuous: false,
             video_size,
+            mask,
             motion: motion.clone(),
             guard: guard.clone(),
             person_min_score: detectors.person.min_score,
@@ -81,11 +90,15 @@ impl CameraSettings {
                 .read_if(&key("allowed_modes"), modes())
                 .unwrap_or_else(|| shared.allowed_modes.clone()),
             attendance: reader.read_if(&key("attendance"), flag()).unwrap_or(shared.attendance),
+            attendance_direction: reader
+                .read_if(&key("attendance_direction"), direction())
+                .unwrap_or(shared.attendance_direction),
             silent_after: reader
                 .read_if(&key("silent_after_secs"), secs(0.1..=86_400.0))
                 .unwrap_or(shared.silent_after),
             continuous: reader.read_if(&key("continuous"), flag()).unwrap_or(shared.continuous),
             video_size: reader.read_if(&key("video_size"), video_size()).unwrap_or(shared.video_size),
+            mask: shared.mask.read_camera(reader, section),
             motion: shared.motion.read_overrides(reader, section),
             guard: shared.guard.read_overrides(reader, section),
             person_min_score: reader

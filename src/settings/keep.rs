@@ -127,7 +127,7 @@ pub struct StoreSettings {
     pub backup_before_migration: bool,
 }
 
-/// A time of the day, in the time zone of the messages.
+/// A time of the day; in which time zone says whoever has one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TimeOfDay {
     /// 0 to 23.
@@ -147,14 +147,16 @@ impl TimeOfDay {
     }
 }
 
+/// A time of the day.
+pub(super) fn time_of_day() -> Rule<TimeOfDay> {
+    let text = text(5..=5);
+    Rule::new("a time of the day such as \"03:30\"", move |value| TimeOfDay::parse(&text.parse(value)?))
+}
+
 impl StoreSettings {
     pub(super) fn read(reader: &mut Reader) -> Self {
-        let text = text(5..=5);
-        let time_of_day = Rule::new("a time of the day such as \"03:30\"", move |value| {
-            TimeOfDay::parse(&text.parse(value)?)
-        });
         Self {
-            backup_at: reader.read("store.backup_at", optional(time_of_day)),
+            backup_at: reader.read("store.backup_at", optional(time_of_day())),
             backups_keep: reader.read("store.backups_keep", count(1..=365)),
             backup_before_migration: reader.read("store.backup_before_migration", flag()),
         }
@@ -197,19 +199,6 @@ impl SupervisionSettings {
             backoff_max,
             max_abandoned_threads: reader.read("supervision.max_abandoned_threads", small(1..=64)),
         }
-    }
-}
-
-/// The check-in ledger.
-#[derive(Debug, Clone, PartialEq)]
-pub struct AttendanceSettings {
-    /// Time in which a second check-in of the same person at the same camera is not entered again.
-    pub repeat: Duration,
-}
-
-impl AttendanceSettings {
-    pub(super) fn read(reader: &mut Reader) -> Self {
-        Self { repeat: reader.read("attendance.repeat_secs", secs(0.0..=86_400.0)) }
     }
 }
 

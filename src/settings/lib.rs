@@ -7,10 +7,12 @@ mod problem;
 mod reader;
 mod rule;
 
+mod attendance;
 mod camera;
 mod delivery;
 mod keep;
 mod listen;
+mod mask;
 mod models;
 mod notify;
 mod record;
@@ -27,14 +29,16 @@ use std::path::PathBuf;
 
 use meerkat_base::CameraId;
 
+pub use attendance::{AttendanceDirection, AttendanceSettings, ShiftSettings, Weekdays};
 pub use camera::CameraSettings;
 pub use delivery::DeliverySettings;
 pub use keep::{
-    AttendanceSettings, ClipSettings, Durability, LogFormat, LogSettings, StorageSettings, StoreSettings,
-    SupervisionSettings, TimeOfDay, VideoSize,
+    ClipSettings, Durability, LogFormat, LogSettings, StorageSettings, StoreSettings, SupervisionSettings,
+    TimeOfDay, VideoSize,
 };
 pub use layers::DEFAULT_TOML;
 pub use listen::{Admission, FrameSettings, HttpSettings, RingSettings, TlsSettings};
+pub use mask::MaskSettings;
 pub use models::ModelsSettings;
 pub use notify::{
     ChannelSettings, ChannelTarget, DingTalkTarget, EmailTarget, FeishuTarget, Language, MailEncryption,
@@ -158,7 +162,8 @@ impl Settings {
         let store = StoreSettings::read(reader);
         let supervision = SupervisionSettings::read(reader);
         let attendance = AttendanceSettings::read(reader);
-        let unconfigured = CameraSettings::unconfigured(&motion, &guard, &detectors, video_size);
+        let unconfigured =
+            CameraSettings::unconfigured(&motion, &guard, &detectors, video_size, MaskSettings::read(reader));
         let cameras = camera::read_all(reader, &unconfigured);
         let notify = NotifySettings::read(reader, &cameras);
         let log = LogSettings::read(reader);

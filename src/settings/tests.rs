@@ -111,6 +111,7 @@ fn each_wrong_value_is_named() {
         ("guard.displacement_share", &["0", "1.1"]),
         ("guard.confirm_frames", &["0", "1001"]),
         ("guard.free_view_secs", &["-1", "601"]),
+        ("mask.quality", &["0", "101", "\"good\""]),
         ("guard.zone", &["\"0,0,2,2\"", "\"middle\"", "1"]),
         ("detectors.threads", &["257"]),
         ("detectors.device", &["\"gpu\"", "\"cuda\"", "0"]),
@@ -160,6 +161,10 @@ fn each_wrong_value_is_named() {
         ("supervision.backoff_max_secs", &["0", "3601"]),
         ("supervision.max_abandoned_threads", &["0", "65"]),
         ("attendance.repeat_secs", &["-1", "86401"]),
+        ("attendance.time_zone", &["\"Mars/Olympus\"", "8"]),
+        ("attendance.day_starts", &["\"4:00\"", "\"24:00\"", "\"04:60\"", "\"+4:00\"", "4"]),
+        ("attendance.work_days", &["[]", "[\"monday\"]", "[\"mon\", \"mon\"]", "\"mon\""]),
+        ("attendance.check_out_after_secs", &["-1", "86401"]),
         ("notify.language", &["\"fr\""]),
         (
             "notify.time_zone",
@@ -207,9 +212,13 @@ fn each_wrong_value_of_a_camera_is_named() {
         ("allowed_modes", "[1, 1]"),
         ("attendance", "1"),
         ("attendance", "true"),
+        ("attendance_direction", "\"sideways\""),
         ("silent_after_secs", "0"),
         ("zone", "\"1,1,1,1\""),
         ("continuous", "1"),
+        ("masks", "[\"0,0,1\"]"),
+        ("masks", "[\"0,0 1,1\"]"),
+        ("masks", "\"0,0,1,1\""),
         ("video_size", "\"big\""),
         ("motion.enabled", "\"no\""),
         ("motion.threshold", "0"),
@@ -614,6 +623,25 @@ fn cameras_do_not_contradict_each_other() {
     check("[cameras.a]\naddress = [\"10.0.0.1\"]\n[cameras.b]\naddress = [\"10.0.0.2\"]", &[]);
     check("[cameras.a]\nattendance = true\ntoken = \"x\"", &[]);
     check("[cameras.a]\ntoken = \"x\"\ntoken_file = \"y\"", &["cameras.a.token_file"]);
+}
+
+#[test]
+fn shifts_are_whole_and_nobody_works_two() {
+    let check = |text: &str, expected: &[&str]| assert_eq!(wrong_keys(text), expected, "{text}");
+    let day = "[attendance.shifts.day]\nstart = \"09:00\"\nend = \"18:00\"\n";
+    let night = "[attendance.shifts.night]\nstart = \"22:00\"\nend = \"06:00\"\n";
+    check(day, &[]);
+    check("[attendance.shifts.day]\nstart = \"09:00\"", &["attendance.shifts.day.end"]);
+    check(&format!("{day}{night}people = [\"Li Lei\"]"), &[]);
+    check(&format!("{day}{night}"), &["attendance.shifts.night.people"]);
+    let both = format!("{day}people = [\"Li Lei\"]\n{night}people = [\"Han Meimei\", \"Li Lei\"]");
+    check(&both, &["attendance.shifts.night.people"]);
+    for (key, value) in
+        [("start", "\"9:00\""), ("work_days", "[]"), ("grace_secs", "-1"), ("people", "[\"\"]")]
+    {
+        let text = format!("{}{key} = {value}", day.replace(&format!("{key} = \"09:00\"\n"), ""));
+        check(&text, &[&format!("attendance.shifts.day.{key}")]);
+    }
 }
 
 #[test]

@@ -1,19 +1,17 @@
-//! The people who are enrolled, their pictures and the ledger of check-ins. Pictures lie under
+//! The people who are enrolled and their pictures. Pictures lie under
 //! `faces/<id of the person>/`; names stand in the database only. Recognition is done elsewhere.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
-use meerkat_base::{CameraId, EventId, ImageFormat, WallTime};
-use rusqlite::{OptionalExtension, Row, params};
+use meerkat_base::{ImageFormat, WallTime};
+use rusqlite::{Row, params};
 use serde::Serialize;
 use uuid::Uuid;
 
 use crate::database::{Store, StoreReader};
 use crate::error::{Result, StoreError};
-use crate::events::MAX_ROWS;
 use crate::files::{Folder, PART_PREFIX};
-use crate::sql::{count, from_count, parsed};
+use crate::sql::{from_count, parsed};
 
 const FACES: &str = "faces";
 /// Characters of a name at most.
@@ -47,30 +45,6 @@ pub struct Person {
     pub created: WallTime,
     /// How many pictures there are of them.
     pub pictures: u64,
-}
-
-/// What became of a check-in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CheckIn {
-    /// It stands in the ledger now.
-    Recorded,
-    /// It stands in the ledger already, for the same event or a moment ago.
-    Repeated,
-    /// Nobody of that name is enrolled.
-    NoSuchPerson,
-}
-
-/// One line of the ledger.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct CheckInRow {
-    /// Who.
-    pub name: String,
-    /// At which camera.
-    pub camera: CameraId,
-    /// When.
-    pub at: WallTime,
-    /// The event in which they were seen.
-    pub event: EventId,
 }
 
 impl Store {
@@ -214,45 +188,6 @@ impl Store {
             .execute("UPDATE counters SET value = value + 1 WHERE name = 'gallery_generation'", [])?;
         Ok(())
     }
-
-    /// Writes a line into the ledger: once per person and event, and not again within `repeat` of the
-    /// person's last line at the same camera.
-    pub fn check_in(
-        &mut self,
-        name: &str,
-        camera: &CameraId,
-        at: WallTime,
-        event: EventId,
-        repeat: Duration,
-    ) -> Result<CheckIn> {
-        let person: Option<i64> = self
-            .connection
-            .prepare_cached("SELECT number FROM people WHERE name = ?1")?
-            .query_row([name.trim()], |row| row.get(0))
-            .optional()?;
-        let Some(person) = person else { return Ok(CheckIn::NoSuchPerson) };
-        let repeat = i64::try_from(repeat.as_micros()).unwrap_or(i64::MAX);
-        let recent: bool = self
-            .connection
-            .prepare_cached(
-                "SELECT EXISTS (SELECT 1 FROM attendance
-                                WHERE person = ?1 AND camera = ?2 AND at > ?3 AND at <= ?4)",
-            )?
-            .query_row(params![person, camera.as_str(), at.0.saturating_sub(repeat), at.0], |row| {
-                row.get(0)
-            })?;
-        if recent {
-            return Ok(CheckIn::Repeated);
-        }
-        let written = self
-            .connection
-            .prepare_cached(
-                "INSERT INTO attendance (person, camera, at, event) VALUES (?1, ?2, ?3, ?4)
-                 ON CONFLICT (person, event) DO NOTHING",
-            )?
-            .execute(params![person, camera.as_str(), at.0, event.to_string()])?;
-        Ok(if written == 1 { CheckIn::Recorded } else { CheckIn::Repeated })
-    }
 }
 
 impl StoreReader {
@@ -296,27 +231,6 @@ impl StoreReader {
         let mut statement =
             self.connection.prepare_cached("SELECT value FROM counters WHERE name = 'gallery_generation'")?;
         Ok(from_count(statement.query_row([], |row| row.get(0))?))
-    }
-
-    /// The ledger, newest first, before a moment; at most [`MAX_ROWS`] lines.
-    pub fn check_ins(&self, before: Option<WallTime>, limit: usize) -> Result<Vec<CheckInRow>> {
-        let mut statement = self.connection.prepare_cached(
-            "SELECT people.name, attendance.camera, attendance.at, attendance.event
-             FROM attendance JOIN people ON people.number = attendance.person
-             WHERE attendance.at < ?1 ORDER BY attendance.at DESC, attendance.number DESC LIMIT ?2",
-        )?;
-        let before = before.map_or(i64::MAX, |at| at.0);
-        let limit = count(limit.min(MAX_ROWS) as u64);
-        statement
-            .query_and_then(params![before, limit], |row| {
-                Ok(CheckInRow {
-                    name: row.get(0)?,
-                    camera: parsed(row, 1, |text| CameraId::from_shown(text).ok())?,
-                    at: WallTime(row.get(2)?),
-                    event: parsed(row, 3, |text| text.parse().ok())?,
-                })
-            })?
-            .collect()
     }
 }
 
@@ -378,8 +292,10 @@ fn check_pictures(pictures: &[(&[u8], ImageFormat)]) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use std::path::Path;
+    use std::time::Duration;
 
     use super::*;
+    use crate::attendance::CheckIn;
     use crate::database::StoreOptions;
     use crate::files::Durability;
     use crate::testing::{event, store};
@@ -440,7 +356,7 @@ mod tests {
                 .unwrap()
         };
         assert_eq!(later(15, 10), CheckIn::Repeated, "six microseconds are less than ten");
-        assert_eq!(later(20, 10), CheckIn::Recorded);
+        assert_eq!(later(30, 10), CheckIn::Recorded);
         assert_eq!(store.check_ins(None, 9).unwrap().len(), 3);
         assert_eq!(store.check_ins(Some(WallTime(9)), 9).unwrap(), []);
 

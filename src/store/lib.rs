@@ -17,10 +17,12 @@ pub mod rebuild;
 pub mod saved;
 mod swap;
 
+pub mod attendance;
 pub mod clips;
 pub mod events;
 pub mod faces;
 pub mod inventory;
+pub mod ledger;
 pub mod outbox;
 pub mod reports;
 pub mod snoozes;
@@ -43,13 +45,14 @@ pub mod verify;
 #[cfg(test)]
 mod testing;
 
+pub use attendance::{CheckIn, CheckInRow};
 pub use capture::{CaptureKind, clean_temporaries};
 
 pub use clips::{ClipRow, ClipState, SnapshotRow};
 pub use database::{DataLock, Store, StoreOptions, StoreReader};
 pub use error::{Result, StoreError};
 pub use events::{EventCursor, EventQuery, EventRow};
-pub use faces::{CheckIn, CheckInRow, Consent, Person};
+pub use faces::{Consent, Person};
 pub use files::{BootId, Durability};
 pub use links::{LinkKey, LinkRefused};
 pub use opening::Opener;

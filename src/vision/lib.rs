@@ -11,6 +11,7 @@ mod light;
 pub mod motion;
 
 pub mod draw;
+pub mod mask;
 pub mod face;
 pub mod person;
 pub mod synthetic;
@@ -26,6 +27,7 @@ pub use decode::{
 pub use draw::{Colour, Marking, draw};
 pub use face::{LbphFaceRecogniser, LbphSettings};
 pub use guard::{Guard, GuardAlarm, GuardReport, GuardSettings, GuardState};
+pub use mask::MaskedPicture;
 pub use motion::{MotionDetector, MotionReport, MotionSettings};
 pub use person::{HogPersonDetector, HogSettings};
 pub use synthetic::Scene;

@@ -14,6 +14,7 @@ mod fleet;
 mod health;
 mod homes;
 mod hostile;
+mod masks;
 mod modes;
 mod page;
 mod people;

@@ -81,7 +81,7 @@ pub(super) fn camera_id() -> Rule<CameraId> {
 }
 
 /// A time zone.
-pub(super) fn time_zone() -> Rule<String> {
+pub(crate) fn time_zone() -> Rule<String> {
     let text = rule::text(1..=64);
     let allowed = "\"UTC\", \"system\", an offset such as \"+08:00\", or a name that this machine knows, such as \
                    \"Asia/Shanghai\"";

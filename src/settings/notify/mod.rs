@@ -28,7 +28,7 @@ pub use channel::{ChannelSettings, ChannelTarget};
 pub use dingtalk::DingTalkTarget;
 pub use email::{EmailTarget, MailEncryption};
 pub use feishu::FeishuTarget;
-pub(super) use keys::{event_kinds, read_url};
+pub(super) use keys::{event_kinds, read_url, time_zone};
 pub use mqtt::MqttTarget;
 pub use ntfy::NtfyTarget;
 pub use telegram::TelegramTarget;
