@@ -27,7 +27,7 @@ Exit codes: 0 proven, 1 failed, 2 wrong arguments, 3 not proven."
 pub struct ProveArgs {
     /// MP4 files, or folders of spools
     #[arg(required = true, value_name = "FILE")]
-    files: Vec<PathBuf>,
+    recordings: Vec<PathBuf>,
 
     /// The public key: a PEM file or 64 hexadecimal digits. Default: that of the configuration's key
     #[arg(long, value_name = "KEY")]
@@ -65,13 +65,13 @@ struct Shown {
 
 /// Checks every file; all must be proven.
 pub fn run(settings: &Settings, args: ProveArgs) -> Result<(), CliError> {
-    if args.spool.is_some() && args.files.len() > 1 {
+    if args.spool.is_some() && args.recordings.len() > 1 {
         return Err(CliError::Usage("--spool goes with one file".to_owned()));
     }
     let key = keys::to_check_with(settings, args.key.as_deref())?;
     let mut all_proven = true;
     let mut before: Option<CheckedSpool> = None;
-    for file in &args.files {
+    for file in &args.recordings {
         let mut shown = if file.is_dir() { spool(file, &key)? } else { clip(settings, file, &key, &args)? };
         let follows = follows(before.as_ref(), shown.spool.as_ref());
         if let Some(follows) = follows {
