@@ -116,7 +116,7 @@ impl App {
             metrics,
             Arc::clone(&detectors),
         ));
-        let events = Arc::new(view::Events::new(&settings.data_dir));
+        let events = Arc::new(view::Events::new(&settings.data_dir, opener.lock().clone()));
         let web_settings = WebSettings {
             listen: settings.http.listen,
             hosts: settings.http.hosts.clone(),

@@ -88,7 +88,7 @@ impl Nightly {
     ) -> anyhow::Result<Self> {
         let stopping = Arc::new(AtomicBool::new(false));
         let mut keeper = Keeper {
-            reading: Reading::new(&settings.data_dir),
+            reading: Reading::watchful(&settings.data_dir, state.0.opener.lock().clone()),
             zone: Zone::parse(&settings.notify.time_zone)?,
             at: settings.store.backup_at,
             keep: settings.store.backups_keep,
@@ -155,7 +155,8 @@ impl Keeper {
         });
         gauge!(metric::STORE_LAST_BACKUP).set(newest.map_or(0.0, WallTime::as_secs_f64));
         let now = self.clock.wall();
-        let is_old = newest.is_none_or(|at| now.0.saturating_sub(at.0) > OLD_MICROS);
+        let is_old = newest.is_none_or(|at| now.0.saturating_sub(at.0) > OLD_MICROS)
+            || self.state.0.opener.lock().is_checked_partly();
         Some(if is_old { next.min(now.offset_micros(SOON_MICROS)) } else { next })
     }
 
@@ -164,10 +165,14 @@ impl Keeper {
         let found = match self.reading.ask(StoreReader::deletion_suspended) {
             Ok(found) => found,
             Err(error) => {
-                self.suspect_if_damage(&error);
+                if !self.state.0.opener.is_repairing() {
+                    warn!(%error, "it is unknown whether deletion is suspended");
+                }
+                self.give_up_if_suspect();
                 return;
             }
         };
+        self.give_up_if_suspect();
         let before = std::mem::replace(&mut self.state.known().suspended, found.clone());
         if before != found {
             let detail = match &found {
@@ -192,7 +197,6 @@ impl Keeper {
                 info!(copy = %file.path.display(), bytes = file.bytes, "the database was copied, the copy is in order");
                 counter!(metric::STORE_BACKUPS, "result" => "ok").increment(1);
                 gauge!(metric::STORE_LAST_BACKUP).set(now.as_secs_f64());
-                gauge!(metric::STORE_SOUND).set(1.0);
                 if self.state.known().copy_failed.take().is_some() {
                     self.raise("backup", false, "the database was copied".to_owned());
                 }
@@ -200,20 +204,24 @@ impl Keeper {
             Err(failed) => {
                 error!(error = %failed, "no nightly copy of the database");
                 counter!(metric::STORE_BACKUPS, "result" => "error").increment(1);
-                self.suspect_if_damage(&failed);
+                if failed.is_damage() {
+                    self.state.0.opener.lock().suspect();
+                }
+                self.give_up_if_suspect();
                 self.raise("backup", true, format!("no nightly copy of the database: {failed}"));
                 self.state.known().copy_failed = Some(failed.to_string());
             }
         }
     }
 
-    /// The archivist opens the database again and has all of it looked at.
-    fn suspect_if_damage(&self, error: &StoreError) {
-        if !error.is_damage() || self.state.0.opener.is_repairing() {
+    /// Somebody came across damage: the archivist gives the database up, and who opens it next looks at all of it.
+    fn give_up_if_suspect(&self) {
+        let opener = &self.state.0.opener;
+        let is_suspect = opener.lock().is_suspect();
+        gauge!(metric::STORE_SOUND).set(if is_suspect { 0.0 } else { 1.0 });
+        if !is_suspect || opener.is_repairing() {
             return;
         }
-        gauge!(metric::STORE_SOUND).set(0.0);
-        self.state.0.opener.lock().suspect();
         if let Err(refused) = self.node.archivist().ask_blocking(|_| Ok(())) {
             warn!(error = %refused, "the archivist does not hear that the database seems to be damaged");
         }

@@ -3,18 +3,24 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use meerkat_store::{StoreError, StoreReader};
+use meerkat_store::{DataLock, StoreError, StoreReader};
 
 /// One connection, asked by one thread at a time.
 pub(super) struct Reading {
     data_dir: PathBuf,
+    lock: Option<DataLock>,
     reader: Mutex<Option<StoreReader>>,
 }
 
 impl Reading {
     /// Opens nothing yet.
     pub fn new(data_dir: &Path) -> Self {
-        Self { data_dir: data_dir.to_owned(), reader: Mutex::new(None) }
+        Self { data_dir: data_dir.to_owned(), lock: None, reader: Mutex::new(None) }
+    }
+
+    /// As [`Reading::new`]; damage that it comes across makes the database suspect.
+    pub fn watchful(data_dir: &Path, lock: DataLock) -> Self {
+        Self { lock: Some(lock), ..Self::new(data_dir) }
     }
 
     /// Asks one question.
@@ -29,8 +35,18 @@ impl Reading {
             None => StoreReader::open(&self.data_dir)?,
         };
         // A connection that failed is not kept: the next question opens another.
-        let answer = question(&open)?;
-        *reader = Some(open);
-        Ok(answer)
+        match question(&open) {
+            Ok(answer) => {
+                *reader = Some(open);
+                Ok(answer)
+            }
+            Err(error) => {
+                // Only of the database that is in use: another may have taken its place while it was asked.
+                if let Some(lock) = self.lock.as_ref().filter(|_| error.is_damage() && open.is_current()) {
+                    lock.suspect();
+                }
+                Err(error)
+            }
+        }
     }
 }

@@ -10,7 +10,7 @@ use meerkat_actors::node::NodeHandle;
 use meerkat_actors::notifier::ChannelReport;
 use meerkat_actors::supervision;
 use meerkat_base::{CameraId, Clock, EventId, ImageFormat, Mode, MonoTime, Sighting, WallTime};
-use meerkat_store::{ClipState, EventCursor, EventRow, Store, StoreError, StoreReader};
+use meerkat_store::{ClipState, DataLock, EventCursor, EventRow, Store, StoreError, StoreReader};
 use meerkat_web as web;
 use metrics_exporter_prometheus::PrometheusHandle;
 
@@ -220,8 +220,8 @@ fn actor_status(report: supervision::ActorReport) -> web::ActorStatus {
 pub(super) struct Events(Reading);
 
 impl Events {
-    pub fn new(data_dir: &Path) -> Self {
-        Self(Reading::new(data_dir))
+    pub fn new(data_dir: &Path, lock: DataLock) -> Self {
+        Self(Reading::watchful(data_dir, lock))
     }
 
     fn ask<R>(

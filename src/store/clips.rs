@@ -1,5 +1,6 @@
 //! The rows of clips, videos and snapshots. The files themselves are written elsewhere.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use meerkat_base::{CameraId, EventId, WallTime};
@@ -160,6 +161,44 @@ pub(crate) fn clips_of(connection: &Connection, event: EventId) -> Result<Vec<Cl
         "SELECT {CLIP_COLUMNS} FROM clips WHERE event = ?1 ORDER BY started, number LIMIT {MAX_ROWS}"
     ))?;
     statement.query_and_then([event.to_string()], clip_row)?.collect()
+}
+
+/// Clips, oldest first, and path of the newest snapshot of each of these events; those without are left out.
+pub(crate) fn of_all(
+    connection: &Connection,
+    events: &[EventId],
+) -> Result<HashMap<EventId, (Vec<ClipRow>, Option<String>)>> {
+    // A list as JSON, so that the statement is the same for any number of them.
+    let ids = serde_json::to_string(events).expect("ids are always JSON");
+    let mut found: HashMap<EventId, (Vec<ClipRow>, Option<String>)> = HashMap::new();
+    let mut statement = connection.prepare_cached(&format!(
+        "SELECT {CLIP_COLUMNS} FROM clips INDEXED BY clips_by_event
+         WHERE event IN (SELECT value FROM json_each(?1)) ORDER BY started, number"
+    ))?;
+    for clip in statement.query_and_then([&ids], clip_row)? {
+        match clip {
+            Ok(clip) => {
+                if let Some(id) = clip.event {
+                    let clips = &mut found.entry(id).or_default().0;
+                    if clips.len() < MAX_ROWS {
+                        clips.push(clip);
+                    }
+                }
+            }
+            Err(error) if error.is_damage() => return Err(error),
+            Err(error) => tracing::warn!(%error, "the row of a clip cannot be read"),
+        }
+    }
+    let mut statement = connection.prepare_cached(
+        "SELECT event, path FROM snapshots INDEXED BY snapshots_by_event
+         WHERE event IN (SELECT value FROM json_each(?1)) ORDER BY taken, number",
+    )?;
+    let mut rows = statement.query([&ids])?;
+    while let Some(row) = rows.next()? {
+        let event: EventId = parsed(row, 0, |text| text.parse().ok())?;
+        found.entry(event).or_default().1 = Some(row.get(1)?);
+    }
+    Ok(found)
 }
 
 /// Path of the newest snapshot of an event.
