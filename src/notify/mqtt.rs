@@ -175,15 +175,16 @@ impl Mqtt {
 
     /// Publishes, and waits until the broker has acknowledged all of it: first the states, which can be repeated without
     /// harm, then `once`, each of which is a step and is left out if an earlier attempt got it through.
-    async fn tell(&self, states_of: Option<&Alert>, once: Vec<Message>, already_sent: u8) -> Outcome {
+    async fn tell(&self, news: News<'_>, once: Vec<Message>, already_sent: u8) -> Outcome {
         let Some(link) = self.link.get() else {
             return Failure::retry("the channel was not told to connect").into_outcome(already_sent);
         };
         link.wait_until_up(UP_LIMIT).await;
         let left = once.into_iter().skip(usize::from(already_sent));
-        let published = match states_of {
-            Some(alert) => self.home.with_news(alert, |states| publish(link, states, left)),
-            None => publish(link, Vec::new(), left),
+        let published = match news {
+            News::Alert(alert) => self.home.with_news(alert, |states| publish(link, states, left)),
+            News::Digest(digest) => self.home.with_digest(digest, |states| publish(link, states, left)),
+            News::None => publish(link, Vec::new(), left),
         };
         let (states, steps) = match published {
             Ok(published) => published,
@@ -219,7 +220,7 @@ impl Mqtt {
         if settings.pictures.include_faces && !names.is_empty() && alert.phase == EventPhase::Started {
             once.push(Message::once(topic("identity"), names.join(", ")));
         }
-        self.tell(Some(alert), once, alert.already_sent).await
+        self.tell(News::Alert(alert), once, alert.already_sent).await
     }
 
     async fn clip(&self, alert: &Alert, clip: &ClipPart) -> Outcome {
@@ -228,12 +229,12 @@ impl Mqtt {
             "started": alert.started, "name": clip.name, "seconds": clip.duration.as_secs_f32(), "link": clip.link,
         });
         let topic = topics::camera(&self.settings, &alert.camera, "event");
-        self.tell(None, vec![Message::once(topic, said.to_string())], alert.already_sent).await
+        self.tell(News::None, vec![Message::once(topic, said.to_string())], alert.already_sent).await
     }
 
-    async fn about_node(&self, said: Value) -> Outcome {
+    async fn about_node(&self, news: News<'_>, said: Value) -> Outcome {
         let message = Message::once(topics::node(&self.settings, "event"), said.to_string());
-        self.tell(None, vec![message], 0).await
+        self.tell(news, vec![message], 0).await
     }
 
     /// Who was recognised is told only where faces may be shown.
@@ -244,6 +245,13 @@ impl Mqtt {
         }
         shown
     }
+}
+
+/// What states follow from.
+enum News<'a> {
+    Alert(&'a Alert),
+    Digest(&'a Digest),
+    None,
 }
 
 type Published = (Vec<Acknowledged>, Vec<Acknowledged>);
@@ -330,15 +338,18 @@ impl Channel for Mqtt {
                 "event_type": "digest", "id": digest.id, "oldest": digest.oldest, "newest": digest.newest,
                 "total": digest.total(), "text": text,
             });
-            self.about_node(said).await
+            self.about_node(News::Digest(digest), said).await
         })
     }
 
     fn deliver_test<'a>(&'a self, test: &'a TestMessage) -> Delivery<'a> {
         Box::pin(async move {
             let text = render::test_text(&self.settings.name, test.time, &self.settings.style);
-            self.about_node(json!({ "event_type": "test", "id": test.id, "time": test.time, "text": text }))
-                .await
+            self.about_node(
+                News::None,
+                json!({ "event_type": "test", "id": test.id, "time": test.time, "text": text }),
+            )
+            .await
         })
     }
 

@@ -9,7 +9,7 @@ use tracing::warn;
 
 use super::presence::Presence;
 use super::{Message, MqttSettings, discovery, topics};
-use crate::alert::Alert;
+use crate::alert::{Alert, Digest};
 
 /// Cameras at most, unnamed ones included; more have events but no entities.
 pub const MAX_CAMERAS: usize = 256;
@@ -97,6 +97,19 @@ impl Home {
             messages.extend(self.state(&known, &alert.camera, alert.kind));
             if is_new && alert.kind != EventKind::CameraSilent {
                 messages.extend(self.state(&known, &alert.camera, EventKind::CameraSilent));
+            }
+        }
+        tell(messages)
+    }
+
+    /// The same for a digest: ends may be among what it sums up.
+    pub fn with_digest<R>(&self, digest: &Digest, tell: impl FnOnce(Vec<Message>) -> R) -> R {
+        let mut known = self.lock();
+        let mut messages = Vec::new();
+        for line in &digest.counts {
+            if let Some(presence) = known.presences.get_mut(&(line.camera.clone(), line.kind)) {
+                presence.settle(digest.newest);
+                messages.extend(self.state(&known, &line.camera, line.kind));
             }
         }
         tell(messages)

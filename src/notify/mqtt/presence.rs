@@ -54,6 +54,12 @@ impl Presence {
         self.newest = self.newest.max(Some(started));
     }
 
+    /// What began up to a time is taken for over: its end was summed up with others after an outage. Better off too
+    /// early than on for ever.
+    pub fn settle(&mut self, until: WallTime) {
+        self.open.retain(|_, started| *started > until);
+    }
+
     /// Whether anything goes on.
     pub fn is_on(&self) -> bool {
         !self.open.is_empty()
@@ -124,6 +130,18 @@ mod tests {
         let mut presence = Presence::default();
         let event = EventId(Uuid::from_u128(1));
         presence.hear(EventKind::Motion, event, WallTime(1), Started, true);
+        assert!(!presence.is_on());
+    }
+
+    #[test]
+    fn what_was_summed_up_is_over_and_what_is_newer_goes_on() {
+        let mut presence = Presence::default();
+        let event = |number| EventId(Uuid::from_u128(number));
+        presence.hear(EventKind::Face, event(1), WallTime(1), Started, false);
+        presence.hear(EventKind::Face, event(3), WallTime(3), Started, false);
+        presence.settle(WallTime(2));
+        assert!(presence.is_on());
+        presence.settle(WallTime(3));
         assert!(!presence.is_on());
     }
 

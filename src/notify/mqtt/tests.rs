@@ -7,6 +7,7 @@ use meerkat_base::{EventId, ManualClock, WallTime};
 use uuid::Uuid;
 
 use super::*;
+use crate::alert::DigestLine;
 use crate::alert::tests::alert;
 use crate::render::Language;
 use crate::testing::tls::CA_PEM;
@@ -165,6 +166,26 @@ async fn states_do_not_depend_on_the_order_of_the_outbox() {
     old.started = START.offset_micros(-1);
     assert_eq!(s.mqtt.deliver(&old).await, Outcome::Delivered);
     assert!(s.of("node1/front/person").iter().all(|state| state.payload == "OFF"));
+}
+
+#[tokio::test]
+async fn an_end_that_was_summed_up_in_a_digest_is_an_end() {
+    let s = scene();
+    for kind in [EventKind::Motion, EventKind::Person] {
+        assert_eq!(s.mqtt.deliver(&event_of(kind, 1, EventPhase::Started)).await, Outcome::Delivered);
+    }
+    s.says("node1/front/motion", "ON");
+    let started = event_of(EventKind::Motion, 1, EventPhase::Ended).started;
+    let line = DigestLine {
+        camera: CameraId::parse("front").unwrap(),
+        camera_name: None,
+        kind: EventKind::Motion,
+        count: 5,
+    };
+    let digest = Digest { id: Uuid::from_u128(7), oldest: started, newest: started, counts: vec![line] };
+    assert_eq!(s.mqtt.deliver_digest(&digest).await, Outcome::Delivered);
+    s.says("node1/front/motion", "OFF");
+    s.says("node1/front/person", "ON");
 }
 
 #[tokio::test]
