@@ -58,7 +58,11 @@ impl Scene {
         says(&self.observer, topic, payload);
     }
 
+    /// Everything under a topic. What was acknowledged before is among it: a broker keeps the order.
     fn of(&self, topic: &str) -> Vec<Observed> {
+        let mark = format!("end/{}", Uuid::new_v4());
+        self.observer.publish(&mark, false, "x");
+        assert!(self.observer.wait_for(PATIENCE, |message| message.topic == mark).is_some());
         self.observer.messages().into_iter().filter(|message| message.topic == topic).collect()
     }
 
