@@ -21,4 +21,5 @@ mod people;
 mod people_api;
 mod prometheus;
 mod reload;
+mod store;
 mod torture;
