@@ -7,7 +7,7 @@ use std::time::Duration;
 use meerkat_notify::testing::{Fault, MockServer, Received};
 use meerkat_store::{EventRow, OutboxRow, OutboxState};
 
-use crate::harness::{Node, PATIENCE, Plan, eventually};
+use crate::harness::{Node, PATIENCE, Plan, eventually, stir};
 
 const SECRET: &str = "a-secret-of-the-tests";
 const KEY: &str = "693a91f6-7xxx-4bc4-97a0-0ec2sifa5aaa";
@@ -292,4 +292,68 @@ fn alerts_are_listed_retried_and_dropped_beside_a_node_and_without_one() {
     wait_for_state(&node, &events[2], OutboxState::Delivered);
     let (code, said) = alerts(plan(), &node, &["test", "nobody"]);
     assert!(code == Some(2) && said.contains("channels: hook"), "{said}");
+}
+
+#[test]
+fn a_channel_is_tried_out_beside_a_node_and_without_one_and_a_refusal_is_explained() {
+    let hook = MockServer::webhook(SECRET).unwrap();
+    let plan = || with_hook(&hook);
+    let mut node = plan().start();
+    let (code, said) = alerts(plan(), &node, &["test", "hook"]);
+    assert!(code == Some(0) && said.contains("delivered"), "{said}");
+    hook.script([Fault::Status(404, "", "")]);
+    let (code, said) = alerts(plan(), &node, &["test", "hook"]);
+    assert!(code == Some(1) && said.contains("refused for good") && said.contains("404"), "{said}");
+    assert!(node.stop().success());
+    let (code, said) = alerts(plan(), &node, &["test", "hook"]);
+    assert!(code == Some(0) && said.contains("delivered"), "{said}");
+    let tests: Vec<_> = hook
+        .received()
+        .into_iter()
+        .map(|message| match message {
+            Received::Hook { body, .. } => body["type"].as_str().unwrap().to_owned(),
+            other => panic!("not for a webhook: {other:?}"),
+        })
+        .collect();
+    assert_eq!(tests, ["test", "test"]);
+}
+
+#[test]
+fn a_clip_follows_its_alert_as_a_link_that_opens_it_without_login() {
+    let hook = MockServer::webhook(SECRET).unwrap();
+    // The public address must be known before the node has its port.
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let node = with_hook(&hook)
+        .set("http.listen", free)
+        .set("http.token", "correct-horse")
+        .set("http.public_url", format!("http://{free}"))
+        .set("clip.kinds", "motion")
+        .set("clip.pre_roll_secs", 0)
+        .set("clip.post_roll_secs", 0)
+        .set("clip.preset", "ultrafast")
+        .start();
+    stir(&mut node.camera("yard", 3));
+    let received = hook.wait_for(2, PATIENCE).unwrap();
+    let bodies: Vec<_> = received
+        .iter()
+        .map(|message| match message {
+            Received::Hook { id, body, .. } => (id, body),
+            other => panic!("not for a webhook: {other:?}"),
+        })
+        .collect();
+    assert_eq!((&bodies[0].1["part"], &bodies[1].1["part"]), (&"alert".into(), &"clip".into()));
+    assert_eq!(bodies[0].0, bodies[1].0, "under the same key");
+    let link = bodies[1].1["clip"]["link"].as_str().unwrap();
+    let path = link.strip_prefix(&format!("http://{free}")).unwrap();
+    let clip = node.get(path);
+    assert_eq!(clip.status, 200, "{}", clip.text());
+    assert_eq!(&clip.body[4..8], b"ftyp", "an MP4");
+    assert_eq!(node.get(&path.replace("until=1", "until=2")).status, 403);
+    assert_eq!(node.get("/api/v1/alerts").status, 401, "everything else wants the token");
+    let rows = eventually("both parts are booked", PATIENCE, || {
+        let event: meerkat_base::EventId = bodies[0].1["event"].as_str().unwrap().parse().unwrap();
+        let rows = node.store().alerts_of(event).unwrap();
+        rows.iter().all(|row| row.state == OutboxState::Delivered).then_some(rows)
+    });
+    assert_eq!(rows.iter().map(|row| row.part).collect::<Vec<_>>(), [0, 1]);
 }
