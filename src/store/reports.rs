@@ -211,8 +211,8 @@ mod tests {
         over.event.phase = EventPhase::Ended;
         store.report(&[over], WallTime(0)).unwrap();
         assert!(store.event(event(2).id).unwrap().unwrap().snoozed);
-        // One that is refused takes the others with it.
-        let mut bad = report(4, "a");
+        // One that is refused takes the others with it; it has a key of its own, so that nothing takes it up.
+        let mut bad = report(4, "b");
         bad.alerts[0].alert.payload = "x".repeat(MAX_PAYLOAD_BYTES).into();
         assert!(store.report(&[report(3, "a"), bad], WallTime(0)).is_err());
         assert_eq!(store.event(EventId(event(3).id.0)).unwrap(), None);
