@@ -6,7 +6,7 @@ CARGO ?= cargo
 FEATURES := --features meerkat-actors/fault-injection,meerkat-notify/testing
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test ci fmt lint deny unit bench bench-models score fuzz
+.PHONY: help setup demo test ci fmt lint deny unit chaos bench bench-models score fuzz
 
 help: ## list these commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -40,6 +40,9 @@ deny: ## licences, bans and sources of the dependencies
 
 unit: ## all tests of the workspace
 	$(CARGO) test --workspace $(FEATURES) --locked
+
+chaos: ## kill a busy node 200 times and look whether anything that was answered is lost (CHAOS=times)
+	MEERKAT_CHAOS_KILLS=$(or $(CHAOS),200) $(CARGO) test $(FEATURES) --locked --test node chaos:: -- --nocapture
 
 bench: ## measure the rooms and the whole node; see docs/benchmarks.md
 	scripts/setup.sh --runtime

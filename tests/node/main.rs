@@ -6,6 +6,7 @@ mod drawn;
 mod harness;
 
 mod alerts;
+mod chaos;
 mod channels;
 mod detectors;
 mod evidence;
