@@ -621,7 +621,7 @@ fn a_spool_that_grows_too_large_goes_on_in_the_next_part() {
     rig.begin(&event(&sent[19], 1));
     rig.send(60);
     let spools = rig.spools();
-    assert_eq!(spools.len(), 3, "{spools:?}");
+    assert_eq!(spools.len(), 4, "{spools:?}");
     let all: Vec<u64> = spools.iter().flat_map(|(numbers, _)| numbers.clone()).collect();
     assert_eq!(all, numbers(10..=80));
     for frame in frames(&rig.camera, &rig.clock, 60, TENTH) {
