@@ -321,7 +321,7 @@ mod tests {
             snapshot: Some("a.jpg".into()),
         };
         let line = Line::of(&event, &Zone::default());
-        assert!(line.starts_with("2026-11-20 21:31:14Z           1.5  door"), "{line}");
+        assert!(line.starts_with("2026-11-20 21:31:14Z            1.5  door"), "{line}");
         assert!(line.contains(" -s! ") && line.ends_with("Li?[31m Lei"), "{line}");
     }
 }
