@@ -68,6 +68,7 @@ pub(super) fn opener(settings: &Settings, clock: &Arc<dyn Clock>) -> anyhow::Res
     let clock = Arc::clone(clock);
     let options = move || StoreOptions { durability, backup_before_migration, now: clock.wall() };
     counter!(metric::STORE_REBUILDS).increment(0);
+    counter!(metric::TEMPLATE_FAILURES).increment(0);
     Ok(Opener::new(DataLock::take(&settings.data_dir)?, options, |_| {
         counter!(metric::STORE_REBUILDS).increment(1);
     }))

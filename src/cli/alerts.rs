@@ -190,7 +190,7 @@ fn alerts(settings: &Settings, query: &OutboxQuery) -> anyhow::Result<Vec<Value>
     match StoreReader::open(&settings.data_dir) {
         Ok(store) => {
             let rows = store.outbox_list(query)?.into_iter().map(alert_summary);
-            Ok(rows.map(|row| serde_json::to_value(row)).collect::<Result<_, _>>()?)
+            Ok(rows.map(serde_json::to_value).collect::<Result<_, _>>()?)
         }
         Err(StoreError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
         Err(error) => Err(error.into()),

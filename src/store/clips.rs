@@ -163,14 +163,14 @@ pub(crate) fn clips_of(connection: &Connection, event: EventId) -> Result<Vec<Cl
     statement.query_and_then([event.to_string()], clip_row)?.collect()
 }
 
+/// What was recorded of events: their clips, oldest first, and the newest snapshot.
+pub(crate) type Recorded = HashMap<EventId, (Vec<ClipRow>, Option<String>)>;
+
 /// Clips, oldest first, and path of the newest snapshot of each of these events; those without are left out.
-pub(crate) fn of_all(
-    connection: &Connection,
-    events: &[EventId],
-) -> Result<HashMap<EventId, (Vec<ClipRow>, Option<String>)>> {
+pub(crate) fn of_all(connection: &Connection, events: &[EventId]) -> Result<Recorded> {
     // A list as JSON, so that the statement is the same for any number of them.
     let ids = serde_json::to_string(events).expect("ids are always JSON");
-    let mut found: HashMap<EventId, (Vec<ClipRow>, Option<String>)> = HashMap::new();
+    let mut found = Recorded::new();
     let mut statement = connection.prepare_cached(&format!(
         "SELECT {CLIP_COLUMNS} FROM clips INDEXED BY clips_by_event
          WHERE event IN (SELECT value FROM json_each(?1)) ORDER BY started, number"

@@ -64,7 +64,7 @@ fn walk() -> Vec<Vec<u8>> {
 fn live(to: SocketAddr, data: &Path, id: &str, mode: u8, unique: &mut u32, began: &Sender<()>) -> Life {
     let mut life = Life::default();
     let mut camera = Camera::connect(to);
-    let mut say = |camera: &mut Camera, bytes: &[u8]| -> Option<u8> {
+    let say = |camera: &mut Camera, bytes: &[u8]| -> Option<u8> {
         camera.try_send(bytes).ok()?;
         camera.try_answer().ok()
     };
@@ -99,7 +99,7 @@ fn live(to: SocketAddr, data: &Path, id: &str, mode: u8, unique: &mut u32, began
             _ => match &mut life.promised {
                 Some(promised) => promised.frames += 1,
                 // Frames are numbered from 1 in each run of the node, and this camera has sent all of them.
-                None if answered % LOOK_EVERY == 0 => {
+                None if answered.is_multiple_of(LOOK_EVERY) => {
                     life.promised = open_event(data, id).map(|(event, first)| Promised {
                         event,
                         frames: (answered + 1).saturating_sub(first),
@@ -145,6 +145,9 @@ fn round(node: &mut Node, dice: &mut Dice, round: u32, unique: &mut [u32]) -> Ve
     })
 }
 
+/// Pictures that were answered, and those that were under way at a death.
+type Pictures = (Vec<Vec<u8>>, Vec<Vec<u8>>);
+
 /// Every answered picture is whole, and nothing is there that was not sent.
 fn check_pictures(data: &Path, id: &str, sure: &[Vec<u8>], perhaps: &[Vec<u8>]) {
     let stored: Vec<Vec<u8>> = files_below(&data.join("capture/image").join(id))
@@ -159,6 +162,14 @@ fn check_pictures(data: &Path, id: &str, sure: &[Vec<u8>], perhaps: &[Vec<u8>]) 
     }
     let sent: HashSet<&[u8]> = sure.iter().chain(perhaps).map(Vec::as_slice).collect();
     assert!(stored.is_subset(&sent), "{id}: something is there that nobody sent, or half a picture");
+}
+
+/// Spools that are still to be made into a file.
+fn unfinished(data: &Path) -> usize {
+    let done = ["set-aside", "kept"];
+    std::fs::read_dir(data.join("spool")).map_or(0, |spools| {
+        spools.flatten().filter(|spool| !done.contains(&&*spool.file_name().to_string_lossy())).count()
+    })
 }
 
 /// Frames that can be played in the finished videos of a camera.
@@ -190,7 +201,7 @@ fn what_was_answered_survives_a_node_that_is_killed_again_and_again() {
         .set("notify.channels.hook.kinds", "motion")
         .start();
     let mut unique: Vec<u32> = (0..CAMERAS).map(|n| n << 24).collect();
-    let mut pictures: BTreeMap<String, (Vec<Vec<u8>>, Vec<Vec<u8>>)> = BTreeMap::new();
+    let mut pictures: BTreeMap<String, Pictures> = BTreeMap::new();
     let mut videos: BTreeMap<String, (u64, u64)> = BTreeMap::new();
     let mut promised: Vec<(String, Promised)> = Vec::new();
     for n in 0..kills {
@@ -203,16 +214,11 @@ fn what_was_answered_survives_a_node_that_is_killed_again_and_again() {
             *lives += u64::from(life.video_frames > 0);
             promised.extend(life.promised.map(|promised| (id, promised)));
         }
-        // The database opens, what is left over is finished, and nothing stops the next start.
+        // The database opens, and what is left over is finished. The next life waits for that: a spool at which the
+        // node dies three times would be set aside, and its frames kept there, as is meant.
         node.restart();
+        eventually("every spool is finished", PATIENCE * 2, || (unfinished(&node.data()) == 0).then_some(()));
     }
-
-    eventually("every spool is finished", PATIENCE * 2, || {
-        let left = std::fs::read_dir(node.data().join("spool")).map_or(0, |spools| {
-            spools.flatten().filter(|spool| !["set-aside", "kept"].contains(&&*spool.file_name().to_string_lossy())).count()
-        });
-        (left == 0).then_some(())
-    });
     let aside = node.data().join("spool/set-aside");
     assert!(!aside.exists() || files_below(&aside).is_empty(), "a spool was set aside");
 

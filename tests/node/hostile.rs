@@ -504,7 +504,7 @@ fn a_crowd_is_turned_away_and_makes_room_again() {
         let status = node.status();
         let (cameras, actors) = (status["cameras"].as_array().unwrap(), status["actors"].as_array().unwrap());
         let of_cameras = actors.iter().filter(|actor| !actor["camera"].is_null()).count();
-        (cameras.len() == 3 + 4 && of_cameras == 3 * (3 + 4)).then_some(())
+        (cameras.len() == 3 + 4 && of_cameras == 4 * (3 + 4)).then_some(())
     });
     let mut late = Camera::connect_from(CROWD, node.frame_address()).unwrap();
     assert_eq!(late.mode(1), b'1', "there is room again");

@@ -27,6 +27,9 @@ fn with_channels(hook: &MockServer, robot: &MockServer) -> Plan {
         .set("notify.channels.hook.type", "webhook")
         .set("notify.channels.hook.url", hook.base())
         .set("notify.channels.hook.secret", SECRET)
+        // Clips are messages of their own; here only what is said of an event is counted.
+        .set("notify.channels.hook.include_clip", "false")
+        .set("notify.channels.robot.include_clip", "false")
         .set("notify.channels.robot.type", "wecom")
         // Where other work keeps the detectors from their turn, the cameras wait instead of going on unseen.
         .set("frame.answer_wait_ms", 1_000)
