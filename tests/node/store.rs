@@ -55,10 +55,14 @@ fn motion_with_clip(node: &Node) -> String {
 }
 
 fn spoil(data: &Path) {
-    let path = data.join("meerkat.db");
-    let mut bytes = std::fs::read(&path).unwrap();
-    bytes[..4_096].fill(0x5a);
-    std::fs::write(path, bytes).unwrap();
+    // The log too: it may hold the first page as well.
+    for file in ["meerkat.db", "meerkat.db-wal"] {
+        let path = data.join(file);
+        let Ok(mut bytes) = std::fs::read(&path) else { continue };
+        let spoilt = bytes.len().min(4_096);
+        bytes[..spoilt].fill(0x5a);
+        std::fs::write(path, bytes).unwrap();
+    }
 }
 
 #[test]
