@@ -129,7 +129,7 @@ mod tests {
             store.add_snooze(one, WallTime(0)).unwrap();
         }
         assert_eq!(store.snoozes(WallTime(99)).unwrap(), [short.clone(), disarmed.clone()]);
-        assert_eq!(store.snoozes(WallTime(100)).unwrap(), [disarmed.clone()]);
+        assert_eq!(store.snoozes(WallTime(100)).unwrap(), std::slice::from_ref(&disarmed));
         assert!(store.cancel_snooze(disarmed.id).unwrap());
         assert!(!store.cancel_snooze(disarmed.id).unwrap());
         assert_eq!(store.snoozes(WallTime(0)).unwrap(), [short]);
