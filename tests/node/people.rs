@@ -27,6 +27,9 @@ fn with_channels(hook: &MockServer, robot: &MockServer) -> Plan {
         .set("notify.channels.hook.type", "webhook")
         .set("notify.channels.hook.url", hook.base())
         .set("notify.channels.hook.secret", SECRET)
+        // Not that the cameras are silent when their film is over.
+        .set("notify.channels.hook.kinds", "person,face")
+        .set("notify.channels.robot.kinds", "person,face")
         .set("notify.channels.robot.type", "wecom")
         // Where other work keeps the detectors from their turn, the cameras wait instead of going on unseen.
         .set("frame.answer_wait_ms", 1_000)
