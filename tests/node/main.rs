@@ -8,6 +8,7 @@ mod harness;
 mod alerts;
 mod channels;
 mod detectors;
+mod disk;
 mod evidence;
 mod faults;
 mod fleet;
