@@ -23,6 +23,7 @@ pub mod people;
 
 pub mod events;
 pub mod notices;
+pub mod rules;
 
 pub mod archivist;
 pub mod notifier;

@@ -2,17 +2,15 @@
 //! told, and at the end the recording ended and the row closed. One courier per event, so that a slow disk holds up
 //! nobody else.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use actix::ArbiterHandle;
-use meerkat_base::{Event, EventKind, EventPhase, MonoTime, Severity, metric};
-use meerkat_settings::ChannelSettings;
-use meerkat_store::{NewAlert, SnapshotRow, Store, StoreError};
+use meerkat_base::{Event, EventKind, EventPhase, MonoTime, metric};
+use meerkat_store::{Report, SnapshotRow, Store, StoreError};
 use metrics::counter;
-use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep};
 use tracing::{error, info, warn};
@@ -23,6 +21,7 @@ use crate::camera::Camera;
 use crate::faces::UNKNOWN;
 use crate::notifier::NotifierLink;
 use crate::recorder::{NotBegun, SnapshotFile};
+use crate::rules::{Rules, Said, Telling, Verdict};
 
 /// Longest wait for the recorder to have the pre-roll on disk before the row is written without it.
 const RECORDER_LIMIT: Duration = Duration::from_secs(5);
@@ -48,6 +47,8 @@ pub struct CourierTools {
     pub running: Arc<AtomicUsize>,
     /// What may change while the node runs.
     pub rules: Arc<RwLock<CourierRules>>,
+    /// Says who is told.
+    pub alerts: Rules,
     /// Where couriers run: not with the events actor, whose loss must not be theirs.
     pub arbiter: ArbiterHandle,
     /// Number of the events actor's generation at work: a courier of an earlier one hears nothing more.
@@ -62,33 +63,13 @@ impl CourierTools {
     }
 }
 
-/// Which event is recorded, told and counted how.
+/// Which event is recorded and counted how.
 #[derive(Debug, Clone)]
 pub struct CourierRules {
     /// Kinds that are recorded.
     pub recorded: Vec<EventKind>,
-    /// Channels by name, and what they are told.
-    pub channels: BTreeMap<String, ChannelSettings>,
     /// Time in which a person is not checked in again at the same camera.
     pub check_in_repeat: Duration,
-}
-
-/// What an outbox row needs besides its own columns to become a message.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct AlertDraft {
-    /// What people call the camera.
-    pub camera_name: Option<String>,
-    /// Who was recognised.
-    pub identities: Vec<String>,
-    /// Highest score.
-    pub score: f32,
-    /// When it began, microseconds since the Unix epoch.
-    pub started_micros: i64,
-    /// How much it matters; that of its kind where nothing is said.
-    pub severity: Option<Severity>,
-    /// What a notice says besides, for people.
-    pub detail: String,
 }
 
 /// Sends a courier on its way; dropping the sender ends its event, and so does the loss of the generation of the
@@ -100,7 +81,8 @@ pub(super) fn dispatch(tools: CourierTools, camera: Arc<Camera>, generation: u64
     let arbiter = tools.arbiter.clone();
     let sent = arbiter.spawn(async move {
         let _on_the_way = on_the_way;
-        Courier { tools, camera, receiver, generation, generations }.run().await;
+        let (verdict, snapshot) = (Verdict::default(), None);
+        Courier { tools, camera, receiver, generation, generations, verdict, snapshot }.run().await;
     });
     if !sent {
         error!("the node goes down: an event is not recorded");
@@ -129,6 +111,8 @@ struct Courier {
     receiver: mpsc::Receiver<Change>,
     generation: u64,
     generations: watch::Receiver<u64>,
+    verdict: Verdict,
+    snapshot: Option<String>,
 }
 
 impl Courier {
@@ -170,7 +154,7 @@ impl Courier {
         self.tools.rules.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    async fn started(&self, change: &Change) {
+    async fn started(&mut self, change: &Change) {
         let event = &change.event;
         let rules = self.rules();
         // First the pre-roll, then the row: what the row promises is on disk by then.
@@ -184,12 +168,14 @@ impl Courier {
                 }
             }
         }
-        let alerts = self.alerts(event, &rules, snapshot.as_ref().map(|file| file.path.clone()));
-        let told = !alerts.is_empty();
-        let row = event.clone();
+        self.snapshot = snapshot.as_ref().map(|file| file.path.clone());
+        self.verdict = self.tools.alerts.judge(event, "", &BTreeSet::new());
+        let report = self.report(event, &self.verdict.tellings);
+        let told = !report.alerts.is_empty();
         let picture = snapshot.map(|file| snapshot_row(event, file));
+        let clock = self.tools.alerts.clone();
         let start = move |store: &mut Store| {
-            store.start_event(&row, &alerts)?;
+            store.report(&[report], clock.wall())?;
             picture.as_ref().map_or(Ok(()), |picture| store.add_snapshot(picture))
         };
         let written = self.write(event, start).await;
@@ -220,48 +206,61 @@ impl Courier {
         }
     }
 
-    async fn updated(&self, event: &Event) {
-        let row = event.clone();
-        self.write(event, move |store| store.update_event(&row)).await;
+    async fn updated(&mut self, event: &Event) {
+        let mut tellings = Vec::new();
+        if self.verdict.may_rise {
+            let risen = self.tools.alerts.judge(event, "", &self.verdict.settled);
+            tellings = risen.tellings;
+            self.verdict.promises.extend(risen.promises);
+            (self.verdict.settled, self.verdict.may_rise) = (risen.settled, risen.may_rise);
+            self.verdict.snoozed |= risen.snoozed;
+        }
+        // What is told late is told as what began.
+        let mut report = self.report(event, &tellings);
+        let told = !report.alerts.is_empty();
+        if told {
+            report.event.phase = EventPhase::Started;
+        }
+        let (row, clock) = (event.clone(), self.tools.alerts.clone());
+        let written = self.write(event, move |store| {
+            if told {
+                store.report(&[report], clock.wall())?;
+            }
+            store.update_event(&row)
+        });
+        if written.await && told {
+            self.tools.notifier.kick();
+        }
     }
 
     async fn ended(&self, event: &Event, at: MonoTime) {
-        let row = event.clone();
-        let (heard, _) = tokio::join!(
+        let report = self.report(event, &self.tools.alerts.end(&self.verdict.promises));
+        let (told, clock) = (!report.alerts.is_empty(), self.tools.alerts.clone());
+        let (heard, written) = tokio::join!(
             self.camera.recorder.end_clip(event.id, at, END_LIMIT),
-            self.write(event, move |store| store.end_event(&row, &[])),
+            self.write(event, move |store| store.report(&[report], clock.wall())),
         );
         if !heard {
             error!(camera = %event.camera, event = %event.id, "the recorder does not hear that an event is over");
+        }
+        if written && told {
+            self.tools.notifier.kick();
         }
         info!(camera = %event.camera, kind = %event.kind, event = %event.id, "event ended");
         self.check_out(event).await;
     }
 
-    fn alerts(&self, event: &Event, rules: &CourierRules, snapshot: Option<String>) -> Vec<NewAlert> {
-        let draft = AlertDraft {
-            camera_name: self.camera.settings().name.clone(),
-            identities: event.identities.clone(),
-            score: event.score,
-            started_micros: event.started.0,
-            severity: Some(event.kind.severity()),
-            ..AlertDraft::default()
-        };
-        let payload = serde_json::to_value(&draft).unwrap_or_default();
-        rules
-            .channels
-            .iter()
-            .filter(|(_, channel)| {
-                channel.kinds.contains(&event.kind)
-                    && channel.cameras.as_ref().is_none_or(|cameras| cameras.contains(&event.camera))
-            })
-            .map(|(name, _)| NewAlert {
-                channel: name.clone(),
-                payload: payload.clone(),
-                snapshot: snapshot.clone(),
-                created: event.started,
-            })
-            .collect()
+    /// What is written about the event as it is now.
+    fn report(&self, event: &Event, tellings: &[Telling]) -> Report {
+        let settings = self.camera.settings();
+        let said =
+            Said { camera_name: settings.name.as_deref(), snapshot: self.snapshot.as_deref(), detail: "" };
+        Report {
+            event: event.clone(),
+            detail: None,
+            snoozed: self.verdict.snoozed,
+            alerts: self.tools.alerts.alerts(event, tellings, said),
+        }
     }
 
     /// A check-in counts only at a camera that is meant for it and that proved itself.

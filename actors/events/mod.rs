@@ -1,5 +1,6 @@
 //! Turns sightings into events: one visit is one event. The state machine is in `visit.rs`, the actix shell in
-//! `shell.rs`, and what follows from an event (recording, row, alert, check-in) in `courier.rs`.
+//! `shell.rs`, and what follows from an event (recording, row, alert, check-in) in `courier.rs`. Who is told is decided by
+//! the rules next door.
 
 mod courier;
 mod shell;
@@ -9,7 +10,7 @@ use std::sync::Arc;
 
 use meerkat_base::{Detection, EventKind, Frame, MonoTime, WallTime};
 
-pub use courier::{AlertDraft, CourierRules, CourierTools};
+pub use courier::{CourierRules, CourierTools};
 pub use shell::{Events, EventsLink, EventsTools};
 pub use visit::{Change, Visits};
 

@@ -12,6 +12,7 @@ use crate::gate::Gates;
 use crate::notices::Notices;
 use crate::notifier::{ChannelReport, NotifierLink};
 use crate::recorder::Encoders;
+use crate::rules::Rules;
 use crate::supervision::{ActorKind, ActorReport, Board};
 
 /// What status, pages and metrics may ask of a running node. Never blocks on the frame path.
@@ -26,6 +27,7 @@ pub struct NodeHandle {
     pub(super) gates: Arc<Gates>,
     pub(super) notifier: NotifierLink,
     pub(super) notices: Notices,
+    pub(super) alerts: Rules,
 }
 
 impl NodeHandle {
@@ -97,6 +99,11 @@ impl NodeHandle {
     /// Where parts outside the actors say what they notice about the node.
     pub fn notices(&self) -> Arc<dyn NoticeSink> {
         self.notices.sink()
+    }
+
+    /// The rules at work, with the snoozes.
+    pub fn rules(&self) -> &Rules {
+        &self.alerts
     }
 
     /// The archivist, for what the HTTP side is asked to change.

@@ -28,10 +28,11 @@ use crate::detectors::{Known, Place, Pool};
 use crate::events::{CourierRules, CourierTools, Events, EventsLink, EventsTools};
 use crate::faces::{Faces, Gallery};
 use crate::gate::Gates;
-use crate::notices::Notices;
+use crate::notices::{Crier, CrierTools, Failures, Notices, Silence};
 use crate::notifier::{Notifier, NotifierLink, NotifierTools, Shrinker};
 use crate::people::People;
 use crate::recorder::{ClipTelling, EncoderTools, Encoders, Places, RecorderTools, Room};
+use crate::rules::{Rules, close_orphans};
 use crate::session::{Door, DoorError, IoGroup, LogRation, SessionTools};
 use crate::supervision::{
     ActorKind, BackoffSettings, Board, Component, Crew, CrewSettings, Solo, Station, Watch,
@@ -111,11 +112,14 @@ pub struct Node {
     events: EventsLink,
     couriers: Arc<AtomicUsize>,
     rules: Arc<RwLock<CourierRules>>,
+    alerts: Rules,
     notifier_tools: Arc<Mutex<NotifierTools>>,
     notifier: Solo<Notifier>,
     notices: Notices,
     clip_wishes: Wishes,
     link_key: LinkKey,
+    crier: Solo<Crier>,
+    crier_tools: CrierTools,
     events_solo: Solo<Events>,
     io: IoGroup,
     crews: Vec<(&'static str, Crew)>,
@@ -181,16 +185,21 @@ impl Node {
             info!(spools = left, "finishing what an earlier run left");
         }
         let now = clock.wall();
-        let orphans = archivist.ask(move |store| store.close_orphans(now)).await;
+        let orphans = archivist.ask(move |store| close_orphans(store, now)).await;
         match orphans {
-            Ok(closed) if !closed.is_empty() => {
-                info!(events = closed.len(), "closed events of an earlier run")
+            Ok(closed) if closed > 0 => {
+                info!(events = closed, "closed events of an earlier run")
             }
             Ok(_) => {}
             Err(problem) => warn!(%problem, "events of an earlier run could not be closed"),
         }
 
         let rules = Arc::new(RwLock::new(courier_rules(&settings)));
+        let alerts = Rules::new(&settings, Arc::clone(&clock));
+        match archivist.ask(move |store| store.snoozes(now)).await {
+            Ok(snoozes) => alerts.set_snoozes(snoozes),
+            Err(problem) => warn!(%problem, "snoozes cannot be read: people are told of everything"),
+        }
         let couriers = Arc::new(AtomicUsize::new(0));
         let running = Arc::clone(&couriers);
         let courier = CourierTools {
@@ -198,6 +207,7 @@ impl Node {
             archivist: archivist.clone(),
             notifier: link.clone(),
             rules: Arc::clone(&rules),
+            alerts: alerts.clone(),
             arbiter: actix::System::current().arbiter().clone(),
             generation: Arc::new(tokio::sync::watch::Sender::new(0)),
         };
@@ -211,6 +221,7 @@ impl Node {
             });
         let events = EventsLink::new(events_solo.mailbox(), events_tools);
         let shrinker = Shrinker::new(&settings.data_dir, settings.notify.delivery.shrink_limit);
+        let notifier_link = link.clone();
         let notifier_tools = Arc::new(Mutex::new(NotifierTools {
             archivist: archivist.clone(),
             channels,
@@ -276,6 +287,19 @@ impl Node {
         };
         let cameras = Cameras::new(Arc::clone(&settings), Arc::clone(&clock), Box::new(wiring));
 
+        let crier_tools = CrierTools::new(
+            notices.clone(),
+            archivist.clone(),
+            alerts.clone(),
+            notifier_link,
+            cameras.clone(),
+            Arc::clone(&clock),
+        );
+        let own_tools = crier_tools.clone();
+        let crier = Solo::start(ActorKind::Crier, board.clone(), backoff, SOLO_DEADLINE, move |sentinel| {
+            Crier::new(own_tools.clone(), sentinel)
+        });
+
         let in_flight = Budget::new(settings.frame.in_flight_bytes);
         let session_tools = Arc::new(SessionTools {
             cameras: cameras.clone(),
@@ -311,12 +335,24 @@ impl Node {
         }
         watch.solo(events_solo.clone());
         watch.solo(notifier.clone());
+        watch.solo(crier.clone());
         let watched_io = io.clone();
         watch.look_after(move |now| watched_io.tick(now));
         let (shown, budget) = (cameras.clone(), in_flight.clone());
         watch.look_after(move |_| {
             shown.publish();
             gauge!(metric::IN_FLIGHT_BYTES).set(budget.used() as f64);
+        });
+        let (missed, seen, own_clock) = (cameras.clone(), board.clone(), Arc::clone(&clock));
+        let sink = notices.sink();
+        let (mut silence, mut failures) = (Silence::new(clock.mono()), Failures::default());
+        watch.look_after(move |_| {
+            let now = own_clock.mono();
+            silence.tick(now, &missed, sink.as_ref());
+            if failures.is_time(now) {
+                let limit = missed.settings().notify.notices.failing_restarts;
+                failures.look(now, &seen.reports(), limit, sink.as_ref());
+            }
         });
         let _shared_stations = people.into_iter().chain(faces).collect();
         Ok(Self {
@@ -329,11 +365,14 @@ impl Node {
             events,
             couriers,
             rules,
+            alerts,
             notifier_tools,
             notifier,
             notices,
             clip_wishes,
             link_key,
+            crier,
+            crier_tools,
             events_solo,
             io,
             crews,
@@ -361,6 +400,7 @@ impl Node {
             detectors: self.detectors.clone(),
             gates: Arc::clone(&self.gates),
             notices: self.notices.clone(),
+            alerts: self.alerts.clone(),
             notifier: self.notifier_tools.lock().unwrap_or_else(PoisonError::into_inner).link.clone(),
         }
     }
@@ -372,6 +412,8 @@ impl Node {
         self.encoders.set_recorded(settings.clip.kinds.clone());
         self.events.reload(settings.events.clone());
         *self.rules.write().unwrap_or_else(PoisonError::into_inner) = courier_rules(&settings);
+        self.alerts.reload(&settings);
+        self.crier_tools.reload(settings.notify.notices.clone());
         // Not only the channels: language, time zone, proxy and patience are theirs too.
         let before = self.cameras.settings();
         let told_otherwise = before.notify != settings.notify || before.http != settings.http;
@@ -415,6 +457,9 @@ impl Node {
         }
         if self.encoders.waiting() > 0 {
             info!(spools = self.encoders.waiting(), "clips that are not finished will be at the next start");
+        }
+        if !self.crier.stop(left()) {
+            warn!(actor = "crier", "late at shutdown");
         }
         if !self.notifier.stop(left()) {
             warn!(actor = "notifier", "late at shutdown");

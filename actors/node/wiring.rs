@@ -69,11 +69,7 @@ fn alive(camera: &Weak<Camera>) -> Result<Arc<Camera>, Failure> {
 }
 
 pub(super) fn courier_rules(settings: &Settings) -> CourierRules {
-    CourierRules {
-        recorded: settings.clip.kinds.clone(),
-        channels: settings.notify.channels.clone(),
-        check_in_repeat: settings.attendance.repeat,
-    }
+    CourierRules { recorded: settings.clip.kinds.clone(), check_in_repeat: settings.attendance.repeat }
 }
 
 pub(super) fn encoder_settings(settings: &Settings) -> Result<EncoderSettings, NodeError> {

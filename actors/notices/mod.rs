@@ -3,4 +3,13 @@
 
 mod queue;
 
+mod failures;
+mod silence;
+
+mod book;
+mod shell;
+
+pub(crate) use failures::Failures;
 pub use queue::Notices;
+pub use shell::{Crier, CrierTools};
+pub(crate) use silence::Silence;

@@ -11,7 +11,7 @@ use serde_json::Value;
 use tracing::debug;
 
 use super::post::Post;
-use crate::events::AlertDraft;
+use crate::rules::AlertDraft;
 
 /// Larger snapshots are not read: no camera makes them.
 const MAX_SNAPSHOT_BYTES: u64 = 32 << 20;
@@ -35,7 +35,7 @@ pub(super) async fn message(post: &Post, row: &OutboxRow) -> Alert {
         identities: draft.as_ref().map(|d| d.identities.clone()).unwrap_or_default(),
         score: draft.as_ref().map_or(0.0, |d| d.score),
         severity: draft.as_ref().and_then(|d| d.severity).unwrap_or_else(|| row.kind.severity()),
-        detail: draft.as_ref().map(|d| d.detail.clone()).unwrap_or_default(),
+        detail: draft.as_ref().map(AlertDraft::said).unwrap_or_default(),
         snapshot: snapshot(post, row).await,
         snapshot_link: link(post, row),
         already_sent: row.sent,

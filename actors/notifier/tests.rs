@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::lane::Step;
 use super::*;
-use crate::events::AlertDraft;
+use crate::rules::AlertDraft;
 use crate::supervision::{BackoffSettings, Board, Crew, CrewSettings, Watch};
 use crate::testing::{NOON, camera, cameras, event, frame, settings};
 

@@ -59,6 +59,8 @@ pub enum ActorKind {
     Archivist,
     /// Tells people.
     Notifier,
+    /// Makes events of what the node notices about itself.
+    Crier,
 }
 
 impl ActorKind {
@@ -75,6 +77,7 @@ impl ActorKind {
         ActorKind::Encoder,
         ActorKind::Archivist,
         ActorKind::Notifier,
+        ActorKind::Crier,
     ];
 
     /// The word used in metrics, status and log.
@@ -91,6 +94,7 @@ impl ActorKind {
             ActorKind::Encoder => "encoder",
             ActorKind::Archivist => "archivist",
             ActorKind::Notifier => "notifier",
+            ActorKind::Crier => "crier",
         }
     }
 }

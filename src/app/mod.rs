@@ -13,6 +13,7 @@ mod nightly;
 mod reading;
 mod people;
 mod service;
+mod snoozes;
 mod view;
 mod weights;
 
@@ -38,6 +39,7 @@ pub(crate) use alerts::summary as alert_summary;
 pub use demo::{DemoOptions, demo};
 pub(crate) use ledger::rules as ledger_rules;
 pub(crate) use people::enrolment_format;
+pub(crate) use snoozes::{snooze, status as snooze_status};
 pub(crate) use weights::models_folder;
 
 /// The commit this was built from, where the build said so.
@@ -131,7 +133,8 @@ impl App {
             nightly::Nightly::start(&settings, store, node.view(), Arc::clone(&clock), Arc::new(notices))?;
         let people = Arc::new(people::Desk::new(node.view(), Arc::clone(&clock), detectors.judge()));
         let alerts = Arc::new(alerts::Desk::new(node.view(), Arc::clone(&clock)));
-        let web = match WebServer::start(web_settings, view, events, people, alerts) {
+        let snoozes = Arc::new(snoozes::SnoozeDesk::new(node.view(), Arc::clone(&clock)));
+        let web = match WebServer::start(web_settings, view, events, people, alerts, snoozes) {
             Ok(web) => web,
             Err(error) => {
                 node.stop(STOP_PATIENCE);

@@ -119,6 +119,7 @@ impl web::NodeView for View {
                     .collect(),
             },
             channels: self.node.channels().into_iter().map(channel_status).collect(),
+            snoozes: self.node.rules().snoozes().iter().map(super::snoozes::status).collect(),
             detectors: self
                 .node
                 .detectors()
@@ -271,5 +272,7 @@ fn summary(row: EventRow) -> web::EventSummary {
             .find(|clip| clip.state != ClipState::SetAside)
             .map(|clip| PathBuf::from(&clip.path)),
         snapshot: row.snapshot.map(PathBuf::from),
+        detail: row.detail,
+        snoozed: row.snoozed,
     }
 }

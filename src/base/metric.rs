@@ -108,6 +108,8 @@ metrics_list! {
         "Clips that followed an alert by form (file, smaller, link), and those for which there was none.";
     LINK_REQUESTS = Counter "meerkat_link_requests_total" ["result"]
         "Requests by signed link by result (ok, expired, refused).";
+    ALERTS_SUPPRESSED = Counter "meerkat_alerts_suppressed_total" ["reason"]
+        "Messages that were not sent, or not by themselves, by reason (snoozed, disarmed, cooldown, quiet, grouped).";
     FACES = Counter "meerkat_faces_total" ["result"]
         "Faces looked at by result (known, unknown; small, blurred and turned ones are not compared).";
     SESSIONS = Gauge "meerkat_sessions" ["dialect"]

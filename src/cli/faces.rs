@@ -102,7 +102,7 @@ impl Desk {
 }
 
 /// The node that has the folder, if that is why it could not be opened.
-fn reach(settings: &Settings, error: StoreError) -> anyhow::Result<RunningNode> {
+pub(super) fn reach(settings: &Settings, error: StoreError) -> anyhow::Result<RunningNode> {
     let StoreError::Locked { holder, .. } = &error else {
         return Err(anyhow!(error).context("the data folder cannot be opened"));
     };

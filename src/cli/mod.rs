@@ -16,6 +16,7 @@ mod faces;
 mod models;
 mod push;
 mod store;
+mod snooze;
 
 mod gallery;
 mod in_order;
@@ -57,6 +58,7 @@ Examples:
   meerkat events list --camera door --since 2026-11-20  what happened
   meerkat backup /mnt/usb/monday                      database, faces and keys in a folder
   meerkat attendance --from 2026-11-01 --to 2026-11-30   who came and went when
+  meerkat snooze --camera yard --for 2h               no messages about it for a while
   meerkat models pull                                 fetch the weights of its networks
   meerkat clips verify                                whether clips and database agree
 
@@ -80,6 +82,9 @@ enum Command {
     Restore(backup::RestoreArgs),
     Store(store::StoreArgs),
     Clips(clips::ClipsArgs),
+    Snooze(snooze::SnoozeArgs),
+    Disarm(snooze::DisarmArgs),
+    Arm(snooze::ArmArgs),
 }
 
 /// Why a command ended early.
@@ -140,6 +145,9 @@ impl Command {
             Command::Restore(args) => backup::restore(&args),
             Command::Store(args) => store::run(&args),
             Command::Clips(args) => clips::run(args),
+            Command::Snooze(args) => snooze::run(args),
+            Command::Disarm(args) => snooze::disarm(args),
+            Command::Arm(args) => snooze::arm(args),
         }
     }
 }

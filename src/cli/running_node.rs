@@ -1,4 +1,4 @@
-//! The way to a node that runs in the data folder: its people, by its HTTP interface. Touches no database.
+//! The way to a node that runs in the data folder: its people and its snoozes, by its HTTP interface. Touches no database.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
@@ -9,12 +9,16 @@ use base64::engine::general_purpose::STANDARD;
 use meerkat_base::{ImageFormat, Secret};
 use meerkat_outbound::{HttpClient, OutboundSettings, Reply, SecretUrl};
 use meerkat_store::Person;
-use meerkat_web::{MAX_ENROLMENT_BYTES, MAX_ENROLMENT_PICTURES};
+use meerkat_web::{MAX_ENROLMENT_BYTES, MAX_ENROLMENT_PICTURES, NewSnooze, SnoozeEnd};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
+use super::snooze;
 use crate::settings::Settings;
+
+/// Where a node is asked about snoozes.
+const SNOOZES: &str = "/api/v1/snoozes";
 
 /// Longer than the node lets an enrolment take: what it says comes before what we would guess.
 const PATIENCE: Duration = Duration::from_secs(150);
@@ -200,8 +204,47 @@ impl RunningNode {
         Ok(SecretUrl::parse(&format!("http://{}/api/v1/{below}", self.address))?)
     }
 
+    /// Every snooze that holds.
+    pub fn snoozes(&self) -> anyhow::Result<Vec<snooze::Listed>> {
+        let snoozes = self.read_at(SNOOZES)?["snoozes"].take();
+        serde_json::from_value(snoozes).context("the node answers with something that is no list of snoozes")
+    }
+
+    /// Keeps messages back from now on.
+    pub fn add_snooze(&self, order: &NewSnooze) -> anyhow::Result<snooze::Listed> {
+        let mut body = json!({ "camera": order.camera, "rule": order.rule, "reason": order.reason });
+        match order.end {
+            SnoozeEnd::After(length) => body["for_secs"] = length.as_secs_f64().into(),
+            SnoozeEnd::At(until) => body["until"] = until.0.into(),
+            SnoozeEnd::Never => body["disarm"] = true.into(),
+        }
+        let (url, headers) = (self.url_at(SNOOZES)?, self.headers());
+        let posting = self.client.post_bytes(&url, "application/json", &headers, body.to_string().into());
+        let reply = self.runtime.block_on(posting)?;
+        let answer = read(&reply)?;
+        ensure!(reply.is_success(), refusal(&reply, &answer));
+        Ok(serde_json::from_value(answer)?)
+    }
+
+    /// Ends a snooze; whether there was such a one.
+    pub fn cancel_snooze(&self, id: &str) -> anyhow::Result<bool> {
+        // What is no id cannot stand in an address.
+        let Ok(id) = uuid::Uuid::parse_str(id) else { return Ok(false) };
+        let url = self.url_at(&format!("{SNOOZES}/{id}"))?;
+        let reply = self.runtime.block_on(self.client.delete(&url, &self.headers()))?;
+        if reply.status == 404 {
+            return Ok(false);
+        }
+        let answer = read(&reply)?;
+        if reply.is_success() { Ok(true) } else { Err(refusal(&reply, &answer)) }
+    }
+
     fn list(&self) -> anyhow::Result<Value> {
-        let url = self.url("")?;
+        self.read_at("/api/v1/people")
+    }
+
+    fn read_at(&self, address: &str) -> anyhow::Result<Value> {
+        let url = self.url_at(address)?;
         let reply = self.runtime.block_on(self.client.get(&url, &self.headers()))?;
         let answer = read(&reply)?;
         ensure!(reply.is_success(), refusal(&reply, &answer));
@@ -209,7 +252,11 @@ impl RunningNode {
     }
 
     fn url(&self, below: &str) -> anyhow::Result<SecretUrl> {
-        Ok(SecretUrl::parse(&format!("http://{}/api/v1/people{below}", self.address))?)
+        self.url_at(&format!("/api/v1/people{below}"))
+    }
+
+    fn url_at(&self, address: &str) -> anyhow::Result<SecretUrl> {
+        Ok(SecretUrl::parse(&format!("http://{}{address}", self.address))?)
     }
 
     fn headers(&self) -> Vec<(&'static str, &str)> {

@@ -214,9 +214,11 @@ pub fn counts_text(counts: &[DigestLine], language: Language) -> String {
     for line in counts.iter().take(DIGEST_LINES) {
         let place = place(&line.camera, line.camera_name.as_deref(), language);
         let (what, count) = (what(line.kind, language), line.count);
-        text.push_str(&match language {
-            Language::Chinese => format!("\n{place}：{what} {count} 次"),
-            Language::English => format!("\n{place}: {what}, {count} times"),
+        text.push_str(&match (language, count) {
+            (Language::Chinese, 1) => format!("\n{place}：{what}"),
+            (Language::Chinese, _) => format!("\n{place}：{what} {count} 次"),
+            (Language::English, 1) => format!("\n{place}: {what}"),
+            (Language::English, _) => format!("\n{place}: {what}, {count} times"),
         });
     }
     let more = counts.len().saturating_sub(DIGEST_LINES);

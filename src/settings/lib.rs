@@ -7,6 +7,7 @@ mod problem;
 mod reader;
 mod rule;
 
+mod alert_rules;
 mod attendance;
 mod camera;
 mod delivery;
@@ -16,6 +17,7 @@ mod mask;
 mod models;
 mod notify;
 mod record;
+mod schedule;
 mod watch;
 
 mod check;
@@ -29,6 +31,7 @@ use std::path::PathBuf;
 
 use meerkat_base::CameraId;
 
+pub use alert_rules::{NoticesSettings, QuietSettings, QuietThen, RuleSettings, worth_telling};
 pub use attendance::{AttendanceDirection, AttendanceSettings, ShiftSettings, Weekdays};
 pub use camera::CameraSettings;
 pub use delivery::DeliverySettings;
@@ -47,6 +50,7 @@ pub use notify::{
 };
 pub use problem::{Problem, SettingsErrors};
 pub use record::{ContinuousSettings, SigningSettings, SpoolSettings};
+pub use schedule::{DayRange, Days, Schedule, zone as time_zone};
 pub use watch::{
     Backend, DetectorSettings, DetectorsSettings, Device, EventSettings, EventsSettings, Gate, GuardSettings,
     MotionSettings, Precision, RecognitionSettings, Reduction, UnknownDevice, UnknownPrecision, Zone,

@@ -24,7 +24,7 @@ pub(super) fn loaded(text: &str) -> Settings {
 }
 
 /// The keys that are complained about.
-fn wrong_keys(text: &str) -> Vec<String> {
+pub(super) fn wrong_keys(text: &str) -> Vec<String> {
     match load(text, &[]) {
         Ok(_) => Vec::new(),
         Err(errors) => errors.problems().iter().map(|problem| problem.key.clone()).collect(),
@@ -170,6 +170,10 @@ fn each_wrong_value_is_named() {
             "notify.time_zone",
             &["\"Mars/Olympus\"", "\"\"", "\"../etc\"", "\"+8\"", "\"+24:00\"", "\"+0:800\""],
         ),
+        ("notify.notices.settle_secs", &["-1", "601"]),
+        ("notify.notices.calm_secs", &["3601"]),
+        ("notify.notices.start_grace_secs", &["\"soon\""]),
+        ("notify.notices.failing_restarts", &["0", "1001"]),
         ("notify.give_up_hours", &["0", "721"]),
         ("notify.digest_after_secs", &["9", "86401"]),
         ("notify.digest_over", &["1", "10001"]),

@@ -59,11 +59,13 @@ impl Store {
             let event = &report.event;
             let repeated = is_written(&transaction, event)?;
             let number = events::write(&transaction, event, event.phase)?;
-            transaction
+            if report.detail.is_some() || report.snoozed {
+                transaction
                 .prepare_cached(
                     "UPDATE events SET detail = coalesce(?2, detail), snoozed = max(snoozed, ?3) WHERE number = ?1",
                 )?
                 .execute(params![number, report.detail, report.snoozed])?;
+            }
             for told in &report.alerts {
                 // An alert of its own is kept from being written twice by its row.
                 match &told.merge {
@@ -75,6 +77,16 @@ impl Store {
                     }
                 }
             }
+        }
+        Ok(transaction.commit()?)
+    }
+
+    /// Adds alerts about an event that is written already, in one commit. Repeating the call changes nothing.
+    pub fn tell(&mut self, event: &Event, alerts: &[ToldAlert]) -> Result<()> {
+        let transaction = self.begin()?;
+        for told in alerts {
+            let key = told.merge.as_ref().map(|merge| merge.key.as_str());
+            outbox::insert(&transaction, event, event.phase, &told.alert, key)?;
         }
         Ok(transaction.commit()?)
     }

@@ -57,6 +57,10 @@ struct EventReply {
     strip: Option<String>,
     /// Address of the snapshot; null when there is none.
     snapshot: Option<String>,
+    /// What a notice says; null for what was seen.
+    detail: Option<String>,
+    /// Messages about it were kept back by a snooze.
+    snoozed: bool,
 }
 
 impl From<EventSummary> for EventReply {
@@ -73,6 +77,8 @@ impl From<EventSummary> for EventReply {
             strip: event.clip.as_ref().map(|_| format!("/api/v1/events/{id}/strip")),
             clip: event.clip.map(|_| format!("/api/v1/events/{id}/clip")),
             snapshot: event.snapshot.map(|_| format!("/api/v1/events/{id}/snapshot")),
+            detail: event.detail,
+            snoozed: event.snoozed,
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The HTTP side of the node: metrics, health, status, events with their clips, alerts, enrolled people, and one page.
 //!
-//! It runs on its own thread and runtime and learns what it shows through four traits, [`NodeView`],
-//! [`EventSource`], [`PeopleDesk`] and [`AlertDesk`]. It never touches the frame path, and it answers when that path is stuck.
+//! It runs on its own thread and runtime and learns what it shows through five traits, [`NodeView`],
+//! [`EventSource`], [`PeopleDesk`], [`AlertDesk`] and [`SnoozeDesk`]. It never touches the frame path, and it answers when that path is stuck.
 #![forbid(unsafe_code)]
 
 mod outbox;
@@ -21,6 +21,7 @@ mod people;
 mod pictures;
 mod routes;
 mod shared;
+mod snoozes;
 
 mod confine;
 mod file_body;
@@ -38,6 +39,6 @@ pub use status::{
 };
 pub use view::{
     BadEventPlace, Enrolment, EventPlace, EventQuery, EventSource, EventSourceError, EventSummary,
-    MAX_ENROLMENT_PICTURES, MAX_EVENTS, NodeView, PeopleDesk, PeopleError, PersonSummary, PictureProblem,
-    Readiness,
+    MAX_ENROLMENT_PICTURES, MAX_EVENTS, NewSnooze, NodeView, PeopleDesk, PeopleError, PersonSummary,
+    PictureProblem, Readiness, SnoozeDesk, SnoozeEnd, SnoozeError, SnoozeStatus,
 };

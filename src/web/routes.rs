@@ -13,7 +13,7 @@ use crate::lane::LaneError;
 use crate::server::AppState;
 use crate::status::Status;
 use crate::view::Readiness;
-use crate::{alerts, events, page, people, pictures, shared};
+use crate::{alerts, events, page, people, pictures, shared, snoozes};
 
 /// Content type of the Prometheus text format.
 const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -46,6 +46,13 @@ pub(crate) fn configure(config: &mut web::ServiceConfig) {
         .service(only("/api/v1/alerts/{id}", web::delete().to(alerts::remove)))
         .service(only("/api/v1/channels/{name}/test", web::post().to(alerts::test)))
         .service(reading("/shared/{path:.*}", shared::file))
+        .service(
+            web::resource(snoozes::ADDRESS)
+                .route(web::route().guard(Any(Get()).or(Head())).to(snoozes::list))
+                .route(web::post().to(snoozes::add))
+                .default_service(web::to(wrong_method)),
+        )
+        .service(only("/api/v1/snoozes/{id}", web::delete().to(snoozes::cancel)))
         .default_service(web::to(|| async {
             problem(StatusCode::NOT_FOUND, "there is nothing at this address")
         }));

@@ -22,7 +22,7 @@ use crate::outbox::AlertDesk;
 use crate::routes::{self, LastStatus};
 use crate::settings::{CheckedSettings, WebError, WebSettings};
 use crate::shared;
-use crate::view::{EventSource, NodeView, PeopleDesk};
+use crate::view::{EventSource, NodeView, PeopleDesk, SnoozeDesk};
 
 /// Threads that serve requests.
 const WORKERS: usize = 2;
@@ -42,7 +42,7 @@ const GRACE_SECS: u64 = 3;
 const VIEW_DEADLINE: Duration = Duration::from_secs(2);
 /// How long enrolling may take: every picture is searched for faces.
 const ENROL_DEADLINE: Duration = Duration::from_secs(60);
-/// How long listing or removing people may take: they wait for the one writer of the database.
+/// How long listing or removing people, and changing snoozes, may take: they wait for the one writer of the database.
 const PEOPLE_DEADLINE: Duration = Duration::from_secs(5);
 
 /// How long reading or changing alerts may take: they wait for the one writer of the database.
@@ -57,6 +57,7 @@ pub(crate) struct AppState {
     pub(crate) events: Arc<dyn EventSource>,
     pub(crate) people: Arc<dyn PeopleDesk>,
     pub(crate) alerts: Arc<dyn AlertDesk>,
+    pub(crate) snoozes: Arc<dyn SnoozeDesk>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) lanes: Lanes,
     pub(crate) last_status: LastStatus,
@@ -80,6 +81,8 @@ pub(crate) struct Lanes {
     pub(crate) alerts: Lane,
     pub(crate) change_alerts: Lane,
     pub(crate) test_channel: Lane,
+    pub(crate) snoozes: Lane,
+    pub(crate) snooze: Lane,
 }
 
 impl Lanes {
@@ -100,6 +103,8 @@ impl Lanes {
             alerts: Lane::new("alerts", 1, ALERTS_DEADLINE),
             change_alerts: Lane::new("change_alerts", 1, ALERTS_DEADLINE),
             test_channel: Lane::new("test_channel", 2, TEST_DEADLINE),
+            snoozes: lane("snoozes", 1),
+            snooze: Lane::new("snooze", 1, PEOPLE_DEADLINE),
         }
     }
 }
@@ -117,6 +122,7 @@ impl WebServer {
         events: Arc<dyn EventSource>,
         people: Arc<dyn PeopleDesk>,
         alerts: Arc<dyn AlertDesk>,
+        snoozes: Arc<dyn SnoozeDesk>,
     ) -> Result<WebHandle, WebError> {
         let settings = settings.check()?;
         let listen = settings.listen;
@@ -131,6 +137,7 @@ impl WebServer {
             events,
             people,
             alerts,
+            snoozes,
             clock: Arc::new(SystemClock::new()),
             lanes: Lanes::new(),
             last_status: LastStatus::default(),

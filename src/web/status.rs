@@ -4,6 +4,8 @@
 use meerkat_base::{CameraId, DetectorInfo, Mode, WallTime};
 use serde::Serialize;
 
+use crate::view::SnoozeStatus;
+
 /// The state of the whole node at one moment.
 #[derive(Debug, Clone, Serialize)]
 pub struct Status {
@@ -19,6 +21,8 @@ pub struct Status {
     pub queues: QueueStatus,
     /// Every channel, by name.
     pub channels: Vec<ChannelStatus>,
+    /// Snoozes that hold: messages that are kept back.
+    pub snoozes: Vec<SnoozeStatus>,
     /// Detectors in use.
     pub detectors: Vec<DetectorStatus>,
     /// Threads that hang in native code and were given up. At four the node exits.

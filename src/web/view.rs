@@ -3,6 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::time::Duration;
 
 use bytes::Bytes;
 use meerkat_base::{CameraId, EventId, EventKind, ImageFormat, Sighting, WallTime};
@@ -113,6 +114,10 @@ pub struct EventSummary {
     pub clip: Option<PathBuf>,
     /// The snapshot (JPEG), relative to the data folder.
     pub snapshot: Option<PathBuf>,
+    /// What a notice says; nothing for what was seen.
+    pub detail: Option<String>,
+    /// Messages about it were kept back by a snooze.
+    pub snoozed: bool,
 }
 
 /// The stored events, read only. Calls come from threads of their own, several at once, as for [`NodeView`].
@@ -193,5 +198,67 @@ pub enum PeopleError {
     Pictures(Vec<PictureProblem>),
     /// The node could not do it. The reason is logged, never shown to a client.
     #[error("the people cannot be read or changed: {0}")]
+    Failed(String),
+}
+
+/// An order to keep messages back.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NewSnooze {
+    /// About this camera; none: about every camera.
+    pub camera: Option<CameraId>,
+    /// Of this rule; none: of every rule.
+    pub rule: Option<String>,
+    /// Until when.
+    pub end: SnoozeEnd,
+    /// Why, in somebody's words; may be empty.
+    pub reason: String,
+}
+
+/// When a snooze is over.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum SnoozeEnd {
+    /// After so long.
+    After(Duration),
+    /// At this time.
+    At(WallTime),
+    /// Not by itself: disarmed, until somebody arms again.
+    Never,
+}
+
+/// One snooze that holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct SnoozeStatus {
+    /// Its id, a UUID.
+    pub id: String,
+    /// The camera it is about; null: every camera.
+    pub camera: Option<CameraId>,
+    /// The rule it is about; null: every rule.
+    pub rule: Option<String>,
+    /// When it is over; null: disarmed until somebody arms again.
+    pub until: Option<WallTime>,
+    /// Why, in somebody's words; may be empty.
+    pub reason: String,
+    /// Since when.
+    pub created: WallTime,
+}
+
+/// Who keeps the snoozes. Calls come from threads of their own and may wait for the one writer of the database.
+pub trait SnoozeDesk: Send + Sync + 'static {
+    /// Every snooze that holds, oldest first.
+    fn snoozes(&self) -> Result<Vec<SnoozeStatus>, SnoozeError>;
+    /// Keeps messages back from now on.
+    fn add(&self, order: NewSnooze) -> Result<SnoozeStatus, SnoozeError>;
+    /// Ends a snooze; whether there was such a one.
+    fn cancel(&self, id: &str) -> Result<bool, SnoozeError>;
+}
+
+/// What was asked about snoozes was not done.
+#[derive(Debug, thiserror::Error)]
+pub enum SnoozeError {
+    /// The order breaks a rule; the words are for the client.
+    #[error("{0}")]
+    Refused(String),
+    /// The node could not do it. The reason is logged, never shown to a client.
+    #[error("the snoozes cannot be read or changed: {0}")]
     Failed(String),
 }

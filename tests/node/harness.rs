@@ -304,9 +304,24 @@ impl Node {
         StoreReader::open(&self.data()).unwrap()
     }
 
-    /// The rows of all events of a camera, oldest first.
+    /// The rows of all events that a camera showed, oldest first.
     #[track_caller]
     pub fn events(&self, camera: &str) -> Vec<EventRow> {
+        let mut rows = self.all_events(camera);
+        rows.retain(|row| !row.kind.is_notice());
+        rows
+    }
+
+    /// The rows of what was noticed about a camera, such as its silence, oldest first.
+    #[track_caller]
+    pub fn notices(&self, camera: &str) -> Vec<EventRow> {
+        let mut rows = self.all_events(camera);
+        rows.retain(|row| row.kind.is_notice());
+        rows
+    }
+
+    #[track_caller]
+    fn all_events(&self, camera: &str) -> Vec<EventRow> {
         let camera = Some(meerkat_base::CameraId::from_shown(camera).unwrap());
         let query = EventQuery { limit: 500, camera, ..EventQuery::default() };
         let mut rows = self.store().recent_events(&query).unwrap();

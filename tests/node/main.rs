@@ -22,5 +22,6 @@ mod people;
 mod people_api;
 mod prometheus;
 mod reload;
+mod rules;
 mod store;
 mod torture;

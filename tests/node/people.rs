@@ -30,6 +30,9 @@ fn with_channels(hook: &MockServer, robot: &MockServer) -> Plan {
         // Clips are messages of their own; here only what is said of an event is counted.
         .set("notify.channels.hook.include_clip", "false")
         .set("notify.channels.robot.include_clip", "false")
+        // Not that the cameras are silent when their film is over.
+        .set("notify.channels.hook.kinds", "person,face")
+        .set("notify.channels.robot.kinds", "person,face")
         .set("notify.channels.robot.type", "wecom")
         // Where other work keeps the detectors from their turn, the cameras wait instead of going on unseen.
         .set("frame.answer_wait_ms", 1_000)

@@ -45,7 +45,7 @@ pub(super) fn mqtt_settings(
     own.allow_link_local = settings.notify.allow_link_local;
     own.topic_prefix = target.topic_prefix.clone().unwrap_or(own.topic_prefix);
     own.discovery_prefix = target.discovery_prefix.clone();
-    own.kinds = channel.kinds.clone();
+    own.kinds = channel.kinds_without_rules();
     own.pictures = super::pictures(channel);
     let told = |id: &_| channel.cameras.as_ref().is_none_or(|cameras| cameras.contains(id));
     let cameras = settings.cameras.iter().filter(|(id, _)| told(id));

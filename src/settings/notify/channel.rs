@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use meerkat_base::{CameraId, EventKind, Secret};
+use jiff::tz::TimeZone;
+use meerkat_base::{CameraId, EventKind, EventPhase, Secret};
 
 use super::dingtalk::DingTalkTarget;
 use super::email::EmailTarget;
 use super::feishu::FeishuTarget;
-use super::keys::{camera_id, event_kinds, read_url, required, worth_telling};
+use super::keys::{camera_id, event_kinds, read_url, required};
 use super::mqtt::MqttTarget;
 use super::ntfy::NtfyTarget;
 use super::telegram::TelegramTarget;
@@ -15,6 +16,7 @@ use super::templates::{self, TemplateText};
 use super::webhook::WebhookTarget;
 use super::wecom::WecomTarget;
 use super::wecom_app::WecomAppTarget;
+use crate::alert_rules::{self, QuietSettings, worth_telling};
 use crate::camera::CameraSettings;
 use crate::reader::Reader;
 use crate::rule::{self, choice, flag};
@@ -34,10 +36,14 @@ pub struct ChannelSettings {
     pub include_clip: bool,
     /// Whether snapshot and clip go along where they show faces (events of kind `face`).
     pub include_faces: bool,
-    /// Kinds of events it is told; never empty.
-    pub kinds: Vec<EventKind>,
-    /// Cameras it is told about; `None` for all.
+    /// Kinds of events it is told at most; never empty. `None`: what rules say, without rules what is worth telling.
+    pub kinds: Option<Vec<EventKind>>,
+    /// Cameras it is told about at most; `None` for all.
     pub cameras: Option<Vec<CameraId>>,
+    /// What of an event it is told where no rule says so; never empty. `None`: as [`ChannelSettings::phases_of`] says.
+    pub phases: Option<Vec<EventPhase>>,
+    /// When its messages are kept back.
+    pub quiet: Option<QuietSettings>,
 }
 
 /// What a channel is.
@@ -90,6 +96,21 @@ const KINDS: &[(&str, Kind)] = &[
 ];
 
 impl ChannelTarget {
+    /// Whether a channel of this type shows states rather than messages: it is told of every end.
+    fn wants_ended(&self) -> bool {
+        match self {
+            Self::Mqtt(_) => true,
+            Self::Email(_)
+            | Self::WeCom(_)
+            | Self::WeComApp(_)
+            | Self::DingTalk(_)
+            | Self::Feishu(_)
+            | Self::Telegram(_)
+            | Self::Ntfy(_)
+            | Self::Webhook(_) => false,
+        }
+    }
+
     fn read(reader: &mut Reader, section: &str, kind: Kind) -> Option<Self> {
         match kind {
             Kind::WeCom => WecomTarget::read(reader, section).map(Self::WeCom),
@@ -106,11 +127,33 @@ impl ChannelTarget {
 }
 
 impl ChannelSettings {
+    /// Kinds it is told of where no rule names it: all of them for whoever shows states, else what is worth telling.
+    pub fn kinds_without_rules(&self) -> Vec<EventKind> {
+        match (&self.kinds, &self.target) {
+            (Some(kinds), _) => kinds.clone(),
+            (None, ChannelTarget::Mqtt(_)) => EventKind::ALL.to_vec(),
+            (None, _) => worth_telling(),
+        }
+    }
+
+    /// What of an event of this kind it is told where no rule says so: that it began; of what the node notices about
+    /// itself also that it is over, for whoever heard of a dead camera wants to hear that it is back.
+    pub fn phases_of(&self, kind: EventKind) -> Vec<EventPhase> {
+        match &self.phases {
+            Some(phases) => phases.clone(),
+            None if kind.is_notice() || self.target.wants_ended() => {
+                vec![EventPhase::Started, EventPhase::Ended]
+            }
+            None => vec![EventPhase::Started],
+        }
+    }
+
     /// `None` where something that the channel cannot be without is missing; the problem is noted.
     pub(super) fn read(
         reader: &mut Reader,
         section: &str,
         known: &BTreeMap<CameraId, CameraSettings>,
+        zone: &TimeZone,
     ) -> Option<Self> {
         let key = |name| format!("{section}.{name}");
         let Some(kind) = required(reader, &key("type"), choice(KINDS)) else {
@@ -128,16 +171,13 @@ impl ChannelSettings {
         let include_clip = reader.read_if(&key("include_clip"), flag()).unwrap_or(true);
         let include_faces = reader.read_if(&key("include_faces"), flag()).unwrap_or(false);
         let kinds = reader.read_if(&key("kinds"), event_kinds(&EventKind::ALL));
-        // Who shows states shows all of them.
-        let kinds = kinds.unwrap_or_else(|| match kind {
-            Kind::Mqtt => EventKind::ALL.to_vec(),
-            _ => worth_telling(),
-        });
         let cameras = reader.read_if(&key("cameras"), rule::list(1_024, camera_id()));
         for camera in cameras.iter().flatten().filter(|camera| !known.contains_key(*camera)) {
             reader.complain(&key("cameras"), format!("there is no section cameras.{camera}"));
         }
         let cameras = cameras.filter(|cameras| !cameras.is_empty());
+        let phases = reader.read_if(&key("phases"), alert_rules::phases());
+        let quiet = alert_rules::read_quiet(reader, section, zone);
         Some(Self {
             target: target?,
             proxy,
@@ -147,6 +187,8 @@ impl ChannelSettings {
             include_faces,
             kinds,
             cameras,
+            phases,
+            quiet,
         })
     }
 }

@@ -57,11 +57,6 @@ fn is_http_url(text: &str) -> bool {
     rest.is_some_and(|rest| !rest.is_empty() && !rest.starts_with('/'))
 }
 
-/// Kinds that people are told of unless they say otherwise: everything but mere motion.
-pub(super) fn worth_telling() -> Vec<EventKind> {
-    EventKind::SEEN.into_iter().filter(|kind| *kind != EventKind::Motion).collect()
-}
-
 /// A list of kinds, at least one.
 pub(crate) fn event_kinds(allowed: &'static [EventKind]) -> Rule<Vec<EventKind>> {
     let words: Vec<&str> = allowed.iter().map(|kind| kind.as_str()).collect();
@@ -75,32 +70,9 @@ pub(crate) fn event_kinds(allowed: &'static [EventKind]) -> Rule<Vec<EventKind>>
 }
 
 /// The id of a camera.
-pub(super) fn camera_id() -> Rule<CameraId> {
+pub(crate) fn camera_id() -> Rule<CameraId> {
     let text = rule::text(1..=32);
     Rule::new("a camera id", move |value| CameraId::parse(&text.parse(value)?).ok())
-}
-
-/// A time zone.
-pub(crate) fn time_zone() -> Rule<String> {
-    let text = rule::text(1..=64);
-    let allowed = "\"UTC\", \"system\", an offset such as \"+08:00\", or a name that this machine knows, such as \
-                   \"Asia/Shanghai\"";
-    Rule::new(allowed, move |value| {
-        text.parse(value)
-            .filter(|name| name == "system" || is_offset(name) || jiff::tz::TimeZone::get(name).is_ok())
-    })
-}
-
-/// `+08:00` or `-0330`.
-fn is_offset(text: &str) -> bool {
-    let Some(rest) = text.strip_prefix(['+', '-']) else { return false };
-    let digits: String = rest.chars().filter(|c| *c != ':').collect();
-    let shaped = rest.len() == digits.len() || rest.find(':') == Some(2);
-    let (hours, minutes) = (digits.get(..2), digits.get(2..));
-    let below = |part: Option<&str>, limit: u8| {
-        part.is_some_and(|part| part.len() == 2 && part.parse::<u8>().is_ok_and(|number| number < limit))
-    };
-    shaped && below(hours, 24) && below(minutes, 60)
 }
 
 /// A server: a name or an address.

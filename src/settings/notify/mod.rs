@@ -19,16 +19,18 @@ use std::time::Duration;
 
 use meerkat_base::{CameraId, Secret};
 
+use super::alert_rules::{self, NoticesSettings, RuleSettings};
 use super::camera::CameraSettings;
 use super::delivery::DeliverySettings;
 use super::reader::Reader;
 use super::rule::{self, choice, flag};
+use super::schedule;
 
 pub use channel::{ChannelSettings, ChannelTarget};
 pub use dingtalk::DingTalkTarget;
 pub use email::{EmailTarget, MailEncryption};
 pub use feishu::FeishuTarget;
-pub(super) use keys::{event_kinds, read_url, time_zone};
+pub(super) use keys::{camera_id, event_kinds, read_url};
 pub use mqtt::MqttTarget;
 pub use ntfy::NtfyTarget;
 pub use telegram::TelegramTarget;
@@ -56,6 +58,10 @@ pub struct NotifySettings {
     pub templates: TemplatesSettings,
     /// Channels by name, `[a-z0-9_]{1,32}`.
     pub channels: BTreeMap<String, ChannelSettings>,
+    /// Rules in the order in which they are asked.
+    pub rules: Vec<RuleSettings>,
+    /// How facts about the node become messages.
+    pub notices: NoticesSettings,
 }
 
 /// Language of the messages.
@@ -71,7 +77,8 @@ impl NotifySettings {
     pub(super) fn read(reader: &mut Reader, cameras: &BTreeMap<CameraId, CameraSettings>) -> Self {
         let languages = &[("zh", Language::Chinese), ("en", Language::English)];
         let language = reader.read("notify.language", choice(languages));
-        let time_zone = reader.read("notify.time_zone", keys::time_zone());
+        let time_zone = reader.read("notify.time_zone", schedule::time_zone());
+        let zone = schedule::zone(&time_zone).unwrap_or(jiff::tz::TimeZone::UTC);
         let hours = reader.read("notify.give_up_hours", rule::number(0.01..=720.0));
         let delivery = DeliverySettings::read(reader);
         let proxy = read_url(reader, "notify.proxy");
@@ -85,10 +92,11 @@ impl NotifySettings {
                 reader.skip(&section);
                 continue;
             }
-            if let Some(channel) = ChannelSettings::read(reader, &section, cameras) {
+            if let Some(channel) = ChannelSettings::read(reader, &section, cameras, &zone) {
                 channels.insert(name, channel);
             }
         }
+        let rules = alert_rules::read_all(reader, cameras, &channels, &zone);
         Self {
             language,
             time_zone,
@@ -98,6 +106,8 @@ impl NotifySettings {
             allow_link_local,
             templates,
             channels,
+            rules,
+            notices: NoticesSettings::read(reader),
         }
     }
 }

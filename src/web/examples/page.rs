@@ -93,6 +93,7 @@ impl NodeView for Invented {
                 mailboxes: vec![MailboxStatus { actor: "archivist".to_owned(), waiting: 1 }],
             },
             channels: Vec::new(),
+            snoozes: Vec::new(),
             detectors: vec![DetectorStatus {
                 role: "person".to_owned(),
                 name: "hog-default-people".to_owned(),
@@ -208,6 +209,20 @@ impl PeopleDesk for Nobody {
     }
 }
 
+impl SnoozeDesk for Nobody {
+    fn snoozes(&self) -> Result<Vec<SnoozeStatus>, SnoozeError> {
+        Ok(Vec::new())
+    }
+
+    fn add(&self, _order: NewSnooze) -> Result<SnoozeStatus, SnoozeError> {
+        Err(SnoozeError::Refused("this is only an example".to_owned()))
+    }
+
+    fn cancel(&self, _id: &str) -> Result<bool, SnoozeError> {
+        Ok(false)
+    }
+}
+
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut args = std::env::args().skip(1);
     let first = args.next().unwrap_or_default();
@@ -244,6 +259,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                 },
                 clip: (i > 1 && has_clip).then(|| PathBuf::from("clip.mp4")),
                 snapshot: (i > 0).then(|| PathBuf::from("clip.jpg")),
+                detail: None,
+                snoozed: false,
             });
         }
     }
@@ -260,6 +277,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         settings,
         view,
         Arc::new(InventedEvents(events)),
+        Arc::new(Nobody),
         Arc::new(Nobody),
         Arc::new(Nobody),
     )?;

@@ -98,6 +98,7 @@ impl NodeView for FakeView {
             }],
             queues: QueueStatus::default(),
             channels: Vec::new(),
+            snoozes: Vec::new(),
             detectors: Vec::new(),
             abandoned_threads: 0,
         }
@@ -300,6 +301,31 @@ impl AlertDesk for FakeAlerts {
     }
 }
 
+/// The fake snoozes: none, and every order is taken.
+#[derive(Default)]
+pub struct FakeSnoozes {
+    pub added: Mutex<Vec<NewSnooze>>,
+}
+
+impl SnoozeDesk for FakeSnoozes {
+    fn snoozes(&self) -> Result<Vec<SnoozeStatus>, SnoozeError> {
+        Ok(Vec::new())
+    }
+
+    fn add(&self, order: NewSnooze) -> Result<SnoozeStatus, SnoozeError> {
+        if order.rule.as_deref() == Some("none") {
+            return Err(SnoozeError::Refused("there is no rule none".to_owned()));
+        }
+        self.added.lock().unwrap().push(order.clone());
+        let (camera, rule, reason) = (order.camera, order.rule, order.reason);
+        Ok(SnoozeStatus { id: "1".to_owned(), camera, rule, until: None, reason, created: NOW })
+    }
+
+    fn cancel(&self, id: &str) -> Result<bool, SnoozeError> {
+        Ok(id == "1")
+    }
+}
+
 /// An event `n` seconds after [`NOW`].
 pub fn event(n: u8, name: &str, kind: EventKind, clip: Option<&str>, snapshot: Option<&str>) -> EventSummary {
     let started = NOW.offset_micros(i64::from(n) * 1_000_000);
@@ -313,6 +339,8 @@ pub fn event(n: u8, name: &str, kind: EventKind, clip: Option<&str>, snapshot: O
         identities: Vec::new(),
         clip: clip.map(Into::into),
         snapshot: snapshot.map(Into::into),
+        detail: None,
+        snoozed: false,
     }
 }
 
@@ -322,6 +350,7 @@ pub struct Node {
     pub events: Arc<FakeEvents>,
     pub people: Arc<FakePeople>,
     pub alerts: Arc<FakeAlerts>,
+    pub snoozes: Arc<FakeSnoozes>,
     pub addr: SocketAddr,
     handle: Option<WebHandle>,
 }
@@ -332,10 +361,13 @@ impl Node {
         let events = Arc::new(FakeEvents::default());
         let people = Arc::new(FakePeople::default());
         let alerts = Arc::new(FakeAlerts::default());
+        let snoozes = Arc::new(FakeSnoozes::default());
+        let (own_view, own_events, own_people) = (view.clone(), events.clone(), people.clone());
+        let (own_alerts, own_snoozes) = (alerts.clone(), snoozes.clone());
         let handle =
-            WebServer::start(settings, view.clone(), events.clone(), people.clone(), alerts.clone()).unwrap();
+            WebServer::start(settings, own_view, own_events, own_people, own_alerts, own_snoozes).unwrap();
         let addr = SocketAddr::from(([127, 0, 0, 1], handle.addr().port()));
-        Self { view, events, people, alerts, addr, handle: Some(handle) }
+        Self { view, events, people, alerts, snoozes, addr, handle: Some(handle) }
     }
 
     pub fn plain(data_dir: &Path) -> Self {
