@@ -60,11 +60,9 @@ impl Store {
             let repeated = is_written(&transaction, event)?;
             let number = events::write(&transaction, event, event.phase)?;
             if report.detail.is_some() || report.snoozed {
-                transaction
-                .prepare_cached(
-                    "UPDATE events SET detail = coalesce(?2, detail), snoozed = max(snoozed, ?3) WHERE number = ?1",
-                )?
-                .execute(params![number, report.detail, report.snoozed])?;
+                let sql = "UPDATE events SET detail = coalesce(?2, detail), snoozed = max(snoozed, ?3)
+                           WHERE number = ?1";
+                transaction.prepare_cached(sql)?.execute(params![number, report.detail, report.snoozed])?;
             }
             for told in &report.alerts {
                 // An alert of its own is kept from being written twice by its row.
@@ -203,6 +201,21 @@ mod tests {
         for _ in 0..3 {
             store.report(&[over.clone()], early).unwrap();
         }
+        assert_eq!(counts(&store).iter().sum::<u64>(), 3);
+    }
+
+    #[test]
+    fn what_is_told_late_is_told_once_and_when_its_key_is_due() {
+        let (_folder, mut store) = store();
+        let early = WallTime(10_000_000);
+        let late = report(2, "a");
+        store.report(&[report(1, "a"), Report { alerts: Vec::new(), ..late.clone() }], early).unwrap();
+        for _ in 0..3 {
+            store.tell(&late.event, &late.alerts).unwrap();
+        }
+        assert_eq!(counts(&store), [1, 1]);
+        assert_eq!(store.due(WallTime(DUE.0 - 1), None, 9).unwrap(), []);
+        store.report(&[report(3, "a")], early).unwrap();
         assert_eq!(counts(&store).iter().sum::<u64>(), 3);
     }
 
