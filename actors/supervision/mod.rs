@@ -65,7 +65,7 @@ pub enum ActorKind {
 
 impl ActorKind {
     /// Every kind, in the order of the way of a frame.
-    pub const ALL: [ActorKind; 11] = [
+    pub const ALL: [ActorKind; 12] = [
         ActorKind::Session,
         ActorKind::Masker,
         ActorKind::Decoder,

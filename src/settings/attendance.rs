@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use super::keep::{TimeOfDay, time_of_day};
-use super::notify::time_zone;
 use super::reader::Reader;
 use super::rule::{self, Rule, secs};
+use super::schedule::time_zone;
 
 /// Days of the week, Monday first.
 const DAYS: [&str; 7] = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
