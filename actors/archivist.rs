@@ -2,15 +2,19 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use meerkat_store::{Store, StoreError};
 use tokio::sync::oneshot;
+use tracing::{info, warn};
 
+use crate::storage::Room;
 use crate::supervision::{ActorKind, Component, Crew, Failure, Inbox, Offer, Station, Step, fault};
 
 /// Pieces of work that may wait.
 const CAPACITY: usize = 1024;
+/// Wait between two tries to open a database whose disk failed.
+const REOPEN: Duration = Duration::from_millis(300);
 
 /// A piece of work; `lose` tells whoever waits for it that it was lost, and keeps it from being done later.
 struct Work {
@@ -18,8 +22,23 @@ struct Work {
     lose: Lose,
 }
 
-type Run = Box<dyn FnOnce(&mut Store) + Send>;
+type Run = Box<dyn FnOnce(&mut Store) -> Option<Trouble> + Send>;
 type Lose = Box<dyn FnOnce() + Send>;
+
+/// What the disk did to a piece of work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Trouble {
+    /// There is no room.
+    Full,
+    /// It failed, is gone or cannot be written; perhaps the database is on another mount by now.
+    Failed,
+}
+
+impl Trouble {
+    fn of(error: &StoreError) -> Option<Self> {
+        if error.is_disk_full() { Some(Self::Full) } else { error.is_disk_failure().then_some(Self::Failed) }
+    }
+}
 
 /// The work could not be done.
 #[derive(Debug, thiserror::Error)]
@@ -80,8 +99,10 @@ impl Archivist {
         crew: &Crew,
         deadline: Duration,
         first: Store,
+        room: Arc<Room>,
         open: impl Fn() -> Result<Store, StoreError> + Send + Sync + 'static,
     ) -> Self {
+        let open: Arc<Open> = Arc::new(open);
         let queue = Arc::new(Queue {
             inbox: Inbox::new(ActorKind::Archivist, CAPACITY),
             in_hand: Mutex::new(None),
@@ -96,7 +117,9 @@ impl Archivist {
                 Some(store) => store,
                 None => open().map_err(Failure::error)?,
             };
-            Ok(Box::new(Desk { store, queue: Arc::clone(&own) }))
+            let (queue, room, open) = (Arc::clone(&own), Arc::clone(&room), Arc::clone(&open));
+            let mount = room.answer().ok();
+            Ok(Box::new(Desk { store, queue, room, open, mount, broken: None }))
         });
         station.wake();
         Self { queue, station }
@@ -156,35 +179,82 @@ fn package<R: Send + 'static>(
     let run = Box::new(move |store: &mut Store| {
         if lock(&own).is_none() {
             // It was given up, and has been asked for again by now.
-            return;
+            return None;
         }
-        let result = work(store);
+        let result = fault::database().and_then(|()| work(store));
         if result.as_ref().is_err_and(StoreError::is_damage) {
             store.suspect();
         }
+        let trouble = result.as_ref().err().and_then(Trouble::of);
         if let Some(sender) = lock(&own).take() {
             // Nobody waiting any more is no reason not to have done it.
             let _ = sender.send(result);
         }
+        trouble
     });
     let lose = Box::new(move || drop(lock(&sender).take()));
     (Work { run, lose }, receiver)
 }
 
+type Open = dyn Fn() -> Result<Store, StoreError> + Send + Sync;
+
 struct Desk {
     store: Store,
     queue: Arc<Queue>,
+    room: Arc<Room>,
+    open: Arc<Open>,
+    /// The mount of the data folder that the database was opened on.
+    mount: Option<u64>,
+    /// When the disk failed under it, or it was tried in vain to open it again.
+    broken: Option<Instant>,
+}
+
+impl Desk {
+    /// Opens the database again after its disk failed or came back on another mount. A disk that is not there yet is
+    /// no failure of the archivist: whoever has work for it is told, and asks again.
+    fn mend(&mut self) {
+        let here = self.room.answer().ok();
+        let moved = here.is_some() && self.mount.is_some() && here != self.mount;
+        let due = self.broken.is_some_and(|at| at.elapsed() >= REOPEN);
+        if !(moved || due) {
+            self.mount = self.mount.or(here);
+            return;
+        }
+        match (self.open)() {
+            Ok(store) => {
+                info!("the database was opened again");
+                (self.store, self.mount, self.broken) = (store, here, None);
+            }
+            Err(problem) => {
+                if self.broken.is_none() {
+                    warn!(%problem, "the database cannot be opened again yet");
+                }
+                self.broken = Some(Instant::now());
+            }
+        }
+    }
 }
 
 impl Component for Desk {
     fn step(&mut self) -> Result<Step, Failure> {
         let Some((number, run)) = self.queue.take() else { return Ok(Step::Idle) };
         fault::point(ActorKind::Archivist, None)?;
-        run(&mut self.store);
+        self.mend();
+        let trouble = run(&mut self.store);
         self.queue.done(number);
         if self.store.is_suspect() {
             // Built again, with a database that was looked through or made anew.
             return Err(Failure::error("the database seems to be damaged"));
+        }
+        match trouble {
+            None => {}
+            Some(Trouble::Full) => self.room.database_full(),
+            Some(Trouble::Failed) if self.broken.is_none() => {
+                // At once, the first time.
+                let now = Instant::now();
+                self.broken = Some(now.checked_sub(REOPEN).unwrap_or(now));
+            }
+            Some(Trouble::Failed) => {}
         }
         Ok(Step::Again)
     }
@@ -226,7 +296,8 @@ mod tests {
         let first = Store::open_under(&data, StoreOptions::default()).unwrap();
         let opened = Arc::new(AtomicUsize::new(0));
         let own = Arc::clone(&opened);
-        let archivist = Archivist::start(&crew, DEADLINE, first, move || {
+        let room = crate::testing::room(folder.path());
+        let archivist = Archivist::start(&crew, DEADLINE, first, room, move || {
             if own.fetch_add(1, Ordering::SeqCst) < bad {
                 return Err(StoreError::Refused("not now".to_owned()));
             }
@@ -299,7 +370,7 @@ mod tests {
             numbers: AtomicU64::new(0),
         };
         let counted = Arc::clone(&done);
-        let (work, receiver) = package(move |_| Ok(counted.fetch_add(1, Ordering::SeqCst)));
+        let (work, receiver) = package(move |_: &mut Store| Ok(counted.fetch_add(1, Ordering::SeqCst)));
         assert_eq!(queue.inbox.offer(work), Offer::Taken);
         let (_, run) = queue.take().unwrap();
         // Its thread hangs right here, before the work; the next generation begins.
@@ -330,6 +401,30 @@ mod tests {
         assert!(matches!(refused, ArchiveError::Store(StoreError::Damaged { .. })), "{refused}");
         assert!(rig.archivist.ask_blocking(|store| Ok(store.is_suspect())).unwrap());
         assert!(rig.opened.load(Ordering::SeqCst) >= 2, "whoever opens it decides when it is in order");
+    }
+
+    #[test]
+    fn a_disk_that_failed_is_no_failure_of_the_archivist_and_the_database_is_opened_again() {
+        let rig = rig(1);
+        let broken = || Err::<(), _>(StoreError::Refused(String::new()));
+        assert!(rig.archivist.ask_blocking(move |_| broken()).is_err());
+        assert_eq!(rig.opened.load(Ordering::SeqCst), 0, "a refusal is no failure of the disk");
+        let error = || {
+            Err::<(), _>(StoreError::Io {
+                path: "meerkat.db".into(),
+                source: std::io::ErrorKind::ReadOnlyFilesystem.into(),
+            })
+        };
+        assert!(rig.archivist.ask_blocking(move |_| error()).is_err());
+        // The first try to open it again fails; what is asked meanwhile goes to the old one.
+        let give_up = Instant::now() + Duration::from_secs(30);
+        while rig.opened.load(Ordering::SeqCst) < 2 {
+            assert_eq!(count(&rig.archivist).unwrap(), 0);
+            assert!(Instant::now() < give_up, "it is opened again");
+            std::thread::yield_now();
+        }
+        assert_eq!(count(&rig.archivist).unwrap(), 0);
+        assert_eq!(rig.opened.load(Ordering::SeqCst), 2);
     }
 
     #[test]

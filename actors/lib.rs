@@ -26,6 +26,7 @@ pub mod notices;
 pub mod rules;
 
 pub mod archivist;
+pub mod storage;
 pub mod notifier;
 pub mod recorder;
 

@@ -5,13 +5,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use meerkat_base::{
-    CameraId, Clock, Detection, Event, EventId, EventKind, EventPhase, Frame, ImageFormat, ManualClock, Rect,
-    WallTime,
+    CameraId, Clock, Detection, Event, EventId, EventKind, EventPhase, Frame, ImageFormat, ManualClock,
+    NoNotices, Rect, WallTime,
 };
 use meerkat_settings::Settings;
+use meerkat_store::DataFolder;
 
 use crate::camera::{Camera, Cameras, Outfitter};
 use crate::recorder::RecorderLink;
+use crate::storage::Room;
 
 pub const NOON: WallTime = WallTime(1_795_176_000_000_000);
 
@@ -21,6 +23,19 @@ pub fn settings(changes: &[(&str, &str)]) -> Settings {
         (format!("MEERKAT__{}", key.replace('.', "__").to_uppercase()), (*value).to_owned())
     });
     Settings::load(&[], env).unwrap()
+}
+
+/// Room in a folder, with little demands.
+pub fn room(data_dir: &std::path::Path) -> Arc<Room> {
+    room_with(data_dir, 1)
+}
+
+/// Room that wants so many free bytes.
+pub fn room_with(data_dir: &std::path::Path, floor: u64) -> Arc<Room> {
+    let folder = Arc::new(DataFolder::open(data_dir).unwrap());
+    let floor = floor.to_string();
+    let settings = settings(&[("storage.free_floor_bytes", floor.as_str()), ("storage.ballast_bytes", "0")]);
+    Arc::new(Room::new(folder, &settings.storage, Arc::new(NoNotices)))
 }
 
 /// Cameras to whom nobody belongs: what they are given stays where it was put.

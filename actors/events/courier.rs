@@ -158,13 +158,14 @@ impl Courier {
         let event = &change.event;
         let rules = self.rules();
         // First the pre-roll, then the row: what the row promises is on disk by then.
-        let (mut snapshot, mut late) = (None, false);
+        let (mut snapshot, mut late, mut refused) = (None, false, false);
         if rules.recorded.contains(&event.kind) {
             match self.camera.recorder.begin_clip(event, RECORDER_LIMIT).await {
                 Ok(file) => snapshot = file,
                 Err(reason) => {
                     warn!(camera = %event.camera, event = %event.id, %reason, "not recorded");
                     late = reason == NotBegun::Late;
+                    refused = !late;
                 }
             }
         }
@@ -173,9 +174,12 @@ impl Courier {
         let report = self.report(event, &self.verdict.tellings);
         let told = !report.alerts.is_empty();
         let picture = snapshot.map(|file| snapshot_row(event, file));
-        let clock = self.tools.alerts.clone();
+        let (id, clock) = (event.id, self.tools.alerts.clone());
         let start = move |store: &mut Store| {
             store.report(&[report], clock.wall())?;
+            if refused {
+                store.note_recording_refused(id)?;
+            }
             picture.as_ref().map_or(Ok(()), |picture| store.add_snapshot(picture))
         };
         let written = self.write(event, start).await;
@@ -240,6 +244,10 @@ impl Courier {
         }
         if written && told {
             self.tools.notifier.kick();
+        }
+        if self.camera.recorder.missed(event.id) {
+            let id = event.id;
+            self.write(event, move |store| store.note_recording_refused(id)).await;
         }
         info!(camera = %event.camera, kind = %event.kind, event = %event.id, "event ended");
         self.check_out(event).await;

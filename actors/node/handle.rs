@@ -13,6 +13,7 @@ use crate::notices::Notices;
 use crate::notifier::{ChannelReport, NotifierLink};
 use crate::recorder::Encoders;
 use crate::rules::Rules;
+use crate::storage::{Room, StorageState};
 use crate::supervision::{ActorKind, ActorReport, Board};
 
 /// What status, pages and metrics may ask of a running node. Never blocks on the frame path.
@@ -28,6 +29,8 @@ pub struct NodeHandle {
     pub(super) notifier: NotifierLink,
     pub(super) notices: Notices,
     pub(super) alerts: Rules,
+    pub(super) room: Arc<Room>,
+    pub(super) storage: StorageState,
 }
 
 impl NodeHandle {
@@ -104,6 +107,16 @@ impl NodeHandle {
     /// The rules at work, with the snoozes.
     pub fn rules(&self) -> &Rules {
         &self.alerts
+    }
+
+    /// The disk: whether there is room, and whether it is there.
+    pub fn room(&self) -> &Arc<Room> {
+        &self.room
+    }
+
+    /// What is used, and what the evictor does.
+    pub fn storage(&self) -> &StorageState {
+        &self.storage
     }
 
     /// The archivist, for what the HTTP side is asked to change.

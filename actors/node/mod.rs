@@ -12,9 +12,9 @@ use std::time::{Duration, Instant};
 
 use meerkat_base::{Budget, Clock, FaceRecogniser, PersonDetector, Shutdown, metric};
 use meerkat_notify::{Channel, RetryPolicy};
-use meerkat_settings::Settings;
+use meerkat_settings::{RetentionSettings, Settings};
 use meerkat_store::evidence::SpoolSigning;
-use meerkat_store::{BootId, Durability, LinkKey, Store, StoreError};
+use meerkat_store::{BootId, DataFolder, Durability, LinkKey, Store, StoreError, StoreReader};
 use metrics::gauge;
 use tracing::{info, warn};
 
@@ -31,9 +31,10 @@ use crate::gate::Gates;
 use crate::notices::{Crier, CrierTools, Failures, Notices, Silence};
 use crate::notifier::{Notifier, NotifierLink, NotifierTools, Shrinker};
 use crate::people::People;
-use crate::recorder::{ClipTelling, EncoderTools, Encoders, Places, RecorderTools, Room};
+use crate::recorder::{ClipTelling, EncoderTools, Encoders, Places, RecorderTools};
 use crate::rules::{Rules, close_orphans};
 use crate::session::{Door, DoorError, IoGroup, LogRation, SessionTools};
+use crate::storage::{Evictor, EvictorTools, Room, StorageState};
 use crate::supervision::{
     ActorKind, BackoffSettings, Board, Component, Crew, CrewSettings, Solo, Station, Watch,
 };
@@ -52,6 +53,9 @@ const ENCODE_NICENESS: i32 = 19;
 /// Opens the database again after a failure of the archivist.
 pub type ReopenStore = Arc<dyn Fn() -> Result<Store, StoreError> + Send + Sync>;
 
+/// Says why nothing at all may be deleted at present, if that is so.
+pub type DeletionSuspended = Arc<dyn Fn(&StoreReader) -> Option<String> + Send + Sync>;
+
 /// What a node is made of.
 pub struct NodeParts {
     /// The checked settings.
@@ -62,10 +66,14 @@ pub struct NodeParts {
     pub shutdown: Shutdown,
     /// This run of the node.
     pub boot: BootId,
+    /// The data folder.
+    pub folder: Arc<DataFolder>,
     /// The open database.
     pub store: Store,
     /// Opens it again.
     pub reopen: ReopenStore,
+    /// Why nothing at all may be deleted at present, if that is so.
+    pub suspended: DeletionSuspended,
     /// Person detectors.
     pub person: Pool<dyn PersonDetector>,
     /// Face recognisers.
@@ -120,6 +128,9 @@ pub struct Node {
     link_key: LinkKey,
     crier: Solo<Crier>,
     crier_tools: CrierTools,
+    room: Arc<Room>,
+    storage: StorageState,
+    retention: Arc<RwLock<RetentionSettings>>,
     events_solo: Solo<Events>,
     io: IoGroup,
     crews: Vec<(&'static str, Crew)>,
@@ -158,6 +169,8 @@ impl Node {
         let NodeParts {
             store,
             reopen,
+            folder,
+            suspended,
             person,
             face,
             gallery,
@@ -168,7 +181,11 @@ impl Node {
             on_lost,
             ..
         } = parts;
-        let archivist = Archivist::start(&archive, supervision.disk_deadline, store, move || reopen());
+        let room = Arc::new(Room::new(folder, &settings.storage, notices.sink()));
+        // The first look: who asks for the mount before it gets none.
+        let _ = room.look();
+        let archivist =
+            Archivist::start(&archive, supervision.disk_deadline, store, Arc::clone(&room), move || reopen());
         let encoder_tools = EncoderTools {
             places: places.clone(),
             clock: Arc::clone(&clock),
@@ -274,8 +291,28 @@ impl Node {
             signing,
             clock: Arc::clone(&clock),
             encoders: encoders.clone(),
-            room: Arc::new(Room::new(settings.data_dir.clone(), settings.storage.free_floor_bytes)),
+            room: Arc::clone(&room),
         });
+        let evict = crew("evict", 1, 0);
+        let (storage, retention) =
+            (StorageState::default(), Arc::new(RwLock::new(settings.retention.clone())));
+        let evictor_tools = Arc::new(EvictorTools {
+            room: Arc::clone(&room),
+            durability,
+            archivist: archivist.clone(),
+            clock: Arc::clone(&clock),
+            notices: notices.sink(),
+            retention: Arc::clone(&retention),
+            storage: settings.storage.clone(),
+            cameras: settings.cameras.keys().cloned().collect(),
+            state: storage.clone(),
+            suspended,
+        });
+        let evictor = evict.station(ActorKind::Evictor, None, supervision.disk_deadline * 3, move || {
+            Ok(Box::new(Evictor::new(Arc::clone(&evictor_tools))) as Box<dyn Component>)
+        });
+        room.set_evictor(evictor.clone());
+        evictor.wake();
         let wiring = Wiring {
             vision: vision.clone(),
             disk: disk.clone(),
@@ -329,6 +366,7 @@ impl Node {
             ("disk", disk),
             ("encode", encode),
             ("archive", archive),
+            ("evict", evict),
         ];
         for (_, crew) in &crews {
             watch.crew(crew.clone());
@@ -354,7 +392,7 @@ impl Node {
                 failures.look(now, &seen.reports(), limit, sink.as_ref());
             }
         });
-        let _shared_stations = people.into_iter().chain(faces).collect();
+        let _shared_stations = people.into_iter().chain(faces).chain([evictor]).collect();
         Ok(Self {
             cameras,
             gates,
@@ -373,6 +411,9 @@ impl Node {
             link_key,
             crier,
             crier_tools,
+            room,
+            storage,
+            retention,
             events_solo,
             io,
             crews,
@@ -401,6 +442,8 @@ impl Node {
             gates: Arc::clone(&self.gates),
             notices: self.notices.clone(),
             alerts: self.alerts.clone(),
+            room: Arc::clone(&self.room),
+            storage: self.storage.clone(),
             notifier: self.notifier_tools.lock().unwrap_or_else(PoisonError::into_inner).link.clone(),
         }
     }
@@ -411,6 +454,7 @@ impl Node {
         self.gates.reload(settings.detectors.clone());
         self.encoders.set_recorded(settings.clip.kinds.clone());
         self.events.reload(settings.events.clone());
+        *self.retention.write().unwrap_or_else(PoisonError::into_inner) = settings.retention.clone();
         *self.rules.write().unwrap_or_else(PoisonError::into_inner) = courier_rules(&settings);
         self.alerts.reload(&settings);
         self.crier_tools.reload(settings.notify.notices.clone());

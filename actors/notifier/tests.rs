@@ -124,7 +124,8 @@ impl Rig {
         watch.crew(crew.clone());
         let store = Store::open(folder.path(), StoreOptions::default()).unwrap();
         let path = folder.path().to_owned();
-        let archivist = Archivist::start(&crew, Duration::from_secs(10), store, move || {
+        let room = crate::testing::room(folder.path());
+        let archivist = Archivist::start(&crew, Duration::from_secs(10), store, room, move || {
             Store::open(&path, StoreOptions::default())
         });
         let (channel, heard) = (Arc::new(channel), Arc::new(Heard::default()));

@@ -7,16 +7,17 @@ use std::time::Duration;
 
 use meerkat_base::{Clock, Event, Frame, MonoTime, WallTime};
 use meerkat_settings::{ClipSettings, SpoolSettings};
+use meerkat_store::StoreError;
 use meerkat_store::evidence::SpoolSigning;
-use meerkat_store::{CaptureFiles, CaptureKind, PictureStore, StoreError};
 use tracing::{info, warn};
 
 use super::clip::{begin_clip, begin_segment, begin_video};
 use super::encoder::Encoders;
 use super::link::{OpenEnd, Order, RecorderLink, Reply, SnapshotFile, Stored, Stream};
 use super::open::OpenSpool;
-use super::room::Room;
+use super::stills::Stills;
 use crate::camera::Camera;
+use crate::storage::Room;
 use crate::supervision::{ActorKind, Component, Failure, Step, fault};
 
 /// How often an open clip is looked at when no frame comes.
@@ -51,8 +52,7 @@ pub struct Recorder {
     camera: Weak<Camera>,
     link: RecorderLink,
     tools: Arc<RecorderTools>,
-    pictures: PictureStore,
-    snapshots: CaptureFiles,
+    stills: Stills,
     pub(super) clip: Option<OpenSpool>,
     video: Option<OpenSpool>,
     pub(super) segment: Option<OpenSpool>,
@@ -76,18 +76,11 @@ impl Recorder {
             warn!(spool = %path.display(), "a recorder was lost; its spool is finished as it is");
             tools.encoders.writer_is_gone(&path);
         }
-        let places = &tools.places;
-        let pictures = PictureStore::new(&places.data_dir, places.boot.clone(), places.durability)
-            .map_err(Failure::error)?;
-        let snapshots =
-            CaptureFiles::new(&places.data_dir, CaptureKind::Clip, places.boot.clone(), places.durability)
-                .map_err(Failure::error)?;
         let mut recorder = Self {
             camera,
             link,
             tools,
-            pictures,
-            snapshots,
+            stills: Stills::default(),
             clip: None,
             video: None,
             segment: None,
@@ -96,7 +89,9 @@ impl Recorder {
             note: serde_json::Value::Null,
         };
         if let Some(camera) = recorder.camera.upgrade() {
-            recorder.resume(&camera).map_err(Failure::error)?;
+            let resumed = recorder.resume(&camera);
+            // Else with the next frame.
+            recorder.settle(resumed)?;
         }
         Ok(recorder)
     }
@@ -122,6 +117,9 @@ impl Recorder {
             Order::EndVideo => self.end_video(),
             Order::ClipFrame { frame } => {
                 let clip = self.clip_frame(camera, &frame);
+                if clip.is_err() {
+                    self.link.shared.legacy().miss();
+                }
                 let segment = self.segment_frame(camera, &frame);
                 clip.and(segment)
             }
@@ -149,30 +147,50 @@ impl Recorder {
             Err(error @ StoreError::Poisoned { .. }) => Err(Failure::error(error)),
             Err(error) => {
                 self.link.shared.refused.fetch_add(1, Ordering::AcqRel);
+                if error.is_of_the_disk() {
+                    self.tools.room.failed(&error);
+                }
                 Ok(Reply { stored: Stored::Refused(error.to_string()), snapshot })
             }
         }
     }
 
-    fn check_room(&self) -> Result<(), StoreError> {
-        self.tools.room.check().map_err(StoreError::Refused)
+    /// Whether so many bytes may be written. What was opened on a disk that is back on another mount is let go.
+    fn check_room(&mut self, bytes: usize) -> Result<(), StoreError> {
+        let mount = self.tools.room.check(bytes as u64).map_err(|refusal| {
+            self.tools.room.count(&refusal);
+            StoreError::Refused(refusal.words().to_owned())
+        })?;
+        self.stills.on_mount(mount);
+        Ok(())
+    }
+
+    /// What ended badly for the disk's sake is counted and said; the recorder goes on.
+    fn settle(&self, outcome: Result<(), StoreError>) -> Result<(), Failure> {
+        match outcome {
+            Ok(()) => Ok(()),
+            Err(error @ (StoreError::Refused(_) | StoreError::Poisoned { .. })) => {
+                warn!(%error, "a recording was not begun or ended as it should be");
+                Ok(())
+            }
+            Err(error) if error.is_of_the_disk() => {
+                warn!(%error, "a recording was not begun or ended as it should be");
+                self.tools.room.failed(&error);
+                Ok(())
+            }
+            Err(error) => Err(Failure::error(error)),
+        }
     }
 
     fn picture(&mut self, frame: &Frame) -> Result<(), StoreError> {
-        self.check_room()?;
-        match self.pictures.store(frame) {
-            // The order was given twice: the recorder was lost between doing it and saying so.
-            Err(StoreError::Exists { path }) if std::fs::read(&path).is_ok_and(|b| b == frame.bytes) => {
-                Ok(())
-            }
-            stored => stored.map(drop),
-        }
+        self.check_room(frame.len())?;
+        self.stills.picture(&self.tools.places, frame)
     }
 
     /// The moment of a picture that another is expected to follow at once; else makes sure that no file waits.
     fn expects_another(&mut self, order: &Order) -> Option<WallTime> {
         let Order::Picture { frame } = order else {
-            self.pictures.rest();
+            self.stills.rest();
             return None;
         };
         let last = self.last_picture.replace(frame.mono)?;
@@ -180,12 +198,23 @@ impl Recorder {
     }
 
     fn video_frame(&mut self, camera: &Arc<Camera>, frame: &Frame) -> Result<(), StoreError> {
-        self.check_room()?;
+        self.check_room(frame.len())?;
         if self.video.as_ref().is_some_and(|video| video.is_large(self.tools.spool.max_bytes)) {
             self.end_video()?;
         }
         match &mut self.video {
-            Some(video) => video.append(frame),
+            Some(video) => match video.append(frame) {
+                // A disk that failed under it: what is in it is finished, and a new one begins.
+                Err(StoreError::Poisoned { .. }) => {
+                    let ended = self.end_video();
+                    if let Err(error) = ended {
+                        warn!(camera = %camera.id(), %error, "a video was not ended as it should be");
+                    }
+                    self.video = Some(begin_video(&self.tools, &self.link, camera, frame)?);
+                    Ok(())
+                }
+                appended => appended,
+            },
             // An order given twice: the generation before had carried it out.
             None if frame.seq <= *self.link.shared.legacy().last(Stream::Video) => Ok(()),
             None => {
@@ -215,12 +244,22 @@ impl Recorder {
         if !end.takes(frame.mono) {
             return self.end_clip(camera, end);
         }
+        self.check_room(frame.len())?;
         if self.clip.is_none() {
-            self.check_room()?;
             self.resume(camera)?;
+            info!(camera = %camera.id(), "recording goes on");
         }
         let Some(clip) = &mut self.clip else { return Ok(()) };
-        clip.append(frame)?;
+        if let Err(error) = clip.append(frame) {
+            if !matches!(error, StoreError::Poisoned { .. }) {
+                return Err(error);
+            }
+            // A disk that failed under it: what is in it is finished, and the next part begins with what the ring has.
+            if let Some(Err(error)) = self.clip.take().map(OpenSpool::finish) {
+                warn!(camera = %camera.id(), %error, "a clip was not ended as it should be");
+            }
+            return self.resume(camera);
+        }
         if clip.span(frame.mono) >= self.tools.clip.max || clip.is_large(self.tools.spool.max_bytes) {
             self.next_part(camera)?;
         }
@@ -253,10 +292,18 @@ impl Recorder {
             // What is in it is kept, and the next one does not depend on it.
             warn!(camera = %camera.id(), %error, "a segment was not ended as it should be");
         }
+        self.check_room(frame.len())?;
         if let Some(segment) = &mut self.segment {
-            return segment.append(frame);
+            match segment.append(frame) {
+                Err(StoreError::Poisoned { .. }) => {
+                    let ended = self.end_segment();
+                    if let Err(error) = ended {
+                        warn!(camera = %camera.id(), %error, "a segment was not ended as it should be");
+                    }
+                }
+                appended => return appended,
+            }
         }
-        self.check_room()?;
         let last_seq = *self.link.shared.legacy().last(Stream::Segment);
         if frame.seq <= last_seq {
             // An order given twice: the generation before had carried it out.
@@ -277,19 +324,23 @@ impl Recorder {
     fn end_segment_when_due(&mut self) -> Result<(), Failure> {
         let now = self.tools.clock.mono();
         if self.segment.as_ref().is_some_and(|segment| segment.span(now) >= self.tools.segment + GRACE) {
-            self.end_segment().map_err(Failure::error)?;
+            let ended = self.end_segment();
+            self.settle(ended)?;
         }
         Ok(())
     }
 
     fn begin_clip(&mut self, camera: &Arc<Camera>, event: &Event) -> Result<Reply, Failure> {
-        if let Err(error) = self.check_room() {
-            return self.answer(Err(error), None);
-        }
-        let snapshot = self.snapshot(camera, event);
+        let refused = self.check_room(0);
+        let snapshot = if refused.is_ok() { self.snapshot(camera, event) } else { None };
         if self.clip.is_some() {
-            self.link.shared.legacy().activate(event.id);
-            return self.answer(Ok(()), snapshot);
+            let mut legacy = self.link.shared.legacy();
+            legacy.activate(event.id);
+            if refused.is_err() {
+                legacy.miss();
+            }
+            drop(legacy);
+            return self.answer(refused, snapshot);
         }
         let pre_roll = self.pre_roll(camera, event);
         {
@@ -301,6 +352,11 @@ impl Recorder {
             legacy.activate(event.id);
         }
         self.note = meerkat_store::sidecar::note(event);
+        // It stays to be recorded: the first frame for which there is room begins it, with what the ring has by then.
+        if refused.is_err() {
+            self.link.shared.legacy().miss();
+            return self.answer(refused, snapshot);
+        }
         match begin_clip(&self.tools, &self.link, camera, event.id, self.note.clone(), &pre_roll) {
             Ok(clip) => {
                 info!(camera = %camera.id(), event = %event.id, frames = pre_roll.len(), "recording began");
@@ -308,8 +364,7 @@ impl Recorder {
                 self.answer(Ok(()), snapshot)
             }
             Err(error) => {
-                camera.ring().recording = false;
-                self.link.shared.legacy().active.retain(|active| active.event != event.id);
+                self.link.shared.legacy().miss();
                 self.answer(Err(error), snapshot)
             }
         }
@@ -335,7 +390,8 @@ impl Recorder {
         }?;
         let stem = format!("{}_{}", event.started.compact(), event.id);
         let ending = frame.format.extension();
-        match self.snapshots.store(camera.id(), event.started, &stem, ending, &frame.bytes) {
+        let places = &self.tools.places;
+        match self.stills.snapshot(places, camera.id(), event.started, (&stem, ending), &frame.bytes) {
             Ok(file) => Some(SnapshotFile { path: file.relative, taken: frame.wall, bytes: file.bytes }),
             Err(StoreError::Exists { path }) => {
                 // The order was given twice: the recorder was lost between doing it and saying so.
@@ -357,7 +413,8 @@ impl Recorder {
         if end.0.is_none_or(|until| now < until.after(GRACE)) {
             return Ok(());
         }
-        self.end_clip(camera, end).map_err(Failure::error)
+        let ended = self.end_clip(camera, end);
+        self.settle(ended)
     }
 
     /// Ends the clip with the last frame that belongs to it.
@@ -369,6 +426,9 @@ impl Recorder {
         self.link.shared.legacy().active.clear();
         let Some(mut clip) = self.clip.take() else { return Ok(()) };
         let appended = rest.iter().try_for_each(|frame| clip.append(frame));
+        if appended.is_err() {
+            self.link.shared.legacy().miss();
+        }
         clip.finish()?;
         info!(camera = %camera.id(), "recording ended");
         appended
@@ -385,10 +445,12 @@ impl Component for Recorder {
     fn step(&mut self) -> Result<Step, Failure> {
         let Some(camera) = self.camera.upgrade() else {
             // The camera left the register and nobody holds it any more: whatever is open is complete.
-            self.end_video().map_err(Failure::error)?;
-            self.end_segment().map_err(Failure::error)?;
+            let video = self.end_video();
+            self.settle(video)?;
+            let segment = self.end_segment();
+            self.settle(segment)?;
             if let Some(clip) = self.clip.take() {
-                clip.finish().map_err(Failure::error)?;
+                self.settle(clip.finish())?;
             }
             self.link.shared.closed.store(true, Ordering::Release);
             return Ok(Step::Done);
@@ -400,7 +462,7 @@ impl Component for Recorder {
             self.link.shared.answer(number, answer);
             if let Some(at) = next {
                 // After the answer: while the camera sends, nobody waits for the disk.
-                self.pictures.prepare(camera.id(), at);
+                self.stills.prepare(camera.id(), at);
             }
         }
         if self.link.shared.legacy().generation != self.generation {

@@ -26,6 +26,8 @@ use crate::supervision::{ActorKind, Component, Failure, Step, fault};
 const TURN: usize = 4;
 /// How long an encoder that has nothing to read sleeps at most.
 const NAP: Duration = Duration::from_millis(500);
+/// Wait before a file is begun again that the disk did not take.
+const DISK_RETRY: Duration = Duration::from_secs(2);
 /// How long a row is tried to be written while the archivist is being restarted; well below the deadline.
 const ARCHIVE_LIMIT: Duration = Duration::from_secs(10);
 /// Wait between two such tries.
@@ -412,13 +414,47 @@ impl Job {
 /// With the rows, and by the one who writes them: so nobody else changes the sidecar meanwhile. The clip is complete
 /// without it.
 fn write_sidecar(store: &meerkat_store::Store, path: &str) {
-    if let Err(error) = store.write_sidecar(path, None) {
+    let written = store.is_kept(path).and_then(|kept| store.write_sidecar(path, Some(kept)));
+    if let Err(error) = written {
         warn!(file = path, %error, "a clip has no sidecar");
     }
 }
 
 impl Component for Job {
     fn step(&mut self) -> Result<Step, Failure> {
+        match self.advance() {
+            Err(Failure::Error(words)) if is_of_the_disk(&words) => self.wait_for_disk(&words),
+            other => other,
+        }
+    }
+}
+
+/// Whether an error is that of a disk that is full or fails. Libraries say it in the system's words only.
+fn is_of_the_disk(words: &str) -> bool {
+    ["No space left on device", "Disk quota exceeded", "Input/output error", "Read-only file system"]
+        .iter()
+        .any(|known| words.contains(known))
+        || words.contains("database or disk is full")
+}
+
+impl Job {
+    /// A disk that does not take the file is no fault of the spool: the attempt does not count, and it begins again
+    /// later.
+    fn wait_for_disk(&mut self, words: &str) -> Result<Step, Failure> {
+        if !matches!(self.stage, Stage::Waiting) {
+            warn!(spool = %self.path.display(), words, "the disk does not take a clip; it is tried again");
+            // Removes what there is of the file.
+            self.stage = Stage::Waiting;
+            spool::forgive_attempt(&self.path).map_err(Failure::error)?;
+        }
+        let ended = self.ended;
+        let gone = Arc::clone(&self.writer_gone);
+        *self = Self::begin(self.pool.clone(), self.path.clone(), self.meta.clone(), gone)?;
+        self.ended = ended;
+        Ok(Step::Sleep(DISK_RETRY))
+    }
+
+    fn advance(&mut self) -> Result<Step, Failure> {
         if matches!(self.stage, Stage::Waiting) && !self.open()? {
             return Ok(Step::Sleep(NAP));
         }

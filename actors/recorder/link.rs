@@ -1,6 +1,7 @@
 //! The way to a camera's recorder, which outlives its generations: the inbox, and what a new generation must
 //! know of the one before.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -17,6 +18,9 @@ use crate::supervision::{ActorKind, Inbox, Offer, Station};
 const SHORT_WAIT: Duration = Duration::from_micros(100);
 /// Orders that may wait. A camera has one connection and that one waits for each answer.
 const CAPACITY: usize = 64;
+
+/// Events that are remembered because the disk did not take everything of them.
+const MISSED: usize = 256;
 
 /// What a recorder is asked to do.
 #[derive(Debug)]
@@ -140,6 +144,8 @@ pub(super) struct Legacy {
     last_segment: u64,
     /// The chains of signed spools, made when they are needed.
     lines: [Option<ChainLine>; 3],
+    /// Events of which the disk did not take everything.
+    missed: BTreeSet<EventId>,
     /// Number of the generation at work. One that was given up finds another number here when it comes back.
     pub generation: u64,
 }
@@ -164,6 +170,14 @@ impl Legacy {
     pub fn until(&self) -> Option<OpenEnd> {
         let last = self.active.iter().map(|active| active.until).reduce(|a, b| Some(a?.max(b?)))?;
         Some(OpenEnd(last))
+    }
+
+    /// The disk did not take something of the events that are being recorded.
+    pub fn miss(&mut self) {
+        while self.missed.len() > MISSED {
+            self.missed.pop_first();
+        }
+        self.missed.extend(self.active.iter().map(|active| active.event));
     }
 
     /// This event is being recorded from now on.
@@ -377,6 +391,11 @@ impl RecorderLink {
     /// Whether something is being recorded.
     pub fn is_busy(&self) -> bool {
         !self.shared.inbox.is_empty() || !self.shared.legacy().open.is_empty()
+    }
+
+    /// Whether the disk did not take everything of an event's recording; forgets it.
+    pub fn missed(&self, event: EventId) -> bool {
+        self.shared.legacy().missed.remove(&event)
     }
 
     /// Times something was refused, for status.

@@ -9,12 +9,11 @@ mod job;
 mod link;
 mod open;
 mod pictures;
-mod room;
+mod stills;
 
 pub use component::{Recorder, RecorderTools};
 pub use encoder::{ClipTelling, EncoderSettings, EncoderTools, Encoders, Places};
 pub use link::{NotBegun, Order, RecorderLink, SnapshotFile, Stored};
-pub use room::Room;
 
 #[cfg(test)]
 pub(crate) mod tests;

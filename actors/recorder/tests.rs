@@ -15,7 +15,7 @@ use tempfile::TempDir;
 
 use super::{
     EncoderSettings, EncoderTools, Encoders, NotBegun, Order, Places, Recorder, RecorderLink, RecorderTools,
-    Room, Stored,
+    Stored,
 };
 use crate::archivist::Archivist;
 use crate::camera::Camera;
@@ -75,7 +75,10 @@ impl Rig {
         let options = StoreOptions::default();
         let store = Store::open(folder.path(), options).unwrap();
         let data_dir = folder.path().to_owned();
-        let archivist = Archivist::start(&archive, LIMIT, store, move || Store::open(&data_dir, options));
+        let room = crate::testing::room(folder.path());
+        let archivist = Archivist::start(&archive, LIMIT, store, Arc::clone(&room), move || {
+            Store::open(&data_dir, options)
+        });
         let encoder_settings = EncoderSettings {
             clip: ClipSettings {
                 size: ClipSize::AsReceived,
@@ -99,7 +102,7 @@ impl Rig {
         let encoders = Encoders::new(encode, encoder_tools, encoder_settings);
         let wanted = settings(changes);
         let tools = Arc::new(RecorderTools {
-            room: Arc::new(Room::new(places.data_dir.clone(), 1)),
+            room,
             places,
             clip: wanted.clip,
             spool: wanted.spool,
@@ -455,7 +458,7 @@ fn a_full_disk_refuses_what_is_new_and_says_so() {
         signing: None,
         clock: Arc::clone(&rig.tools.clock),
         encoders: rig.tools.encoders.clone(),
-        room: Arc::new(Room::new(rig.tools.places.data_dir.clone(), u64::MAX)),
+        room: crate::testing::room_with(&rig.tools.places.data_dir, 1 << 50),
     };
     rig.tools = Arc::new(full);
     rig.lose();
@@ -476,8 +479,13 @@ fn a_full_disk_refuses_what_is_new_and_says_so() {
         ask.await
     });
     assert!(matches!(refused, Err(NotBegun::Refused(_))), "{refused:?}");
-    assert!(!rig.camera.ring().recording);
     assert_eq!(rig.camera.recorder.refusals(), 3);
+    assert!(rig.camera.ring().recording, "it is recorded as soon as there is room");
+    let event = event(&picture, 1).id;
+    assert!(
+        rig.camera.recorder.missed(event) && !rig.camera.recorder.missed(event),
+        "the event says so, once"
+    );
 }
 
 #[test]

@@ -21,17 +21,22 @@ const MASK_TRIES: usize = 3;
 /// A frame that the disk refuses is answered after this long, so that the camera does not spin.
 const REFUSED_BY_DISK: Duration = Duration::from_secs(1);
 
+/// How often it is logged for one connection that the recorder refuses.
+const SAY_EVERY: Duration = Duration::from_secs(10);
+
 /// Hands the frames of one connection on.
 pub(super) struct Delivery {
     clock: Arc<dyn Clock>,
     answer_wait: Duration,
     mode: Option<Mode>,
+    /// When a refusal of the recorder was logged last.
+    said: Option<Instant>,
 }
 
 impl Delivery {
     /// `answer_wait`: longest time an answer waits for a frame that nobody has looked at.
     pub(super) fn new(clock: Arc<dyn Clock>, answer_wait: Duration) -> Self {
-        Self { clock, answer_wait, mode: None }
+        Self { clock, answer_wait, mode: None, said: None }
     }
 
     /// The mode in force.
@@ -139,14 +144,18 @@ impl Delivery {
     }
 
     /// Has the recorder store a frame, again when the recorder was lost on the way.
-    async fn store(&self, camera: &Arc<Camera>, order: impl Fn(Frame) -> Order, frame: &Frame) -> bool {
+    async fn store(&mut self, camera: &Arc<Camera>, order: impl Fn(Frame) -> Order, frame: &Frame) -> bool {
         let deadline = Instant::now() + RECORDER_LIMIT;
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             match timeout_at(deadline, camera.recorder.order(order(frame.clone()), left)).await {
                 Ok(Stored::Done) => return true,
                 Ok(Stored::Refused(reason)) => {
-                    warn!(camera = %camera.id(), reason, "the recorder refused a frame");
+                    // A disk that is full or gone refuses every frame.
+                    if self.said.is_none_or(|at| at.elapsed() >= SAY_EVERY) {
+                        self.said = Some(Instant::now());
+                        warn!(camera = %camera.id(), reason, "the recorder refused a frame");
+                    }
                     return false;
                 }
                 Ok(Stored::Lost) if Instant::now() < deadline => {

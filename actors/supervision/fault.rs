@@ -1,6 +1,8 @@
 //! A hook by which a test makes any actor panic, fail or hang. Without the feature `fault-injection` it is nothing.
 
 use meerkat_base::CameraId;
+use meerkat_store::StoreError;
+use meerkat_store::fault::{self as disk_fault, DiskOp};
 
 use super::{ActorKind, Failure};
 
@@ -9,6 +11,11 @@ use super::{ActorKind, Failure};
 #[inline(always)]
 pub fn point(_kind: ActorKind, _camera: Option<&CameraId>) -> Result<(), Failure> {
     Ok(())
+}
+
+/// Called by the archivist before each piece of work: the disk may be planned to refuse it.
+pub fn database() -> Result<(), StoreError> {
+    disk_fault::point(DiskOp::Database).map_err(|source| StoreError::Io { path: "meerkat.db".into(), source })
 }
 
 /// Takes orders for faults from the standard input, where a test asks for that. Does nothing without the feature.
@@ -81,7 +88,8 @@ mod injected {
     }
 
     /// With `MEERKAT_FAULTS=stdin` in the environment: reads lines `<kind> <camera or -> <panic|error|hang> <times>`
-    /// and plans those faults; `release` cancels all of them and frees what hangs.
+    /// and plans those faults; `disk <open|write|sync|rename|database> <enospc|eio|erofs> <times>` plans what the disk
+    /// answers; `release` cancels all of them and frees what hangs.
     pub fn take_orders() {
         if std::env::var_os("MEERKAT_FAULTS").is_none_or(|value| value != "stdin") {
             return;
@@ -91,6 +99,9 @@ mod injected {
             for line in std::io::stdin().lines().map_while(Result::ok) {
                 if line.trim() == "release" {
                     planned.clear();
+                    disk_fault::cancel();
+                } else if let Some((op, errno, times)) = parse_disk(&line) {
+                    disk_fault::plan(op, errno, times);
                 } else if let Some((kind, camera, fault, times)) = parse(&line) {
                     planned.push(inject(kind, camera, fault, times));
                 } else {
@@ -98,6 +109,27 @@ mod injected {
                 }
             }
         });
+    }
+
+    fn parse_disk(line: &str) -> Option<(DiskOp, i32, u32)> {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let &["disk", op, error, times] = words.as_slice() else { return None };
+        let op = match op {
+            "open" => DiskOp::Open,
+            "write" => DiskOp::Write,
+            "sync" => DiskOp::Sync,
+            "rename" => DiskOp::Rename,
+            "database" => DiskOp::Database,
+            _ => return None,
+        };
+        // As Linux numbers them.
+        let errno = match error {
+            "enospc" => 28,
+            "eio" => 5,
+            "erofs" => 30,
+            _ => return None,
+        };
+        Some((op, errno, times.parse().ok()?))
     }
 
     fn parse(line: &str) -> Option<(ActorKind, Option<CameraId>, Fault, u32)> {

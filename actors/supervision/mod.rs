@@ -57,6 +57,8 @@ pub enum ActorKind {
     Encoder,
     /// Owns the database.
     Archivist,
+    /// Makes room on the disk.
+    Evictor,
     /// Tells people.
     Notifier,
     /// Makes events of what the node notices about itself.
@@ -65,7 +67,7 @@ pub enum ActorKind {
 
 impl ActorKind {
     /// Every kind, in the order of the way of a frame.
-    pub const ALL: [ActorKind; 12] = [
+    pub const ALL: [ActorKind; 13] = [
         ActorKind::Session,
         ActorKind::Masker,
         ActorKind::Decoder,
@@ -76,6 +78,7 @@ impl ActorKind {
         ActorKind::Recorder,
         ActorKind::Encoder,
         ActorKind::Archivist,
+        ActorKind::Evictor,
         ActorKind::Notifier,
         ActorKind::Crier,
     ];
@@ -93,6 +96,7 @@ impl ActorKind {
             ActorKind::Recorder => "recorder",
             ActorKind::Encoder => "encoder",
             ActorKind::Archivist => "archivist",
+            ActorKind::Evictor => "evictor",
             ActorKind::Notifier => "notifier",
             ActorKind::Crier => "crier",
         }

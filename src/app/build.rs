@@ -11,7 +11,7 @@ use meerkat_actors::notices::Notices;
 use meerkat_base::{Clock, Shutdown, metric};
 use meerkat_store::evidence::{SigningKeyFile, SpoolSigning};
 use meerkat_store::{
-    BootId, DataLock, Durability, LinkKey, Opener, StoreOptions, StoreReader, clean_temporaries,
+    BootId, DataFolder, DataLock, Durability, LinkKey, Opener, StoreOptions, StoreReader, clean_temporaries,
 };
 use metrics::counter;
 use tracing::{info, warn};
@@ -33,6 +33,7 @@ pub(super) fn parts(
     notices: Notices,
     opener: &Arc<Opener>,
 ) -> anyhow::Result<NodeParts> {
+    let folder = Arc::new(DataFolder::open(&settings.data_dir)?);
     let store = opener.at_start(&mut said_while_starting())?;
     let boot = boot_id(clock.as_ref());
     clean_in_background(&settings.data_dir, &boot);
@@ -44,9 +45,18 @@ pub(super) fn parts(
         boot,
         store,
         reopen: {
-            let opener = Arc::clone(opener);
-            Arc::new(move || opener.again())
+            let (opener, folder) = (Arc::clone(opener), Arc::clone(&folder));
+            Arc::new(move || {
+                // Never in a folder that took its place, such as the empty one under a disk that was taken away.
+                folder.here()?;
+                opener.again()
+            })
         },
+        folder,
+        suspended: Arc::new(|reader| match reader.deletion_suspended() {
+            Ok(suspended) => suspended.map(|suspended| suspended.reason),
+            Err(error) => Some(format!("it cannot be read whether anything may be deleted: {error}")),
+        }),
         person: detectors.person(),
         face: detectors.face(),
         gallery: Arc::new(StoredGallery(Reading::new(&settings.data_dir))),

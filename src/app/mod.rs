@@ -14,6 +14,7 @@ mod reading;
 mod people;
 mod service;
 mod snoozes;
+pub(crate) mod storage;
 mod view;
 mod weights;
 
@@ -134,7 +135,8 @@ impl App {
         let people = Arc::new(people::Desk::new(node.view(), Arc::clone(&clock), detectors.judge()));
         let alerts = Arc::new(alerts::Desk::new(node.view(), Arc::clone(&clock)));
         let snoozes = Arc::new(snoozes::SnoozeDesk::new(node.view(), Arc::clone(&clock)));
-        let web = match WebServer::start(web_settings, view, events, people, alerts, snoozes) {
+        let storage_desk = Arc::new(storage::Desk::new(node.view(), &settings, Arc::clone(&clock)));
+        let web = match WebServer::start(web_settings, view, events, people, alerts, snoozes, storage_desk) {
             Ok(web) => web,
             Err(error) => {
                 node.stop(STOP_PATIENCE);

@@ -265,6 +265,8 @@ fn summary(row: EventRow) -> web::EventSummary {
         ended: row.ended,
         score: row.score,
         identities: row.identities,
+        recording_refused: row.recording_refused,
+        kept: row.kept,
         // One that was set aside is a spool, not a file to play.
         clip: row
             .clips

@@ -12,6 +12,7 @@ pub mod mask;
 pub mod detect;
 pub mod event;
 pub mod notice;
+pub mod evidence;
 
 pub mod budget;
 pub mod ring;
@@ -29,6 +30,7 @@ pub use detect::{
 };
 pub use detection::{Detection, Point, Rect};
 pub use event::{Event, EventId, EventKind, EventPhase, Severity, Sighting};
+pub use evidence::{Evidence, KeepLimit};
 pub use frame::{Frame, ImageFormat};
 pub use ids::{CameraId, Mode};
 pub use image::{Image, PixelFormat};

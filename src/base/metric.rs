@@ -82,6 +82,20 @@ metrics_list! {
         "1 while the last look through the database found it in order, 0 after damage was found in it.";
     STORE_REBUILDS = Counter "meerkat_store_rebuilds_total" []
         "Times a damaged database was set aside and made anew.";
+    STORAGE_USABLE = Gauge "meerkat_storage_usable" []
+        "1 while recordings are possible, 0 while they are refused because the disk is full or gone.";
+    EVICTED_FILES = Counter "meerkat_storage_evicted_files_total" ["kind", "reason"]
+        "Files (of the kind event: rows) deleted, by kind and reason (age, bytes, space).";
+    EVICTED_BYTES = Counter "meerkat_storage_evicted_bytes_total" ["kind", "reason"]
+        "Bytes of the files deleted, by kind and reason (age, bytes, space).";
+    OLDEST_EVIDENCE = Gauge "meerkat_storage_oldest_timestamp_seconds" ["camera"]
+        "Unix time of the oldest evidence of a camera; 0 when there is none.";
+    RECORDINGS_REFUSED = Counter "meerkat_recordings_refused_total" ["reason"]
+        "Orders to record that the disk did not take, by reason (full, gone, error).";
+    BALLAST = Gauge "meerkat_ballast_bytes" []
+        "Size of the ballast; 0 while it is given up.";
+    CLOCK_TRUSTED = Gauge "meerkat_clock_trusted" []
+        "1 while the wall clock is trusted, 0 while it is in doubt and nothing is deleted by age.";
     NOTIFICATIONS = Counter "meerkat_notifications_total" ["channel", "result"]
         "Deliveries by channel and result (ok, retry, refused).";
     NOTIFICATION_DURATION = Histogram "meerkat_notification_duration_seconds" ["channel"]

@@ -53,6 +53,12 @@ impl WallTime {
         (time.compact() == text).then_some(time)
     }
 
+    /// Reads what [`WallTime::compact`] wrote at the beginning of a name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        const LONG: usize = "20261120T213114.123456Z".len();
+        Self::from_compact(name.get(..LONG)?)
+    }
+
     /// Seconds since the Unix epoch, for gauges.
     pub fn as_secs_f64(self) -> f64 {
         self.0 as f64 / 1e6
@@ -191,6 +197,11 @@ mod tests {
         assert_eq!(t.date(), "2026-11-20");
         assert_eq!(t.compact(), "20261120T213114.123456Z");
         assert_eq!(WallTime(i64::MAX).date(), "1970-01-01", "out of range falls back instead of panicking");
+        assert_eq!(WallTime::from_name("20261120T213114.123456Z_b7_3.jpg"), Some(t));
+        for bad in ["", "20261120T213114.123456", "20261320T213114.123456Z", "x0261120T213114.123456Z", "é"]
+        {
+            assert_eq!(WallTime::from_name(bad), None, "{bad:?}");
+        }
     }
 
     #[test]

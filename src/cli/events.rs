@@ -173,7 +173,7 @@ struct Line;
 impl Line {
     fn head() -> String {
         format!(
-            "{:<25}  {:>8}  {:<16}  {:<17}  {:>5}  {:<4}  {:<36}  {}",
+            "{:<25}  {:>8}  {:<16}  {:<17}  {:>5}  {:<5}  {:<36}  {}",
             "started", "seconds", "camera", "kind", "score", "has", "id", "people, or what a notice says"
         )
     }
@@ -185,15 +185,18 @@ impl Line {
         };
         let clip = event.clips.iter().any(|clip| clip.state != ClipState::SetAside);
         let has = format!(
-            "{}{}{}",
+            "{}{}{}{}{}",
             if clip { "c" } else { "-" },
             if event.snapshot.is_some() { "s" } else { "-" },
-            if event.interrupted { "!" } else { "-" }
+            if event.interrupted { "!" } else { "-" },
+            // The disk did not take everything of its recording; a person wants it to stay.
+            if event.recording_refused { "r" } else { "-" },
+            if event.kept { "k" } else { "-" }
         );
         let people = event.identities.iter().map(String::as_str).chain(event.detail.as_deref());
         let people = people.collect::<Vec<_>>().join(", ");
         format!(
-            "{:<25}  {:>8}  {:<16}  {:<17}  {:>5.2}  {:<4}  {:<36}  {}",
+            "{:<25}  {:>8}  {:<16}  {:<17}  {:>5.2}  {:<5}  {:<36}  {}",
             zone.format(event.started),
             seconds,
             event.camera.as_str(),
@@ -315,6 +318,8 @@ mod tests {
             score: 0.91,
             identities: vec!["Li\x1b[31m Lei".into()],
             interrupted: true,
+            recording_refused: true,
+            kept: true,
             detail: None,
             snoozed: false,
             clips: Vec::new(),
@@ -322,6 +327,6 @@ mod tests {
         };
         let line = Line::of(&event, &Zone::default());
         assert!(line.starts_with("2026-11-20 21:31:14Z            1.5  door"), "{line}");
-        assert!(line.contains(" -s! ") && line.ends_with("Li?[31m Lei"), "{line}");
+        assert!(line.contains(" -s!rk ") && line.ends_with("Li?[31m Lei"), "{line}");
     }
 }

@@ -17,6 +17,7 @@ mod models;
 mod push;
 mod store;
 mod snooze;
+mod storage;
 
 mod gallery;
 mod in_order;
@@ -61,6 +62,7 @@ Examples:
   meerkat snooze --camera yard --for 2h               no messages about it for a while
   meerkat models pull                                 fetch the weights of its networks
   meerkat clips verify                                whether clips and database agree
+  meerkat storage plan                                what would be deleted next, and when
 
 Exit codes: 0 done, 1 failed, 2 wrong arguments or wrong configuration.
 Environment: MEERKAT__SECTION__KEY sets a configuration key; MEERKAT_LOG is a log filter such as meerkat=debug.";
@@ -85,6 +87,7 @@ enum Command {
     Snooze(snooze::SnoozeArgs),
     Disarm(snooze::DisarmArgs),
     Arm(snooze::ArmArgs),
+    Storage(storage::StorageArgs),
 }
 
 /// Why a command ended early.
@@ -148,6 +151,7 @@ impl Command {
             Command::Snooze(args) => snooze::run(args),
             Command::Disarm(args) => snooze::disarm(args),
             Command::Arm(args) => snooze::arm(args),
+            Command::Storage(args) => storage::run(&args),
         }
     }
 }

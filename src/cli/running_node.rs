@@ -200,6 +200,29 @@ impl RunningNode {
         Ok(answer)
     }
 
+    /// Sets or takes back the keep flag of an event or of a clip; the paths of the clips, or nothing when there is no
+    /// such thing.
+    pub fn keep(&self, what: &str, keep: bool) -> anyhow::Result<Option<Vec<String>>> {
+        let is_id = what.parse::<meerkat_base::EventId>().is_ok();
+        let below =
+            if is_id { format!("events/{what}/keep") } else { format!("clips/keep?path={}", escaped(what)) };
+        let url = self.api(&below)?;
+        let reply = self.runtime.block_on(async {
+            if keep {
+                let empty = bytes::Bytes::new();
+                self.client.post_bytes(&url, "application/json", &self.headers(), empty).await
+            } else {
+                self.client.delete(&url, &self.headers()).await
+            }
+        })?;
+        if reply.status == 404 {
+            return Ok(None);
+        }
+        let mut answer = read(&reply)?;
+        ensure!(reply.is_success(), refusal(&reply, &answer));
+        Ok(Some(serde_json::from_value(answer["clips"].take())?))
+    }
+
     fn api(&self, below: &str) -> anyhow::Result<SecretUrl> {
         Ok(SecretUrl::parse(&format!("http://{}/api/v1/{below}", self.address))?)
     }
@@ -252,7 +275,7 @@ impl RunningNode {
     }
 
     fn url(&self, below: &str) -> anyhow::Result<SecretUrl> {
-        self.url_at(&format!("/api/v1/people{below}"))
+        self.api(&format!("people{below}"))
     }
 
     fn url_at(&self, address: &str) -> anyhow::Result<SecretUrl> {
@@ -262,6 +285,14 @@ impl RunningNode {
     fn headers(&self) -> Vec<(&'static str, &str)> {
         self.authorization.iter().map(|value| ("authorization", value.reveal())).collect()
     }
+}
+
+/// A text as it can stand in a query.
+fn escaped(text: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte);
+    text.bytes()
+        .map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") })
+        .collect()
 }
 
 /// Where a listening address can be called from this machine.
@@ -305,6 +336,12 @@ fn word(format: ImageFormat) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn paths_can_stand_in_a_query() {
+        assert_eq!(escaped("capture/clip/10.0.0.1_2/a b&c.mp4"), "capture/clip/10.0.0.1_2/a%20b%26c.mp4");
+        assert_eq!(escaped("é"), "%C3%A9");
+    }
 
     #[test]
     fn a_listening_address_becomes_one_to_call() {

@@ -6,7 +6,7 @@ use meerkat_base::EventKind;
 
 use super::notify::event_kinds;
 use super::reader::Reader;
-use super::rule::{Rule, choice, count, flag, millis, optional, secs, small, text, whole};
+use super::rule::{Rule, choice, count, days, flag, millis, optional, secs, small, text, whole};
 
 /// What an answered `1` survives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -106,13 +106,27 @@ impl ClipSettings {
 /// The disk.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StorageSettings {
-    /// Free bytes below which new recordings are refused.
+    /// Free bytes below which the oldest evidence goes; when nothing may go, recordings are refused.
     pub free_floor_bytes: u64,
+    /// Bytes that are freed beyond the floor, so that deleting does not begin anew with each picture.
+    pub free_extra_bytes: u64,
+    /// Size of the ballast, which is given up so that deletions can be recorded on a full disk; 0 for none.
+    pub ballast_bytes: u64,
+    /// A wall clock that jumps further suspends deletion by age.
+    pub clock_jump: Duration,
+    /// A node that was down for longer does not delete by age before a person confirms the clock.
+    pub clock_gap: Duration,
 }
 
 impl StorageSettings {
     pub(super) fn read(reader: &mut Reader) -> Self {
-        Self { free_floor_bytes: reader.read("storage.free_floor_bytes", whole(0..=1 << 50)) }
+        Self {
+            free_floor_bytes: reader.read("storage.free_floor_bytes", whole(0..=1 << 50)),
+            free_extra_bytes: reader.read("storage.free_extra_bytes", whole(0..=1 << 50)),
+            ballast_bytes: reader.read("storage.ballast_bytes", whole(0..=1 << 34)),
+            clock_jump: reader.read("storage.clock_jump_secs", secs(60.0..=86_400.0)),
+            clock_gap: reader.read("storage.clock_gap_days", days(0.1..=3_650.0)),
+        }
     }
 }
 

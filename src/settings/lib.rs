@@ -17,6 +17,7 @@ mod mask;
 mod models;
 mod notify;
 mod record;
+mod retention;
 mod schedule;
 mod watch;
 
@@ -50,6 +51,7 @@ pub use notify::{
 };
 pub use problem::{Problem, SettingsErrors};
 pub use record::{ContinuousSettings, SigningSettings, SpoolSettings};
+pub use retention::{RetentionSettings, UNCONFIGURED_CAMERAS};
 pub use schedule::{DayRange, Days, Schedule, zone as time_zone};
 pub use watch::{
     Backend, DetectorSettings, DetectorsSettings, Device, EventSettings, EventsSettings, Gate, GuardSettings,
@@ -95,6 +97,8 @@ pub struct Settings {
     pub storage: StorageSettings,
     /// The database.
     pub store: StoreSettings,
+    /// How long and how much of what is kept.
+    pub retention: RetentionSettings,
     /// Deadlines and restarts.
     pub supervision: SupervisionSettings,
     /// The check-in ledger.
@@ -169,6 +173,7 @@ impl Settings {
         let unconfigured =
             CameraSettings::unconfigured(&motion, &guard, &detectors, video_size, MaskSettings::read(reader));
         let cameras = camera::read_all(reader, &unconfigured);
+        let retention = RetentionSettings::read(reader, &cameras);
         let notify = NotifySettings::read(reader, &cameras);
         let log = LogSettings::read(reader);
         Self {
@@ -189,6 +194,7 @@ impl Settings {
             events,
             storage,
             store,
+            retention,
             supervision,
             attendance,
             notify,

@@ -125,6 +125,15 @@ pub(super) fn secs(range: RangeInclusive<f64>) -> Rule<Duration> {
     })
 }
 
+/// A duration in days, fractions allowed.
+pub(super) fn days(range: RangeInclusive<f64>) -> Rule<Duration> {
+    let allowed = format!("a number of days from {} to {}", range.start(), range.end());
+    Rule::new(allowed, move |value| {
+        let number = as_number(value).filter(|number| range.contains(number))?;
+        Duration::try_from_secs_f64(number * 86_400.0).ok()
+    })
+}
+
 /// A duration in whole milliseconds.
 pub(super) fn millis(range: RangeInclusive<u64>) -> Rule<Duration> {
     let allowed = format!("a whole number of milliseconds from {} to {}", range.start(), range.end());

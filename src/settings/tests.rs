@@ -153,6 +153,12 @@ fn each_wrong_value_is_named() {
         ("store.backup_at", &["\"24:00\"", "\"3:30\"", "\"03:60\"", "330"]),
         ("store.backups_keep", &["0", "366"]),
         ("store.backup_before_migration", &["\"perhaps\""]),
+        ("storage.free_extra_bytes", &["-1", "1125899906842625"]),
+        ("storage.ballast_bytes", &["-1", "17179869185", "\"64M\""]),
+        ("storage.clock_jump_secs", &["59", "86401"]),
+        ("storage.clock_gap_days", &["0", "3651"]),
+        ("retention.days", &["-1", "36501", "\"week\""]),
+        ("retention.bytes", &["-1", "1125899906842625"]),
         ("supervision.decode_deadline_ms", &["9", "600001"]),
         ("supervision.motion_deadline_ms", &["9", "600001"]),
         ("supervision.detector_deadline_ms", &["9", "600001"]),
@@ -232,6 +238,12 @@ fn each_wrong_value_of_a_camera_is_named() {
         ("guard.free_view_secs", "-1"),
         ("person.min_score", "2"),
         ("face.min_score", "2"),
+        ("retention.days", "-1"),
+        ("retention.bytes", "1.5"),
+        ("retention.kinds.person.days", "36501"),
+        ("retention.kinds.image.bytes", "\"all\""),
+        ("retention.kinds.diary", "{ days = 1 }"),
+        ("retention.kinds.camera_silent", "{ days = 1 }"),
     ];
     for (key, value) in table {
         let wrong = wrong_keys(&format!("[cameras.door]\n{key} = {value}"));
@@ -242,6 +254,19 @@ fn each_wrong_value_of_a_camera_is_named() {
     }
     assert_eq!(wrong_keys("cameras = 3"), ["cameras"]);
     assert_eq!(wrong_keys("cameras.door = 3"), ["cameras.door"]);
+}
+
+#[test]
+fn each_wrong_value_of_retention_is_named() {
+    for (text, key) in [
+        ("[retention.kinds.diary]\ndays = 1", "retention.kinds.diary"),
+        ("[retention.kinds.person]\ndays = -1", "retention.kinds.person.days"),
+        ("[retention.kinds.image]\nbytes = -1", "retention.kinds.image.bytes"),
+        ("[retention.kinds.image]\nbyte = 1", "retention.kinds.image.byte"),
+        ("[retention.kinds]\nimage = 1", "retention.kinds.image"),
+    ] {
+        assert_eq!(wrong_keys(text), [key], "{text}");
+    }
 }
 
 #[test]

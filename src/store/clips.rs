@@ -98,7 +98,8 @@ impl Store {
         check_relative(&snapshot.path)?;
         self.connection
             .prepare_cached(
-                "INSERT INTO snapshots (event, path, taken, bytes) VALUES (?1, ?2, ?3, ?4)
+                "INSERT INTO snapshots (event, path, taken, bytes, kept)
+                 VALUES (?1, ?2, ?3, ?4, ifnull((SELECT kept FROM events WHERE id = ?1), 0))
                  ON CONFLICT (path) DO UPDATE SET
                      event = excluded.event, taken = excluded.taken, bytes = excluded.bytes",
             )?
@@ -128,8 +129,9 @@ pub(crate) fn insert_clip(connection: &Connection, clip: &ClipRow) -> Result<()>
     connection
         .prepare_cached(
             "INSERT INTO clips
-                 (event, camera, path, started, duration, frames, bytes, sha256, state, skipped, missing)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)
+                 (event, camera, path, started, duration, frames, bytes, sha256, state, skipped, missing, kept)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11,
+                 ifnull((SELECT kept FROM events WHERE id = ?1), 0))
              ON CONFLICT (path, ifnull(event, '')) DO UPDATE SET
                  camera = excluded.camera, started = excluded.started,
                  duration = excluded.duration, frames = excluded.frames, bytes = excluded.bytes,
@@ -158,7 +160,8 @@ pub(crate) const CLIP_COLUMNS: &str =
 /// Clips of an event, oldest first, at most [`MAX_ROWS`].
 pub(crate) fn clips_of(connection: &Connection, event: EventId) -> Result<Vec<ClipRow>> {
     let mut statement = connection.prepare_cached(&format!(
-        "SELECT {CLIP_COLUMNS} FROM clips WHERE event = ?1 ORDER BY started, number LIMIT {MAX_ROWS}"
+        "SELECT {CLIP_COLUMNS} FROM clips WHERE event = ?1 AND deleting = 0
+         ORDER BY started, number LIMIT {MAX_ROWS}"
     ))?;
     statement.query_and_then([event.to_string()], clip_row)?.collect()
 }
@@ -204,7 +207,7 @@ pub(crate) fn of_all(connection: &Connection, events: &[EventId]) -> Result<Reco
 /// Path of the newest snapshot of an event.
 pub(crate) fn newest_snapshot(connection: &Connection, event: EventId) -> Result<Option<String>> {
     let mut statement = connection.prepare_cached(
-        "SELECT path FROM snapshots WHERE event = ?1 ORDER BY taken DESC, number DESC LIMIT 1",
+        "SELECT path FROM snapshots WHERE event = ?1 AND deleting = 0 ORDER BY taken DESC, number DESC LIMIT 1",
     )?;
     Ok(statement.query_row([event.to_string()], |row| row.get(0)).optional()?)
 }

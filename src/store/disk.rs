@@ -1,11 +1,14 @@
-//! How much room there is, how much is used by what, and whether the disk takes writes at all.
+//! How much room there is, and how much is used by what and by whom.
 
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fs::ReadDir;
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::path::Path;
+
+use meerkat_base::{Evidence, WallTime};
 
 use crate::error::{Result, StoreError};
-use crate::files::{Durability, Folder, PART_PREFIX};
+use crate::retention::{camera_of, evidence_at};
 
 /// Bytes stored by kind, as lengths of files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -38,21 +41,28 @@ impl Usage {
     }
 }
 
-#[derive(Debug, Clone, Copy)]
-enum Kind {
-    Image,
-    Video,
-    Clip,
-    Segment,
-    Spool,
+/// What one camera has of one sort.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Held {
+    /// Files, with what stands beside them.
+    pub files: u64,
+    /// Their lengths.
+    pub bytes: u64,
+    /// The time in the oldest name.
+    pub oldest: Option<WallTime>,
 }
+
+/// By camera (the name of its folder) and sort. Snapshots count as such, whatever stands beside a clip to the clip.
+pub type HeldByCamera = BTreeMap<(String, Evidence), Held>;
 
 /// Adds up what is stored, a few files at a time: after months that is millions of files. Links are
 /// not followed; what disappears or cannot be read while it walks is left out.
 #[derive(Debug)]
 pub struct UsageWalk {
-    open: Vec<(Kind, ReadDir)>,
+    /// Folders being read, each with its path relative to the data folder.
+    open: Vec<(String, ReadDir)>,
     usage: Usage,
+    cameras: HeldByCamera,
 }
 
 impl UsageWalk {
@@ -63,24 +73,17 @@ impl UsageWalk {
             let len = std::fs::symlink_metadata(data_dir.join(file)).map_or(0, |metadata| metadata.len());
             usage.database = usage.database.saturating_add(len);
         }
-        let open = [
-            (Kind::Image, "capture/image"),
-            (Kind::Video, "capture/video"),
-            (Kind::Clip, "capture/clip"),
-            (Kind::Segment, "capture/segment"),
-            (Kind::Spool, "spool"),
-        ]
-        .into_iter()
-        .filter_map(|(kind, folder)| Some((kind, std::fs::read_dir(data_dir.join(folder)).ok()?)))
-        .collect();
-        Self { open, usage }
+        let open = ["capture/image", "capture/video", "capture/clip", "capture/segment", "spool"]
+            .into_iter()
+            .filter_map(|folder| Some((folder.to_owned(), std::fs::read_dir(data_dir.join(folder)).ok()?)))
+            .collect();
+        Self { open, usage, cameras: HeldByCamera::new() }
     }
 
     /// Looks at so many more names. Returns the sums once every folder was read.
     pub fn step(&mut self, names: usize) -> Option<Usage> {
         for _ in 0..names {
-            let Some((kind, listing)) = self.open.last_mut() else { return Some(self.usage) };
-            let kind = *kind;
+            let Some((folder, listing)) = self.open.last_mut() else { return Some(self.usage) };
             let Some(entry) = listing.next() else {
                 self.open.pop();
                 continue;
@@ -88,21 +91,46 @@ impl UsageWalk {
             // Does not follow links.
             let Ok((entry, metadata)) = entry.and_then(|e| e.metadata().map(|m| (e, m))) else { continue };
             if metadata.is_dir() {
+                let below = format!("{folder}/{}", entry.file_name().to_string_lossy());
                 if let Ok(sub) = std::fs::read_dir(entry.path()) {
-                    self.open.push((kind, sub));
+                    self.open.push((below, sub));
                 }
                 continue;
             }
-            let sum = match kind {
-                Kind::Image => &mut self.usage.image,
-                Kind::Video => &mut self.usage.video,
-                Kind::Clip => &mut self.usage.clip,
-                Kind::Segment => &mut self.usage.segment,
-                Kind::Spool => &mut self.usage.spool,
-            };
-            *sum = sum.saturating_add(metadata.len());
+            let folder = folder.clone();
+            self.add(&folder, &entry.file_name(), metadata.len());
         }
         self.open.is_empty().then_some(self.usage)
+    }
+
+    /// The sums by camera, as far as it has come.
+    pub fn cameras(&self) -> &HeldByCamera {
+        &self.cameras
+    }
+
+    fn add(&mut self, folder: &str, name: &OsStr, len: u64) {
+        let (mut evidence, name) = (evidence_at(folder), name.to_string_lossy());
+        let sum = match evidence {
+            Evidence::Image => &mut self.usage.image,
+            Evidence::Video => &mut self.usage.video,
+            Evidence::Segment => &mut self.usage.segment,
+            Evidence::Spool => &mut self.usage.spool,
+            Evidence::Clip | Evidence::Snapshot | Evidence::Event => &mut self.usage.clip,
+        };
+        *sum = sum.saturating_add(len);
+        if evidence == Evidence::Clip && name.ends_with(".jpg") && !name.ends_with(".strip.jpg") {
+            evidence = Evidence::Snapshot;
+        }
+        let camera = camera_of(folder);
+        let begun = if evidence == Evidence::Spool {
+            WallTime::from_name(crate::evict::name_of(folder))
+        } else {
+            WallTime::from_name(&name)
+        };
+        let held = self.cameras.entry((camera.to_owned(), evidence)).or_default();
+        held.files += 1;
+        held.bytes = held.bytes.saturating_add(len);
+        held.oldest = held.oldest.into_iter().chain(begun).min();
     }
 }
 
@@ -110,43 +138,6 @@ impl UsageWalk {
 pub fn free_bytes(folder: &Path) -> Result<u64> {
     let stat = rustix::fs::statvfs(folder).map_err(|e| StoreError::io(folder, e))?;
     Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
-}
-
-/// The data folder as it was when it was opened. It is held open, so that its number on the disk cannot pass to
-/// another folder.
-#[derive(Debug)]
-pub struct DataFolder {
-    folder: Folder,
-    path: PathBuf,
-}
-
-impl DataFolder {
-    /// Opens the folder; makes it if it is missing.
-    pub fn open(data_dir: &Path) -> Result<Self> {
-        let path = std::path::absolute(data_dir).map_err(|e| StoreError::io(data_dir, e))?;
-        Ok(Self { folder: Folder::root(&path)?, path })
-    }
-
-    /// Whether its path still leads to it and it can be written: writes and removes a small file. The error says
-    /// what is wrong. A folder that took its place, such as the empty one under a disk that was taken out, is
-    /// left as it is.
-    pub fn check(&self) -> Result<()> {
-        if !self.path.is_dir() {
-            return Err(StoreError::NotAFolder { path: self.path.clone() });
-        }
-        let there = rustix::fs::stat(&self.path).map_err(|e| StoreError::io(&self.path, e))?;
-        let own = self.folder.stat()?;
-        if (there.st_dev, there.st_ino) != (own.st_dev, own.st_ino) {
-            return Err(StoreError::Replaced { path: self.path.clone() });
-        }
-        static PROBES: AtomicU64 = AtomicU64::new(0);
-        let name =
-            format!("{PART_PREFIX}probe-{}-{}", std::process::id(), PROBES.fetch_add(1, Ordering::Relaxed));
-        // A probe of the same name is the leftover of a crash.
-        self.folder.remove(&name)?;
-        self.folder.write_new(&name, &[0; 4096], Durability::Process)?;
-        self.folder.remove(&name)
-    }
 }
 
 #[cfg(test)]
@@ -161,6 +152,7 @@ mod tests {
             ("capture/image/yard/2026-11-20", 5),
             ("capture/video/door/2026-11-20", 20),
             ("capture/clip/door/2026-11-20", 30),
+            ("capture/segment/door/2026-11-20", 3),
             ("spool/a", 40),
             ("spool/set-aside/b", 2),
             ("elsewhere", 1000),
@@ -172,7 +164,7 @@ mod tests {
         std::fs::write(temp.path().join("meerkat.db"), [0; 7]).unwrap();
         std::os::unix::fs::symlink(temp.path().join("elsewhere"), temp.path().join("capture/image/link"))
             .unwrap();
-        let expected = Usage { image: 15, video: 20, clip: 30, segment: 0, spool: 42, database: 7 };
+        let expected = Usage { image: 15, video: 20, clip: 30, segment: 3, spool: 42, database: 7 };
         let link = temp.path().join("elsewhere").as_os_str().len() as u64;
         let walk = UsageWalk::new(temp.path()).step(1_000).unwrap();
         assert_eq!(Usage { image: walk.image - link, ..walk }, expected, "a link counts as itself only");
@@ -187,7 +179,10 @@ mod tests {
         };
         assert_eq!(found, walk);
         assert!(steps > 10);
-        assert_eq!(found.by_kind().iter().map(|(_, bytes)| bytes).sum::<u64>(), 15 + 20 + 30 + 42 + 7 + link);
+        assert_eq!(
+            found.by_kind().iter().map(|(_, bytes)| bytes).sum::<u64>(),
+            15 + 20 + 30 + 3 + 42 + 7 + link
+        );
     }
 
     #[test]
@@ -198,33 +193,38 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_that_took_the_place_of_the_data_folder_is_noticed_and_left_alone() {
+    fn each_camera_is_told_what_it_has_and_since_when() {
         let temp = tempfile::tempdir().unwrap();
-        let (data, aside) = (temp.path().join("data"), temp.path().join("aside"));
-        std::fs::create_dir(&data).unwrap();
-        let folder = DataFolder::open(&data).unwrap();
-        let names = |path: &Path| std::fs::read_dir(path).unwrap().count();
-        folder.check().unwrap();
-        assert_eq!(names(&data), 0, "the probe is gone");
-
-        std::fs::rename(&data, &aside).unwrap();
-        assert!(matches!(folder.check(), Err(StoreError::NotAFolder { .. })));
-        assert!(!data.exists(), "asking makes nothing");
-        std::fs::create_dir(&data).unwrap();
-        assert!(matches!(folder.check(), Err(StoreError::Replaced { .. })));
-        assert_eq!((names(&data), names(&aside)), (0, 0));
-
-        // It may be reached in another way; what counts is the folder.
-        std::fs::remove_dir(&data).unwrap();
-        std::os::unix::fs::symlink(&aside, &data).unwrap();
-        folder.check().unwrap();
-        std::fs::remove_file(&data).unwrap();
-        std::fs::rename(&aside, &data).unwrap();
-        folder.check().unwrap();
-
-        // Removed and made again: another one, whatever number the file system gives it.
-        std::fs::remove_dir(&data).unwrap();
-        std::fs::create_dir(&data).unwrap();
-        assert!(matches!(folder.check(), Err(StoreError::Replaced { .. })));
+        for (path, len) in [
+            ("capture/clip/door/2026-11-20/20261120T213114.000000Z_e.mp4", 10),
+            ("capture/clip/door/2026-11-20/20261120T213114.000000Z_e.mp4.json", 1),
+            ("capture/clip/door/2026-11-20/20261120T213114.000000Z_e.mp4.strip.jpg", 2),
+            ("capture/clip/door/2026-11-20/20261120T213115.000000Z_e.jpg", 4),
+            ("capture/image/yard/2026-11-21/20261121T000000.000000Z_b_1.jpg", 7),
+            ("spool/set-aside/20261119T000000.000000Z_back_door_clip_0/frames", 9),
+        ] {
+            let path = temp.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, vec![0; len]).unwrap();
+        }
+        let mut walk = UsageWalk::new(temp.path());
+        while walk.step(2).is_none() {}
+        let found: Vec<_> = walk
+            .cameras()
+            .iter()
+            .map(|((camera, sort), held)| {
+                (camera.as_str(), sort.as_str(), held.files, held.bytes, held.oldest.unwrap().to_string())
+            })
+            .collect();
+        let at = |text: &str| text.to_owned();
+        assert_eq!(
+            found,
+            [
+                ("back_door", "spool", 1, 9, at("2026-11-19T00:00:00.000Z")),
+                ("door", "clip", 3, 13, at("2026-11-20T21:31:14.000Z")),
+                ("door", "snapshot", 1, 4, at("2026-11-20T21:31:15.000Z")),
+                ("yard", "image", 1, 7, at("2026-11-21T00:00:00.000Z")),
+            ]
+        );
     }
 }

@@ -153,6 +153,32 @@ impl StoreError {
         }
     }
 
+    /// Whether the disk itself failed, is gone or cannot be written: what was opened on it may be of no use any more.
+    pub fn is_disk_failure(&self) -> bool {
+        use rusqlite::ErrorCode::{CannotOpen, ReadOnly, SystemIoFailure};
+        // EIO, ENXIO, ENODEV, EROFS, ENOTCONN, ESHUTDOWN, ESTALE, EREMOTEIO
+        const FAILED: [i32; 8] = [5, 6, 19, 30, 107, 108, 116, 121];
+        match self {
+            StoreError::Io { source, .. } => {
+                source.raw_os_error().is_some_and(|code| FAILED.contains(&code))
+                    || matches!(
+                        source.kind(),
+                        io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::StaleNetworkFileHandle
+                    )
+            }
+            StoreError::Replaced { .. } | StoreError::NotAFolder { .. } => true,
+            StoreError::Database(e) => {
+                matches!(e.sqlite_error_code(), Some(SystemIoFailure | CannotOpen | ReadOnly))
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether it is the disk's fault, for want of room or otherwise, and not that of what was to be stored.
+    pub fn is_of_the_disk(&self) -> bool {
+        self.is_disk_full() || self.is_disk_failure()
+    }
+
     /// Whether the disk (or the quota, or the file size limit) is used up.
     pub fn is_disk_full(&self) -> bool {
         match self {

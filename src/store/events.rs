@@ -48,6 +48,10 @@ pub struct EventRow {
     pub detail: Option<String>,
     /// Messages about it were kept back by a snooze.
     pub snoozed: bool,
+    /// The disk did not take everything of its recording, or nothing at all.
+    pub recording_refused: bool,
+    /// A person wants it to stay.
+    pub kept: bool,
     /// Clips of it, oldest first.
     pub clips: Vec<ClipRow>,
     /// The newest snapshot of it, relative to the data folder.
@@ -143,17 +147,16 @@ impl Store {
     pub fn close_orphans(&mut self, now: WallTime) -> Result<Vec<Event>> {
         let transaction = self.begin()?;
         // By name: the order alone would lead the planner through all events.
-        let mut open = transaction.prepare(
-            "SELECT number, id, camera, kind, phase, started, started_seq, ended, score, identities, interrupted,
-                    detail, snoozed, (SELECT max(wall) FROM sightings WHERE event = number)
-             FROM events INDEXED BY events_open WHERE ended IS NULL ORDER BY started, id",
-        )?;
+        let mut open = transaction.prepare(&format!(
+            "SELECT {EVENT_COLUMNS}, (SELECT max(wall) FROM sightings WHERE event = number)
+             FROM events INDEXED BY events_open WHERE ended IS NULL ORDER BY started, id"
+        ))?;
         let mut rows = open.query([])?;
         let mut closed = Vec::new();
         while let Some(row) = rows.next()? {
             let number: i64 = row.get(0)?;
             let started: i64 = row.get(5)?;
-            let last: Option<i64> = row.get(13)?;
+            let last: Option<i64> = row.get(15)?;
             let ended = last.unwrap_or(started).min(now.0).max(started);
             transaction
                 .prepare_cached(
@@ -259,7 +262,7 @@ impl StoreReader {
 const EVENT_COLUMNS: &str =
     "events.number, events.id, events.camera, events.kind, events.phase, events.started,
      events.started_seq, events.ended, events.score, events.identities, events.interrupted,
-     events.detail, events.snoozed";
+     events.detail, events.snoozed, events.recording_refused, events.kept";
 
 /// A question for a page of events, made so that an index holds exactly what it wants, in the order that it wants:
 /// no row is read that is not shown.
@@ -346,6 +349,8 @@ fn event_row(row: &Row<'_>) -> Result<EventRow> {
         interrupted: row.get(10)?,
         detail: row.get(11)?,
         snoozed: row.get(12)?,
+        recording_refused: row.get(13)?,
+        kept: row.get(14)?,
         clips: Vec::new(),
         snapshot: None,
     })

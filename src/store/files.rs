@@ -11,6 +11,7 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
 use crate::error::{Result, StoreError};
+use crate::fault::{self, DiskOp};
 
 /// What an answered write survives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -138,6 +139,7 @@ impl Folder {
 
     /// Makes a file for appending that must not exist yet.
     pub fn create_new(&self, name: &str) -> Result<File> {
+        self.planned(DiskOp::Open, name)?;
         let flags = OFlags::WRONLY
             | OFlags::APPEND
             | OFlags::CREATE
@@ -152,6 +154,7 @@ impl Folder {
 
     /// Makes a file that has no name yet. Not every file system can.
     pub fn create_unnamed(&self) -> Result<File> {
+        self.planned(DiskOp::Open, ".")?;
         let flags = OFlags::WRONLY | OFlags::TMPFILE | OFlags::CLOEXEC;
         match rustix::fs::openat(&self.fd, ".", flags, Mode::RUSR | Mode::WUSR) {
             Ok(fd) => Ok(fd.into()),
@@ -161,6 +164,7 @@ impl Folder {
 
     /// Gives a file of [`Folder::create_unnamed`] its name unless that is taken.
     pub fn name_new(&self, file: &File, name: &str) -> Result<()> {
+        self.planned(DiskOp::Rename, name)?;
         // By /proc: naming the handle itself needs a capability before Linux 6.10.
         let handle = format!("/proc/self/fd/{}", file.as_raw_fd());
         rustix::fs::linkat(rustix::fs::CWD, handle, &self.fd, name, AtFlags::SYMLINK_FOLLOW)
@@ -169,6 +173,7 @@ impl Folder {
 
     /// Opens a file for appending, making it if it is missing.
     pub fn append(&self, name: &str) -> Result<File> {
+        self.planned(DiskOp::Open, name)?;
         let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         match rustix::fs::openat(&self.fd, name, flags, Mode::RUSR | Mode::WUSR) {
             Ok(fd) => Ok(fd.into()),
@@ -191,8 +196,7 @@ impl Folder {
     /// "fsyncgate" of 2018).
     pub fn write_new(&self, name: &str, bytes: &[u8], durability: Durability) -> Result<()> {
         let mut file = self.create_new(name)?;
-        let written =
-            file.write_all(bytes).and_then(|()| if durability.syncs() { file.sync_all() } else { Ok(()) });
+        let written = write_through(&mut file, bytes, durability);
         written.map_err(|e| {
             self.remove_quietly(name);
             StoreError::io(self.path.join(name), e)
@@ -201,6 +205,7 @@ impl Folder {
 
     /// Gives a file or folder its new name in `to` unless that name is taken.
     pub fn rename_new(&self, from: &str, to_folder: &Folder, to: &str) -> Result<()> {
+        to_folder.planned(DiskOp::Rename, to)?;
         let renamed = rustix::fs::renameat_with(&self.fd, from, &to_folder.fd, to, RenameFlags::NOREPLACE);
         let renamed = match renamed {
             // File systems without RENAME_NOREPLACE: a hard link is as exclusive, for files.
@@ -237,6 +242,25 @@ impl Folder {
     /// Whether the name is taken, by whatever.
     pub fn has(&self, name: &str) -> bool {
         rustix::fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW).is_ok()
+    }
+
+    /// Length in bytes of a file in this folder, links not followed; none when there is none.
+    pub fn len_of(&self, name: &str) -> Option<u64> {
+        let stat = rustix::fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW).ok()?;
+        u64::try_from(stat.st_size).ok()
+    }
+
+    /// Reads the names in this folder one by one, in no order.
+    pub fn listing(&self) -> Result<rustix::fs::Dir> {
+        rustix::fs::Dir::read_from(&self.fd).map_err(|e| StoreError::io(&self.path, e))
+    }
+
+    /// Removes a folder in this one if it is empty.
+    pub fn remove_empty(&self, name: &str) {
+        match rustix::fs::unlinkat(&self.fd, name, AtFlags::REMOVEDIR) {
+            Ok(()) | Err(Errno::NOTEMPTY | Errno::EXIST | Errno::NOENT) => {}
+            Err(error) => tracing::debug!(%error, name, "an empty folder stays"),
+        }
     }
 
     /// Removes a file; one that is not there is fine.
@@ -297,7 +321,13 @@ impl Folder {
 
     /// Makes the names in this folder survive the death of the machine.
     pub fn sync(&self) -> Result<()> {
+        self.planned(DiskOp::Sync, ".")?;
         rustix::fs::fsync(&self.fd).map_err(|e| StoreError::io(&self.path, e))
+    }
+
+    /// What a test planned for this operation.
+    fn planned(&self, op: DiskOp, name: &str) -> Result<()> {
+        fault::point(op).map_err(|e| StoreError::io(self.path.join(name), e))
     }
 
     fn error(&self, name: &str, errno: Errno) -> StoreError {
@@ -307,6 +337,17 @@ impl Folder {
             e => StoreError::io(path, e),
         }
     }
+}
+
+/// Writes everything, and has it on the disk where that is promised.
+pub(crate) fn write_through(file: &mut File, bytes: &[u8], durability: Durability) -> io::Result<()> {
+    fault::point(DiskOp::Write)?;
+    file.write_all(bytes)?;
+    if durability.syncs() {
+        fault::point(DiskOp::Sync)?;
+        file.sync_all()?;
+    }
+    Ok(())
 }
 
 /// Makes the data folder and its missing parents, each with mode 0700.

@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 pub mod error;
+pub mod fault;
 pub mod files;
 mod sql;
 
@@ -28,6 +29,9 @@ pub mod reports;
 pub mod snoozes;
 pub mod suspension;
 
+pub mod keep;
+pub mod retention;
+
 pub mod capture;
 pub mod picture;
 pub mod publish;
@@ -38,7 +42,11 @@ pub mod spool;
 
 pub mod links;
 
+pub mod ballast;
+pub mod data_folder;
 pub mod disk;
+pub mod evict;
+pub mod images;
 
 pub mod verify;
 
@@ -49,11 +57,13 @@ pub use attendance::{CheckIn, CheckInRow};
 pub use capture::{CaptureKind, clean_temporaries};
 
 pub use clips::{ClipRow, ClipState, SnapshotRow};
+pub use data_folder::{DataFolder, replace_file};
 pub use database::{DataLock, Store, StoreOptions, StoreReader};
 pub use error::{Result, StoreError};
 pub use events::{EventCursor, EventQuery, EventRow};
 pub use faces::{Consent, Person};
 pub use files::{BootId, Durability};
+pub use keep::KeepTarget;
 pub use links::{LinkKey, LinkRefused};
 pub use opening::Opener;
 pub use outbox::{

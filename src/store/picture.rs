@@ -1,7 +1,7 @@
 //! Mode 1: stores pictures unchanged, each complete under its final name before the call returns.
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use meerkat_base::{CameraId, Frame, WallTime};
 
 use crate::capture::{CaptureKind, DayFolder, DayFolders};
 use crate::error::{Result, StoreError};
-use crate::files::{BootId, Durability};
+use crate::files::{BootId, Durability, write_through};
 
 /// Writes pictures to `capture/image/<camera>/<UTC date>/<UTC time>_<boot id>_<sequence>.<ending>`.
 /// Several of them may work in the same data folder.
@@ -102,10 +102,7 @@ impl PictureStore {
     }
 
     fn write_prepared(&mut self, day: &DayFolder, mut file: File, name: &str, frame: &Frame) -> Result<()> {
-        let durability = self.days.durability();
-        let written = file
-            .write_all(&frame.bytes)
-            .and_then(|()| if durability.syncs() { file.sync_all() } else { Ok(()) });
+        let written = write_through(&mut file, &frame.bytes, self.days.durability());
         written.map_err(|e| StoreError::io(day.folder.path().join(name), e))?;
         match day.folder.name_new(&file, name) {
             Err(StoreError::Io { .. }) => {

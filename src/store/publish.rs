@@ -9,6 +9,7 @@ use meerkat_base::{CameraId, WallTime};
 use crate::capture::{CaptureKind, DayFolder, DayFolders, check_stem};
 use crate::error::{Result, StoreError};
 use crate::evidence::sha256_of_file;
+use crate::fault::{self, DiskOp};
 use crate::files::{BootId, Durability};
 
 /// Hands out places for files of one kind under `capture/<kind>/<camera>/<UTC date>/`.
@@ -109,7 +110,8 @@ impl CaptureFiles {
         bytes: &[u8],
     ) -> Result<PublishedFile> {
         let pending = self.begin(camera, at, stem, extension)?;
-        std::fs::write(pending.path(), bytes).map_err(|e| StoreError::io(pending.path(), e))?;
+        let written = fault::point(DiskOp::Write).and_then(|()| std::fs::write(pending.path(), bytes));
+        written.map_err(|e| StoreError::io(pending.path(), e))?;
         pending.publish()
     }
 }

@@ -368,7 +368,9 @@ impl Gatherer<'_, '_> {
                 count(clip.skipped)
             ])?;
         self.rebuilt.clips += added as u64;
-        let _ = keep;
+        if keep {
+            self.rows.prepare_cached("UPDATE clips SET kept = 1 WHERE path = ?1")?.execute([&clip.path])?;
+        }
         Ok(())
     }
 

@@ -1,8 +1,11 @@
 //! Things that the tests of this room share: a store in a temporary folder, an event, an alert, a frame.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use meerkat_base::{CameraId, Event, EventId, EventKind, EventPhase, Frame, ImageFormat, MonoTime, WallTime};
 
+use crate::clips::{ClipRow, ClipState};
 use crate::database::{Store, StoreOptions};
 use crate::outbox::NewAlert;
 
@@ -28,6 +31,22 @@ pub fn event(n: u8) -> Event {
         score: 0.5,
         identities: Vec::new(),
         sightings: Vec::new(),
+    }
+}
+
+pub fn clip(event: &Event, path: &str) -> ClipRow {
+    ClipRow {
+        event: Some(event.id),
+        camera: event.camera.clone(),
+        path: path.into(),
+        started: event.started,
+        duration: Duration::from_secs(1),
+        frames: 30,
+        bytes: 12_345,
+        sha256: None,
+        state: ClipState::Ok,
+        skipped: 0,
+        missing: None,
     }
 }
 

@@ -51,6 +51,10 @@ struct EventReply {
     ended: Option<WallTime>,
     score: f32,
     identities: Vec<String>,
+    /// The disk did not take everything of its recording.
+    recording_refused: bool,
+    /// Whether retention leaves it alone.
+    kept: bool,
     /// Address of the clip; null while there is none.
     clip: Option<String>,
     /// Address of the preview strip of the clip; there may be none at it.
@@ -75,6 +79,8 @@ impl From<EventSummary> for EventReply {
             score: event.score,
             identities: event.identities,
             strip: event.clip.as_ref().map(|_| format!("/api/v1/events/{id}/strip")),
+            recording_refused: event.recording_refused,
+            kept: event.kept,
             clip: event.clip.map(|_| format!("/api/v1/events/{id}/clip")),
             snapshot: event.snapshot.map(|_| format!("/api/v1/events/{id}/snapshot")),
             detail: event.detail,

@@ -1,7 +1,9 @@
 //! The HTTP side of the node: metrics, health, status, events with their clips, alerts, enrolled people, and one page.
 //!
 //! It runs on its own thread and runtime and learns what it shows through five traits, [`NodeView`],
-//! [`EventSource`], [`PeopleDesk`], [`AlertDesk`] and [`SnoozeDesk`]. It never touches the frame path, and it answers when that path is stuck.
+//! It runs on its own thread and runtime and learns what it shows through six traits, [`NodeView`], [`EventSource`],
+//! [`PeopleDesk`], [`AlertDesk`], [`SnoozeDesk`] and [`StorageDesk`]. It never touches the frame path, and it answers
+//! when that path is stuck.
 #![forbid(unsafe_code)]
 
 mod outbox;
@@ -22,6 +24,7 @@ mod pictures;
 mod routes;
 mod shared;
 mod snoozes;
+mod storage;
 
 mod confine;
 mod file_body;
@@ -40,5 +43,5 @@ pub use status::{
 pub use view::{
     BadEventPlace, Enrolment, EventPlace, EventQuery, EventSource, EventSourceError, EventSummary,
     MAX_ENROLMENT_PICTURES, MAX_EVENTS, NewSnooze, NodeView, PeopleDesk, PeopleError, PersonSummary,
-    PictureProblem, Readiness, SnoozeDesk, SnoozeEnd, SnoozeError, SnoozeStatus,
+    PictureProblem, Readiness, SnoozeDesk, SnoozeEnd, SnoozeError, SnoozeStatus, StorageDesk, StorageError,
 };

@@ -13,7 +13,7 @@ use crate::lane::LaneError;
 use crate::server::AppState;
 use crate::status::Status;
 use crate::view::Readiness;
-use crate::{alerts, events, page, people, pictures, shared, snoozes};
+use crate::{alerts, events, page, people, pictures, shared, snoozes, storage};
 
 /// Content type of the Prometheus text format.
 const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -30,6 +30,21 @@ pub(crate) fn configure(config: &mut web::ServiceConfig) {
         .service(reading("/api/v1/events/{id}/clip", events::clip))
         .service(reading("/api/v1/events/{id}/strip", events::strip))
         .service(reading("/api/v1/events/{id}/snapshot", events::snapshot))
+        .service(
+            web::resource("/api/v1/events/{id}/keep")
+                .route(web::post().to(storage::keep_event))
+                .route(web::delete().to(storage::unkeep_event))
+                .default_service(web::to(wrong_method)),
+        )
+        .service(
+            web::resource("/api/v1/clips/keep")
+                .route(web::post().to(storage::keep_clip))
+                .route(web::delete().to(storage::unkeep_clip))
+                .default_service(web::to(wrong_method)),
+        )
+        .service(reading("/api/v1/storage", storage::report))
+        .service(reading("/api/v1/storage/plan", storage::plan))
+        .service(only("/api/v1/storage/confirm-clock", web::post().to(storage::confirm_clock)))
         .service(reading("/api/v1/cameras/{id}/picture", pictures::latest))
         .service(only("/api/v1/cameras/{id}/reference", web::post().to(pictures::new_reference)))
         .service(only("/api/v1/store/confirm", web::post().to(confirm_store)))

@@ -22,7 +22,7 @@ use crate::outbox::AlertDesk;
 use crate::routes::{self, LastStatus};
 use crate::settings::{CheckedSettings, WebError, WebSettings};
 use crate::shared;
-use crate::view::{EventSource, NodeView, PeopleDesk, SnoozeDesk};
+use crate::view::{EventSource, NodeView, PeopleDesk, SnoozeDesk, StorageDesk};
 
 /// Threads that serve requests.
 const WORKERS: usize = 2;
@@ -49,6 +49,8 @@ const PEOPLE_DEADLINE: Duration = Duration::from_secs(5);
 const ALERTS_DEADLINE: Duration = Duration::from_secs(10);
 /// How long trying a channel out may take: a little longer than its attempt.
 const TEST_DEADLINE: Duration = Duration::from_secs(70);
+/// How long a plan of what would go next may take: it may read the names of many pictures.
+const STORAGE_DEADLINE: Duration = Duration::from_secs(20);
 
 /// What the routes share.
 pub(crate) struct AppState {
@@ -58,6 +60,7 @@ pub(crate) struct AppState {
     pub(crate) people: Arc<dyn PeopleDesk>,
     pub(crate) alerts: Arc<dyn AlertDesk>,
     pub(crate) snoozes: Arc<dyn SnoozeDesk>,
+    pub(crate) storage: Arc<dyn StorageDesk>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) lanes: Lanes,
     pub(crate) last_status: LastStatus,
@@ -83,6 +86,8 @@ pub(crate) struct Lanes {
     pub(crate) test_channel: Lane,
     pub(crate) snoozes: Lane,
     pub(crate) snooze: Lane,
+    pub(crate) storage: Lane,
+    pub(crate) keep: Lane,
 }
 
 impl Lanes {
@@ -105,6 +110,8 @@ impl Lanes {
             test_channel: Lane::new("test_channel", 2, TEST_DEADLINE),
             snoozes: lane("snoozes", 1),
             snooze: Lane::new("snooze", 1, PEOPLE_DEADLINE),
+            storage: Lane::new("storage", 1, STORAGE_DEADLINE),
+            keep: Lane::new("keep", 1, PEOPLE_DEADLINE),
         }
     }
 }
@@ -123,6 +130,7 @@ impl WebServer {
         people: Arc<dyn PeopleDesk>,
         alerts: Arc<dyn AlertDesk>,
         snoozes: Arc<dyn SnoozeDesk>,
+        storage: Arc<dyn StorageDesk>,
     ) -> Result<WebHandle, WebError> {
         let settings = settings.check()?;
         let listen = settings.listen;
@@ -138,6 +146,7 @@ impl WebServer {
             people,
             alerts,
             snoozes,
+            storage,
             clock: Arc::new(SystemClock::new()),
             lanes: Lanes::new(),
             last_status: LastStatus::default(),

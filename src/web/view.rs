@@ -110,6 +110,10 @@ pub struct EventSummary {
     pub score: f32,
     /// Names of the people recognised; `unknown` stands for somebody who is not enrolled.
     pub identities: Vec<String>,
+    /// The disk did not take everything of its recording.
+    pub recording_refused: bool,
+    /// A person wants it to stay.
+    pub kept: bool,
     /// The finished clip (MP4), relative to the data folder.
     pub clip: Option<PathBuf>,
     /// The snapshot (JPEG), relative to the data folder.
@@ -135,6 +139,24 @@ pub trait EventSource: Send + Sync + 'static {
 #[derive(Debug, thiserror::Error)]
 #[error("events cannot be read: {0}")]
 pub struct EventSourceError(pub String);
+
+/// What is stored and what becomes of it. Calls come from threads of their own, one at a time for each kind.
+pub trait StorageDesk: Send + Sync + 'static {
+    /// What is used by whom, and the state of deletion, as it is sent.
+    fn report(&self) -> Result<serde_json::Value, StorageError>;
+    /// What would go next, oldest first, as it is sent; at most so many.
+    fn plan(&self, limit: usize) -> Result<serde_json::Value, StorageError>;
+    /// Sets or takes back the keep flag of an event (by its id) or of a clip (by its path). Returns the paths of the
+    /// clips that it concerns; none when there is no such event or clip.
+    fn keep(&self, what: &str, keep: bool) -> Result<Option<Vec<String>>, StorageError>;
+    /// A person says that the wall clock is right. Returns whether it was in doubt.
+    fn confirm_clock(&self) -> bool;
+}
+
+/// What is stored could not be read or changed. The reason is logged, never shown to a client.
+#[derive(Debug, thiserror::Error)]
+#[error("what is stored cannot be read or changed: {0}")]
+pub struct StorageError(pub String);
 
 /// Somebody who is enrolled.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

@@ -71,6 +71,7 @@ impl Plan {
             .set("log.format", "json")
             // A test must not depend on how full the disk of the tester is.
             .set("storage.free_floor_bytes", 1_000_000)
+            .set("storage.ballast_bytes", 0)
     }
 
     /// Sets a key, such as `clip.pre_roll_secs`, by way of the environment (which goes before the file).

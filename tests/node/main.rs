@@ -9,6 +9,7 @@ mod alerts;
 mod chaos;
 mod channels;
 mod detectors;
+mod disk;
 mod evidence;
 mod faults;
 mod fleet;

@@ -1,6 +1,7 @@
 //! `meerkat clips`: what was recorded, whether it is whole, and how that is proven. Reading works beside a running node;
 //! what changes something needs the lock of the data folder.
 
+mod keep;
 mod keys;
 mod list;
 mod prove;
@@ -19,13 +20,14 @@ use crate::settings::Settings;
 /// List clips, check them against the database, and prove them
 ///
 /// Works in the data folder of the configuration, beside a running node too: nothing but `verify --repair` changes
-/// anything there.
+/// anything there, and `keep` and `unkeep`, for which a running node is asked.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   meerkat clips list --camera door --limit 20
   meerkat clips show 0193f0a4-…
   meerkat clips verify                        compare files and database, both ways
   meerkat clips verify --repair               put right what can be put right; no evidence is deleted
+  meerkat clips keep 0193f0a4-…               never delete the clips and snapshots of an event
   meerkat clips keygen                        make the key that recordings are signed with
   meerkat clips prove data/capture/clip/door/2026-11-20/….mp4
 
@@ -56,6 +58,18 @@ enum Action {
     },
     /// Compare files with the database, both ways: clips, snapshots, strips, sidecars, proofs and spools
     Verify(verify::VerifyArgs),
+    /// Keep an event with its clips and snapshots, or one clip, whatever retention says
+    Keep {
+        /// The id of an event, or the path of a file as `list` shows it
+        #[arg(value_name = "ID|PATH")]
+        what: String,
+    },
+    /// Let retention decide about it again
+    Unkeep {
+        /// The id of an event, or the path of a file as `list` shows it
+        #[arg(value_name = "ID|PATH")]
+        what: String,
+    },
     /// Make the key that recordings are signed with, and print its public half
     Keygen {
         /// Where to; default: signing.key_file of the configuration
@@ -80,6 +94,8 @@ pub fn run(args: ClipsArgs) -> Result<(), CliError> {
         Action::List(list) => Ok(list::list(&settings, list)?),
         Action::Show { what, json } => Ok(list::show(&settings, &what, json)?),
         Action::Verify(verify) => verify::run(&settings, verify),
+        Action::Keep { what } => Ok(keep::run(&settings, &what, true)?),
+        Action::Unkeep { what } => Ok(keep::run(&settings, &what, false)?),
         Action::Keygen { file } => Ok(keys::keygen(&settings, file)?),
         Action::PublicKey { hex } => Ok(keys::public_key(&settings, hex)?),
         Action::Prove(prove) => prove::run(&settings, prove),

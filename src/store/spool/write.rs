@@ -13,6 +13,7 @@ use super::record::{HEADER_BYTES, Header, MAX_FRAME_BYTES, MAX_META_BYTES, Recor
 use super::{SIGNING_FORMAT, SigningNote, SpoolKind, SpoolMeta};
 use crate::error::{Result, StoreError};
 use crate::evidence::{ChainLine, ChainWriter, Hash, SIGNATURE_BYTES, link, to_hex};
+use crate::fault::{self, DiskOp};
 use crate::files::{Durability, Folder, PART_PREFIX};
 
 pub(super) const FRAMES: &str = "frames";
@@ -275,7 +276,9 @@ impl SpoolWriter {
         let previous = self.chain.as_ref().map(|chain| chain.step().head);
         header.payload_crc = body_crc(previous.as_ref(), payload);
         let body = (previous.as_ref().map_or(&[][..], |hash: &Hash| &hash[..]), payload);
-        if let Err(error) = write_all(&mut self.file, &header.encode(), body) {
+        let written =
+            fault::point(DiskOp::Write).and_then(|()| write_all(&mut self.file, &header.encode(), body));
+        if let Err(error) = written {
             // Take a half-written record back: what follows it would be read with difficulty only.
             self.poisoned = self.file.set_len(self.len).is_err();
             return Err(StoreError::io(&self.path, error));
@@ -292,7 +295,7 @@ impl SpoolWriter {
         if !self.durability.syncs() {
             return Ok(());
         }
-        self.file.sync_data().map_err(|error| {
+        fault::point(DiskOp::Sync).and_then(|()| self.file.sync_data()).map_err(|error| {
             // Never again on this file: the kernel may have dropped the pages that it could not write.
             self.poisoned = true;
             StoreError::io(&self.path, error)

@@ -223,6 +223,24 @@ impl SnoozeDesk for Nobody {
     }
 }
 
+impl StorageDesk for Nobody {
+    fn report(&self) -> Result<serde_json::Value, StorageError> {
+        Ok(serde_json::Value::Null)
+    }
+
+    fn plan(&self, _limit: usize) -> Result<serde_json::Value, StorageError> {
+        Ok(serde_json::Value::Null)
+    }
+
+    fn keep(&self, _what: &str, _keep: bool) -> Result<Option<Vec<String>>, StorageError> {
+        Ok(None)
+    }
+
+    fn confirm_clock(&self) -> bool {
+        false
+    }
+}
+
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut args = std::env::args().skip(1);
     let first = args.next().unwrap_or_default();
@@ -257,6 +275,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                     EventKind::Face => vec!["Ada <script>alert(1)</script>".to_owned(), "unknown".to_owned()],
                     _ => Vec::new(),
                 },
+                recording_refused: false,
+                kept: false,
                 clip: (i > 1 && has_clip).then(|| PathBuf::from("clip.mp4")),
                 snapshot: (i > 0).then(|| PathBuf::from("clip.jpg")),
                 detail: None,
@@ -277,6 +297,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         settings,
         view,
         Arc::new(InventedEvents(events)),
+        Arc::new(Nobody),
         Arc::new(Nobody),
         Arc::new(Nobody),
         Arc::new(Nobody),

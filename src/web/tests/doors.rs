@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use meerkat_web::{WebError, WebServer};
-use support::{FakeAlerts, FakeEvents, FakePeople, FakeSnoozes, FakeView, Node, settings};
+use support::{FakeAlerts, FakeEvents, FakePeople, FakeSnoozes, FakeStorage, FakeView, Node, settings};
 
 const TOKEN: &str = "correct horse";
 
@@ -89,8 +89,8 @@ fn other_machines_need_the_token() {
     let start = |listen, token| {
         let (view, events) = (Arc::new(FakeView::default()), Arc::new(FakeEvents::default()));
         let (people, alerts) = (Arc::new(FakePeople::default()), Arc::new(FakeAlerts::default()));
-        let snoozes = Arc::new(FakeSnoozes::default());
-        WebServer::start(settings(listen, token, data.path()), view, events, people, alerts, snoozes)
+        let (snoozes, storage) = (Arc::new(FakeSnoozes::default()), Arc::new(FakeStorage::default()));
+        WebServer::start(settings(listen, token, data.path()), view, events, people, alerts, snoozes, storage)
     };
     for listen in ["0.0.0.0:0", "[::]:0", "192.0.2.1:0"] {
         let error = start(listen, None).unwrap_err();

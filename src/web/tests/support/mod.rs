@@ -326,6 +326,34 @@ impl SnoozeDesk for FakeSnoozes {
     }
 }
 
+/// The one event that the fake disk has.
+pub const EVENT_ON_DISK: &str = "018f0000-0000-7000-8000-000000000001";
+
+/// A disk with one event, and a clock in doubt.
+#[derive(Default)]
+pub struct FakeStorage {
+    pub asked: Mutex<Vec<(String, bool)>>,
+}
+
+impl StorageDesk for FakeStorage {
+    fn report(&self) -> Result<serde_json::Value, StorageError> {
+        Ok(serde_json::json!({ "free_bytes": 5 }))
+    }
+
+    fn plan(&self, limit: usize) -> Result<serde_json::Value, StorageError> {
+        Ok(serde_json::json!({ "next": [limit] }))
+    }
+
+    fn keep(&self, what: &str, keep: bool) -> Result<Option<Vec<String>>, StorageError> {
+        self.asked.lock().unwrap().push((what.to_owned(), keep));
+        Ok((what == EVENT_ON_DISK).then(|| vec!["a.mp4".to_owned()]))
+    }
+
+    fn confirm_clock(&self) -> bool {
+        true
+    }
+}
+
 /// An event `n` seconds after [`NOW`].
 pub fn event(n: u8, name: &str, kind: EventKind, clip: Option<&str>, snapshot: Option<&str>) -> EventSummary {
     let started = NOW.offset_micros(i64::from(n) * 1_000_000);
@@ -337,6 +365,8 @@ pub fn event(n: u8, name: &str, kind: EventKind, clip: Option<&str>, snapshot: O
         ended: Some(started.offset_micros(5_000_000)),
         score: 0.5,
         identities: Vec::new(),
+        recording_refused: false,
+        kept: false,
         clip: clip.map(Into::into),
         snapshot: snapshot.map(Into::into),
         detail: None,
@@ -351,6 +381,7 @@ pub struct Node {
     pub people: Arc<FakePeople>,
     pub alerts: Arc<FakeAlerts>,
     pub snoozes: Arc<FakeSnoozes>,
+    pub storage: Arc<FakeStorage>,
     pub addr: SocketAddr,
     handle: Option<WebHandle>,
 }
@@ -362,12 +393,19 @@ impl Node {
         let people = Arc::new(FakePeople::default());
         let alerts = Arc::new(FakeAlerts::default());
         let snoozes = Arc::new(FakeSnoozes::default());
-        let (own_view, own_events, own_people) = (view.clone(), events.clone(), people.clone());
-        let (own_alerts, own_snoozes) = (alerts.clone(), snoozes.clone());
-        let handle =
-            WebServer::start(settings, own_view, own_events, own_people, own_alerts, own_snoozes).unwrap();
+        let storage = Arc::new(FakeStorage::default());
+        let handle = WebServer::start(
+            settings,
+            view.clone(),
+            events.clone(),
+            people.clone(),
+            alerts.clone(),
+            snoozes.clone(),
+            storage.clone(),
+        );
+        let handle = handle.unwrap();
         let addr = SocketAddr::from(([127, 0, 0, 1], handle.addr().port()));
-        Self { view, events, people, alerts, snoozes, addr, handle: Some(handle) }
+        Self { view, events, people, alerts, snoozes, storage, addr, handle: Some(handle) }
     }
 
     pub fn plain(data_dir: &Path) -> Self {

@@ -1,0 +1,440 @@
+//! The evictor: makes room on the disk when it is needed, and deletes by age and amount now and then. It works in small
+//! steps on a thread of its own; whatever the disk or the database refuses is tried again, and is no reason to fail.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use meerkat_base::{CameraId, Clock, EventKind, Evidence, Notice, NoticeSink, WallTime, metric};
+use meerkat_settings::{RetentionSettings, StorageSettings};
+use meerkat_store::disk::{Usage, UsageWalk};
+use meerkat_store::{Durability, EventQuery, StoreError, StoreReader};
+use metrics::{counter, gauge};
+use tracing::{info, warn};
+
+use super::candidates::{Candidate, Candidates, Next};
+use super::clock::{ClockWatch, Clocks, TimeNote, Uptime};
+use super::hands::{Doomed, Hands, Why};
+use super::room::{Refusal, Room};
+use super::state::StorageState;
+use super::sweep::Sweep;
+use crate::archivist::Archivist;
+use crate::supervision::{ActorKind, Component, Failure, Step, fault};
+
+/// How often disk and clock are looked at.
+const LOOK: Duration = Duration::from_millis(500);
+/// Wait after something failed, and before another pass when nothing may go.
+const RETRY: Duration = Duration::from_secs(1);
+/// Things with rows that go in one commit.
+const BATCH: usize = 64;
+/// Files without rows that go in one step.
+const FILES: usize = 256;
+/// Time from one sweep to the next.
+const SWEEP: Duration = Duration::from_secs(300);
+/// The first sweep of a run is so long after its start.
+const FIRST_SWEEP: Duration = Duration::from_secs(5);
+/// Names counted in one step of adding up what is used, and the pause after it.
+const NAMES: usize = 4_000;
+const PAUSE: Duration = Duration::from_millis(50);
+/// Pause between two counts.
+const COUNT: Duration = Duration::from_secs(30);
+/// How often the time is noted.
+const NOTE: Duration = Duration::from_secs(60);
+/// The file with the time.
+const TIME_FILE: &str = "meerkat.time";
+
+/// What an evictor is built from.
+pub struct EvictorTools {
+    /// The disk.
+    pub room: Arc<Room>,
+    /// What survives.
+    pub durability: Durability,
+    /// Who writes rows.
+    pub archivist: Archivist,
+    /// The clocks.
+    pub clock: Arc<dyn Clock>,
+    /// Who is told.
+    pub notices: Arc<dyn NoticeSink>,
+    /// How long what is kept; may change while the node runs.
+    pub retention: Arc<RwLock<RetentionSettings>>,
+    /// The disk's settings.
+    pub storage: StorageSettings,
+    /// Configured cameras, for labels.
+    pub cameras: Vec<CameraId>,
+    /// What others may know.
+    pub state: StorageState,
+    /// Why nothing at all may be deleted at present, if that is so.
+    pub suspended: Arc<dyn Fn(&StoreReader) -> Option<String> + Send + Sync>,
+}
+
+/// The evictor.
+pub struct Evictor {
+    tools: Arc<EvictorTools>,
+    hands: Option<(u64, Hands)>,
+    clock: Option<ClockWatch>,
+    noted: Option<Instant>,
+    looked: Option<Instant>,
+    /// Deletions that a crash interrupted may be there.
+    unfinished: Option<Instant>,
+    candidates: Option<Candidates>,
+    /// What is owed in this episode, and what was freed of it.
+    episode: Option<(u64, u64, u64)>,
+    sweep: Option<Sweep>,
+    next_sweep: Instant,
+    walk: Option<UsageWalk>,
+    next_walk: Instant,
+    low: bool,
+    complained: Option<String>,
+}
+
+impl Evictor {
+    /// Begins; reads nothing yet.
+    pub fn new(tools: Arc<EvictorTools>) -> Self {
+        for why in Why::ALL {
+            for evidence in Evidence::ALL {
+                let labels = [("kind", evidence.as_str()), ("reason", why.as_str())];
+                counter!(metric::EVICTED_FILES, &labels).increment(0);
+                counter!(metric::EVICTED_BYTES, &labels).increment(0);
+            }
+        }
+        for (kind, _) in Usage::default().by_kind() {
+            gauge!(metric::STORAGE_USED, "kind" => kind).set(0.0);
+        }
+        gauge!(metric::CLOCK_TRUSTED).set(1.0);
+        let now = Instant::now();
+        Self {
+            tools,
+            hands: None,
+            clock: None,
+            noted: None,
+            looked: None,
+            unfinished: Some(now),
+            candidates: None,
+            episode: None,
+            sweep: None,
+            next_sweep: now + FIRST_SWEEP,
+            walk: None,
+            next_walk: now,
+            low: false,
+            complained: None,
+        }
+    }
+
+    fn clocks(&self) -> Clocks {
+        Clocks { wall: self.tools.clock.wall(), mono: self.tools.clock.mono() }
+    }
+
+    /// Looks at disk and clock; opens what has to be opened anew.
+    fn look(&mut self) -> Result<(), StoreError> {
+        self.looked = Some(Instant::now());
+        let gone = self.tools.room.look().err();
+        let mount = match (gone, self.tools.room.answer()) {
+            (Some(refusal), _) | (None, Err(refusal @ Refusal::Gone(_))) => {
+                self.let_go();
+                return Err(StoreError::Refused(refusal.words().to_owned()));
+            }
+            (None, Ok(mount)) => Some(mount),
+            (None, Err(Refusal::Full(_))) => None,
+        };
+        if let (Some(mount), Some((held, _))) = (mount, &self.hands)
+            && mount != *held
+        {
+            self.let_go();
+        }
+        if self.hands.is_none() {
+            let tools = &self.tools;
+            let hands = Hands::open(&tools.room, tools.durability, &tools.archivist, &tools.state)?;
+            self.hands = Some((mount.unwrap_or(1), hands));
+        }
+        self.tools.room.look_after_ballast();
+        self.look_at_clock();
+        self.tell();
+        Ok(())
+    }
+
+    fn let_go(&mut self) {
+        (self.hands, self.candidates, self.sweep, self.walk) = (None, None, None, None);
+        self.episode = None;
+    }
+
+    fn look_at_clock(&mut self) {
+        let (now, path) = (self.clocks(), self.tools.room.data_dir().join(TIME_FILE));
+        let up = uptime();
+        let first = self.clock.is_none();
+        let newest = self.hands.as_ref().and_then(|(_, hands)| newest(&hands.reader)).filter(|_| first);
+        let limits = (self.tools.storage.clock_jump, self.tools.storage.clock_gap);
+        let watch = self.clock.get_or_insert_with(|| {
+            ClockWatch::new(limits, now, up.as_ref(), read_note(&path).as_ref(), newest)
+        });
+        let mut changed = watch.look(now) || (first && watch.doubt().is_some());
+        if self.tools.state.take_clock_confirmation() && watch.doubt().is_some() {
+            watch.confirm(now);
+            info!("a person confirmed the wall clock; deletion by age goes on");
+            changed = true;
+        }
+        let doubt = watch.doubt().map(|doubt| doubt.words());
+        if changed {
+            match &doubt {
+                Some(words) => warn!(words, "nothing is deleted by age"),
+                None => info!("the wall clock is trusted"),
+            }
+            self.notice(
+                EventKind::ClockJump,
+                doubt.is_some(),
+                doubt.as_deref().unwrap_or("the wall clock is trusted"),
+            );
+            // What is being swept goes by the old clock.
+            self.sweep = None;
+        }
+        gauge!(metric::CLOCK_TRUSTED).set(if doubt.is_none() { 1.0 } else { 0.0 });
+        let trusted = doubt.is_none();
+        self.tools.state.lock().clock_doubt = doubt;
+        if trusted && (changed || self.noted.is_none_or(|at| at.elapsed() >= NOTE)) {
+            self.noted = Some(Instant::now());
+            let note = TimeNote { wall: now.wall.0, uptime: up };
+            if let Err(problem) = write_note(&path, &note) {
+                warn!(%problem, "the time cannot be noted");
+            }
+        }
+    }
+
+    fn notice(&self, kind: EventKind, holds: bool, detail: &str) {
+        self.tools.notices.raise(Notice {
+            kind,
+            camera: None,
+            subject: String::new(),
+            holds,
+            detail: detail.to_owned(),
+        });
+    }
+
+    /// Says that the disk is low when making room does not help.
+    fn tell(&mut self) {
+        let (free, floor) = (self.tools.room.free(), self.tools.storage.free_floor_bytes);
+        let low = free < floor && (self.low || free < floor / 2 || self.tools.state.lock().nothing_may_go);
+        if low != self.low {
+            self.low = low;
+            let words = if low {
+                format!("{free} bytes are free, fewer than storage.free_floor_bytes = {floor}")
+            } else {
+                "there is room on the disk again".to_owned()
+            };
+            self.notice(EventKind::DiskLow, low, &words);
+        }
+    }
+
+    /// Makes room, a little per call.
+    fn make_room(&mut self, needed: u64) -> Result<Step, StoreError> {
+        let now = self.tools.clock.wall();
+        let Some((_, hands)) = &mut self.hands else { return Ok(Step::Sleep(RETRY)) };
+        if self.candidates.is_none() {
+            self.candidates = Some(Candidates::begin(&hands.reader, &hands.remover)?);
+        }
+        let Some(candidates) = &mut self.candidates else { return Ok(Step::Again) };
+        let (owed, mut freed, free_before) =
+            self.episode.unwrap_or_else(|| (needed, 0, self.tools.room.free()));
+        let (mut rows, mut expected, mut files): (Vec<Candidate>, u64, usize) = (Vec::new(), 0, 0);
+        let (mut nothing, mut failed, before) = (false, None, freed);
+        while freed.saturating_add(expected) < owed && rows.len() < BATCH && files < FILES {
+            match candidates.next(&hands.reader)? {
+                Next::Goes(one) if one.has_row => {
+                    // A row that says nothing of its size still counts as progress.
+                    expected = expected.saturating_add(one.bytes.max(1));
+                    rows.push(one);
+                }
+                Next::Goes(one) => {
+                    files += 1;
+                    let doomed = Doomed { path: one.path, evidence: one.evidence, why: Why::Space };
+                    match hands.remove(&doomed, now) {
+                        Ok(bytes) => freed = freed.saturating_add(bytes.max(1)),
+                        Err(error) => {
+                            failed = Some(error);
+                            break;
+                        }
+                    }
+                }
+                Next::NotYet => break,
+                Next::Nothing => {
+                    nothing = true;
+                    break;
+                }
+            }
+        }
+        let doomed = rows
+            .into_iter()
+            .map(|one| Doomed { path: one.path, evidence: one.evidence, why: Why::Space })
+            .collect();
+        match hands.delete_rows(doomed, now) {
+            Ok(bytes) => freed = freed.saturating_add(bytes),
+            Err(error) => {
+                // What has no row may still go.
+                candidates.without_rows();
+                self.unfinished = Some(Instant::now() + RETRY);
+                failed = Some(error);
+            }
+        }
+        hands.remover.settle(&now.date())?;
+        self.tools.room.look().map_err(|refusal| StoreError::Refused(refusal.words().to_owned()))?;
+        let free = self.tools.room.free();
+        let useful = freed > before;
+        if nothing {
+            self.end_of_pass(useful);
+            return Ok(if useful { Step::Again } else { Step::Sleep(RETRY) });
+        }
+        if useful {
+            self.nothing_may_go(false);
+        }
+        if freed < owed {
+            self.episode = Some((owed, freed, free_before));
+            let Some(error) = failed else { return Ok(Step::Again) };
+            self.complain(&error);
+            return Ok(Step::Sleep(RETRY));
+        }
+        self.episode = None;
+        // Some file systems give room back later: wait for it instead of deleting more than is needed.
+        let slow = free < free_before.saturating_add(freed / 2) && self.tools.room.needed() > 0;
+        Ok(if slow { Step::Sleep(RETRY) } else { Step::Again })
+    }
+
+    fn end_of_pass(&mut self, useful: bool) {
+        (self.candidates, self.episode) = (None, None);
+        if !useful {
+            self.nothing_may_go(true);
+        }
+    }
+
+    fn nothing_may_go(&mut self, nothing: bool) {
+        let was = std::mem::replace(&mut self.tools.state.lock().nothing_may_go, nothing);
+        if nothing && !was {
+            warn!("the disk needs room, and nothing more may be deleted");
+        }
+        self.tools.room.set_nothing_may_go(nothing);
+    }
+
+    fn complain(&mut self, error: &StoreError) {
+        let words = error.to_string();
+        if self.complained.as_ref() != Some(&words) {
+            warn!(%error, "deleting does not go on; it is tried again");
+            self.complained = Some(words);
+        }
+    }
+
+    /// Adds up a little more of what is used.
+    fn count(&mut self) -> Step {
+        let data_dir = self.tools.room.data_dir();
+        let walk = self.walk.get_or_insert_with(|| UsageWalk::new(data_dir));
+        let Some(usage) = walk.step(NAMES) else { return Step::Sleep(PAUSE) };
+        for (kind, bytes) in usage.by_kind() {
+            gauge!(metric::STORAGE_USED, "kind" => kind).set(bytes as f64);
+        }
+        let cameras = walk.cameras().clone();
+        let mut oldest: BTreeMap<&str, Option<WallTime>> =
+            self.tools.cameras.iter().map(|id| (id.as_str(), None)).collect();
+        oldest.insert(meerkat_base::ids::UNCONFIGURED, None);
+        for ((camera, _), held) in &cameras {
+            let label =
+                if oldest.contains_key(camera.as_str()) { camera } else { meerkat_base::ids::UNCONFIGURED };
+            if let Some(known) = oldest.get_mut(label) {
+                *known = known.into_iter().map(|at| *at).chain(held.oldest).min();
+            }
+        }
+        for (camera, at) in oldest {
+            let at = at.map_or(0.0, WallTime::as_secs_f64);
+            gauge!(metric::OLDEST_EVIDENCE, "camera" => camera.to_owned()).set(at);
+        }
+        let mut report = self.tools.state.lock();
+        (report.usage, report.cameras) = (Some(usage), cameras);
+        drop(report);
+        self.walk = None;
+        self.next_walk = Instant::now() + COUNT;
+        Step::Again
+    }
+
+    fn work(&mut self) -> Result<Step, StoreError> {
+        if self.looked.is_none_or(|at| at.elapsed() >= LOOK) {
+            self.look()?;
+        }
+        let now = self.tools.clock.wall();
+        let Some((_, hands)) = &mut self.hands else { return Ok(Step::Sleep(RETRY)) };
+        let suspended = (self.tools.suspended)(&hands.reader);
+        let is_suspended = suspended.is_some();
+        self.tools.state.lock().suspended = suspended;
+        let needed = self.tools.room.needed();
+        if is_suspended {
+            self.sweep = None;
+            self.nothing_may_go(needed > 0);
+        } else {
+            if self.unfinished.is_some_and(|at| Instant::now() >= at) {
+                self.unfinished = Some(Instant::now() + Duration::from_secs(60));
+                if hands.finish_begun(BATCH, now)? > 0 {
+                    self.unfinished = Some(Instant::now());
+                    return Ok(Step::Again);
+                }
+            }
+            if needed > 0 {
+                self.walk = None;
+                return self.make_room(needed);
+            }
+            (self.candidates, self.episode) = (None, None);
+            self.nothing_may_go(false);
+            if self.sweep.is_none() && Instant::now() >= self.next_sweep {
+                self.next_sweep = Instant::now() + SWEEP;
+                let rules = self.tools.retention.read().unwrap_or_else(PoisonError::into_inner).clone();
+                if rules.shortest_age().is_some() || rules.counts_bytes() {
+                    let report = self.tools.state.report();
+                    let by_age = report.clock_doubt.is_none();
+                    self.sweep = Some(Sweep::new(rules, now, by_age, &report.cameras));
+                }
+            }
+            let Some((_, hands)) = &mut self.hands else { return Ok(Step::Sleep(RETRY)) };
+            if let Some(sweep) = &mut self.sweep {
+                if sweep.step(hands)? {
+                    self.sweep = None;
+                }
+                return Ok(Step::Again);
+            }
+        }
+        if Instant::now() >= self.next_walk {
+            return Ok(self.count());
+        }
+        Ok(Step::Sleep(LOOK))
+    }
+}
+
+impl Component for Evictor {
+    fn step(&mut self) -> Result<Step, Failure> {
+        fault::point(ActorKind::Evictor, None)?;
+        match self.work() {
+            Ok(step) => Ok(step),
+            Err(error) => {
+                self.complain(&error);
+                self.let_go();
+                // Also an answer to a disk that is gone: it is looked for again soon.
+                Ok(Step::Sleep(RETRY))
+            }
+        }
+    }
+}
+
+/// When the newest event began, as the database has it.
+fn newest(reader: &StoreReader) -> Option<WallTime> {
+    let query = EventQuery { limit: 1, ..EventQuery::default() };
+    Some(reader.recent_events(&query).ok()?.first()?.started)
+}
+
+fn uptime() -> Option<Uptime> {
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?.trim().to_owned();
+    let up = std::fs::read_to_string("/proc/uptime").ok()?;
+    let seconds: f64 = up.split_whitespace().next()?.parse().ok()?;
+    Some(Uptime { boot, micros: (seconds * 1e6) as i64 })
+}
+
+fn read_note(path: &Path) -> Option<TimeNote> {
+    serde_json::from_slice(&std::fs::read(path).ok()?).ok()
+}
+
+fn write_note(path: &Path, note: &TimeNote) -> Result<(), StoreError> {
+    let json = serde_json::to_vec(note).unwrap_or_default();
+    meerkat_store::replace_file(path, &json)
+}

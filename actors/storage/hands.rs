@@ -1,0 +1,152 @@
+//! What the evictor works with: a reader of the database, the remover of files, and the archivist for the commits
+//! around a removal. Opened anew when the data folder is on another mount or something failed.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use meerkat_base::{Evidence, WallTime, metric};
+use meerkat_store::evict::Remover;
+use meerkat_store::{Durability, StoreError, StoreReader};
+use metrics::counter;
+
+use super::room::Room;
+use super::state::StorageState;
+use crate::archivist::{ArchiveError, Archivist};
+
+/// Why something goes; the `reason` label of the metrics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Why {
+    /// It is older than it may be.
+    Age,
+    /// There is more than there may be.
+    Bytes,
+    /// The disk needs the room.
+    Space,
+}
+
+impl Why {
+    pub const ALL: [Why; 3] = [Why::Age, Why::Bytes, Why::Space];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Why::Age => "age",
+            Why::Bytes => "bytes",
+            Why::Space => "space",
+        }
+    }
+}
+
+/// Something that goes.
+#[derive(Debug, Clone)]
+pub(super) struct Doomed {
+    pub path: String,
+    pub evidence: Evidence,
+    pub why: Why,
+}
+
+pub(super) struct Hands {
+    pub data_dir: PathBuf,
+    pub reader: StoreReader,
+    pub remover: Remover,
+    archivist: Archivist,
+    room: Arc<Room>,
+    state: StorageState,
+}
+
+impl Hands {
+    pub fn open(
+        room: &Arc<Room>,
+        durability: Durability,
+        archivist: &Archivist,
+        state: &StorageState,
+    ) -> Result<Self, StoreError> {
+        let data_dir = room.data_dir().to_owned();
+        Ok(Self {
+            reader: StoreReader::open(&data_dir)?,
+            remover: Remover::new(&data_dir, durability)?,
+            data_dir,
+            archivist: archivist.clone(),
+            room: Arc::clone(room),
+            state: state.clone(),
+        })
+    }
+
+    /// Deletes what has rows: marked, file removed, row removed. Returns the bytes freed and whether all of it went.
+    pub fn delete_rows(&mut self, doomed: Vec<Doomed>, now: WallTime) -> Result<u64, StoreError> {
+        if doomed.is_empty() {
+            return Ok(0);
+        }
+        let paths: Vec<String> = doomed.iter().map(|one| one.path.clone()).collect();
+        let marked = self.ask(move |store| store.begin_deletion(&paths))?;
+        let (mut gone, mut freed, mut failed) = (Vec::new(), 0_u64, None);
+        for one in doomed.into_iter().filter(|one| marked.contains(&one.path)) {
+            match self.remove(&one, now) {
+                Ok(bytes) => {
+                    freed = freed.saturating_add(bytes);
+                    gone.push(one.path);
+                }
+                // Its row stays marked: the removal is tried again later.
+                Err(error) => failed = Some(error),
+            }
+        }
+        self.finish(gone, now)?;
+        failed.map_or(Ok(freed), Err)
+    }
+
+    /// Deletes something that has no row.
+    pub fn remove(&mut self, one: &Doomed, now: WallTime) -> Result<u64, StoreError> {
+        let bytes = self.remover.remove(&one.path)?;
+        self.count(one.evidence, one.why, (1, bytes), now);
+        Ok(bytes)
+    }
+
+    /// Counts what was removed.
+    pub fn count(&self, evidence: Evidence, why: Why, (files, bytes): (u64, u64), now: WallTime) {
+        let labels = [("kind", evidence.as_str()), ("reason", why.as_str())];
+        counter!(metric::EVICTED_FILES, &labels).increment(files);
+        counter!(metric::EVICTED_BYTES, &labels).increment(bytes);
+        let mut report = self.state.lock();
+        report.last_deletion = Some(now);
+        report.deleted_files += files;
+        report.deleted_bytes = report.deleted_bytes.saturating_add(bytes);
+    }
+
+    /// Goes on with deletions that a crash, or a file that could not be removed, left half done. Returns how many
+    /// there were.
+    pub fn finish_begun(&mut self, limit: usize, now: WallTime) -> Result<usize, StoreError> {
+        let begun = self.reader.deletions_begun(limit)?;
+        let (count, mut gone, mut failed) = (begun.len(), Vec::new(), None);
+        for path in begun {
+            match self.remover.remove(&path) {
+                Ok(_) => gone.push(path),
+                Err(error) => failed = Some(error),
+            }
+        }
+        self.finish(gone, now)?;
+        failed.map_or(Ok(count), Err)
+    }
+
+    /// Folders first, then rows: where power may fail, a row must not be gone while its file comes back.
+    fn finish(&mut self, gone: Vec<String>, now: WallTime) -> Result<(), StoreError> {
+        self.remover.settle(&now.date())?;
+        if gone.is_empty() {
+            return Ok(());
+        }
+        self.ask(move |store| store.finish_deletion(&gone))
+    }
+
+    pub fn ask<R: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut meerkat_store::Store) -> Result<R, StoreError> + Send + 'static,
+    ) -> Result<R, StoreError> {
+        self.archivist.ask_blocking(work).map_err(|error| match error {
+            ArchiveError::Store(error) => {
+                if error.is_disk_full() {
+                    self.room.database_full();
+                }
+                error
+            }
+            other => StoreError::Refused(other.to_string()),
+        })
+    }
+}

@@ -1,0 +1,60 @@
+//! What status, pages and the command line may know of the disk, and what they may order. Clones share it.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use meerkat_base::WallTime;
+use meerkat_store::disk::{HeldByCamera, Usage};
+
+/// The state of the disk as the evictor saw it last.
+#[derive(Debug, Clone, Default)]
+pub struct StorageReport {
+    /// What is used, as of the last time that everything was counted; none before the first.
+    pub usage: Option<Usage>,
+    /// The same by camera.
+    pub cameras: HeldByCamera,
+    /// Why the wall clock is not believed: nothing goes by age.
+    pub clock_doubt: Option<String>,
+    /// Why nothing is deleted at all.
+    pub suspended: Option<String>,
+    /// Nothing that may go is left.
+    pub nothing_may_go: bool,
+    /// When something was deleted last.
+    pub last_deletion: Option<WallTime>,
+    /// Files deleted in this run.
+    pub deleted_files: u64,
+    /// Their bytes.
+    pub deleted_bytes: u64,
+}
+
+/// Shared between the evictor and those who ask.
+#[derive(Clone, Default)]
+pub struct StorageState(Arc<Inner>);
+
+#[derive(Default)]
+struct Inner {
+    report: Mutex<StorageReport>,
+    clock_confirmed: AtomicBool,
+}
+
+impl StorageState {
+    /// As it is now.
+    pub fn report(&self) -> StorageReport {
+        self.lock().clone()
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, StorageReport> {
+        self.0.report.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A person says that the wall clock is right. Returns whether it was in doubt.
+    pub fn confirm_clock(&self) -> bool {
+        let doubted = self.lock().clock_doubt.is_some();
+        self.0.clock_confirmed.store(true, Ordering::Release);
+        doubted
+    }
+
+    pub(super) fn take_clock_confirmation(&self) -> bool {
+        self.0.clock_confirmed.swap(false, Ordering::AcqRel)
+    }
+}

@@ -1,0 +1,30 @@
+//! `meerkat clips keep` and `unkeep`: what is to stay whatever retention says. Works in the data folder, or asks the node
+//! that has it.
+
+use anyhow::anyhow;
+use meerkat_store::{KeepTarget, Store, StoreError, StoreOptions};
+
+use super::super::running_node::RunningNode;
+use crate::app::storage;
+use crate::settings::Settings;
+
+/// Sets or takes back the keep flag of an event or of a clip, and says what it concerned.
+pub(super) fn run(settings: &Settings, what: &str, keep: bool) -> anyhow::Result<()> {
+    let Some(clips) = set(settings, what, keep)? else {
+        return Err(anyhow!("there is no event or clip {what}"));
+    };
+    println!("{} {what} ({} clips)", if keep { "kept:" } else { "no longer kept:" }, clips.len());
+    Ok(())
+}
+
+fn set(settings: &Settings, what: &str, keep: bool) -> anyhow::Result<Option<Vec<String>>> {
+    let durability = storage::durability(settings);
+    match Store::open(&settings.data_dir, StoreOptions { durability, ..StoreOptions::default() }) {
+        Ok(mut store) => {
+            let target = KeepTarget::parse(what);
+            Ok(storage::keep(&mut store, &target, keep)?)
+        }
+        Err(StoreError::Locked { holder, .. }) => RunningNode::find(settings, &holder)?.keep(what, keep),
+        Err(error) => Err(anyhow!(error).context("the data folder cannot be opened")),
+    }
+}

@@ -1,0 +1,69 @@
+//! A hook by which a test makes the disk refuse. Without the feature `fault-injection` it is nothing.
+
+use std::io;
+
+/// What the disk is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DiskOp {
+    /// To make or open a file for writing.
+    Open,
+    /// To write.
+    Write,
+    /// To make it survive.
+    Sync,
+    /// To give a file its name.
+    Rename,
+    /// To write to the database.
+    Database,
+}
+
+/// Called before each of these.
+///
+/// # Errors
+/// What was planned.
+#[cfg(not(feature = "fault-injection"))]
+#[inline(always)]
+pub fn point(_op: DiskOp) -> io::Result<()> {
+    Ok(())
+}
+
+#[cfg(feature = "fault-injection")]
+pub use injected::{cancel, plan, point};
+
+#[cfg(feature = "fault-injection")]
+mod injected {
+    use super::*;
+    use std::sync::{Mutex, MutexGuard, PoisonError};
+
+    static PLANNED: Mutex<Vec<(DiskOp, i32, u32)>> = Mutex::new(Vec::new());
+
+    fn planned() -> MutexGuard<'static, Vec<(DiskOp, i32, u32)>> {
+        PLANNED.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Plans that the disk answers so many times with an error (a number of errno).
+    pub fn plan(op: DiskOp, errno: i32, times: u32) {
+        planned().push((op, errno, times));
+    }
+
+    /// Plans nothing any more.
+    pub fn cancel() {
+        planned().clear();
+    }
+
+    /// Called before each operation.
+    ///
+    /// # Errors
+    /// What was planned.
+    pub fn point(op: DiskOp) -> io::Result<()> {
+        let mut planned = planned();
+        let Some(at) = planned.iter().position(|(own, _, _)| *own == op) else { return Ok(()) };
+        let (_, errno, left) = &mut planned[at];
+        let errno = *errno;
+        *left = left.saturating_sub(1);
+        if *left == 0 {
+            planned.remove(at);
+        }
+        Err(io::Error::from_raw_os_error(errno))
+    }
+}

@@ -1,0 +1,363 @@
+//! The pictures of mode 1, oldest first. They have no rows, and a day may hold millions of them: a folder is read a
+//! few names at a time, and only so many of the oldest names are held.
+
+use std::collections::{BinaryHeap, VecDeque};
+use std::path::Path;
+
+use meerkat_base::WallTime;
+use rustix::fs::Dir;
+
+use crate::error::{Result, StoreError};
+use crate::evict::{is_gone, open};
+use crate::files::Folder;
+
+const IMAGES: &str = "capture/image";
+/// Names that are held at most.
+const HELD: usize = 8_192;
+
+/// One picture of mode 1.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OldImage {
+    /// Path relative to the data folder.
+    pub path: String,
+    /// When it arrived, as its name says.
+    pub at: WallTime,
+}
+
+/// What a step came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Looked {
+    /// There is more to read before the oldest is known.
+    NotYet,
+    /// The oldest is known.
+    Found,
+    /// There are none.
+    Nothing,
+}
+
+/// Finds the oldest pictures over all cameras, or over some.
+pub struct ImageQueue {
+    root: Folder,
+    wanted: Box<dyn Fn(&str) -> bool + Send>,
+    found: VecDeque<OldImage>,
+    reading: Option<Reading>,
+    /// Days up to this one hold nothing of ours.
+    done: String,
+}
+
+/// The folders of one day, being read.
+struct Reading {
+    day: String,
+    cameras: Vec<String>,
+    listing: Option<Dir>,
+    at: usize,
+    /// The oldest names so far, the newest of them on top.
+    oldest: BinaryHeap<(String, usize)>,
+}
+
+impl ImageQueue {
+    /// Of the cameras whose folder's name is wanted.
+    pub fn new(data_dir: &Path, wanted: impl Fn(&str) -> bool + Send + 'static) -> Result<Self> {
+        Ok(Self {
+            root: Folder::existing(data_dir)?,
+            wanted: Box::new(wanted),
+            found: VecDeque::new(),
+            reading: None,
+            done: String::new(),
+        })
+    }
+
+    /// Looks at so many more names, if need be.
+    pub fn look(&mut self, names: usize) -> Result<Looked> {
+        if !self.found.is_empty() {
+            return Ok(Looked::Found);
+        }
+        if self.reading.is_none() {
+            match self.next_day()? {
+                Some(reading) => self.reading = Some(reading),
+                None => {
+                    // Next time from the beginning: a clock may have been set back.
+                    self.done.clear();
+                    return Ok(Looked::Nothing);
+                }
+            }
+        }
+        let Some(reading) = &mut self.reading else { return Ok(Looked::NotYet) };
+        if !reading.step(&self.root, names)? {
+            return Ok(Looked::NotYet);
+        }
+        let Some(read) = self.reading.take() else { return Ok(Looked::NotYet) };
+        if read.oldest.is_empty() {
+            self.done = read.day;
+            return Ok(Looked::NotYet);
+        }
+        for (name, camera) in read.oldest.into_sorted_vec() {
+            if let Some(at) = WallTime::from_name(&name) {
+                let camera = &read.cameras[camera];
+                self.found.push_back(OldImage { path: format!("{IMAGES}/{camera}/{}/{name}", read.day), at });
+            }
+        }
+        if self.found.is_empty() { Ok(Looked::NotYet) } else { Ok(Looked::Found) }
+    }
+
+    /// The oldest, once it is known.
+    pub fn oldest(&self) -> Option<&OldImage> {
+        self.found.front()
+    }
+
+    /// Takes the oldest out.
+    pub fn take(&mut self) -> Option<OldImage> {
+        self.found.pop_front()
+    }
+
+    /// The folders of the oldest day that is not done.
+    fn next_day(&self) -> Result<Option<Reading>> {
+        let mut oldest: Option<(String, Vec<String>)> = None;
+        for (camera, days) in days(&self.root, &self.wanted)? {
+            let Some(day) = days.into_iter().filter(|day| *day > self.done).min() else { continue };
+            match &mut oldest {
+                Some((known, cameras)) if *known == day => cameras.push(camera),
+                Some((known, _)) if *known < day => {}
+                other => *other = Some((day, vec![camera])),
+            }
+        }
+        Ok(oldest.map(|(day, cameras)| Reading {
+            day,
+            cameras,
+            listing: None,
+            at: 0,
+            oldest: BinaryHeap::new(),
+        }))
+    }
+}
+
+impl Reading {
+    /// Reads so many more names; whether that was all.
+    fn step(&mut self, root: &Folder, names: usize) -> Result<bool> {
+        for _ in 0..names {
+            let Some(camera) = self.cameras.get(self.at) else { return Ok(true) };
+            if self.listing.is_none() {
+                match open(root, &format!("{IMAGES}/{camera}/{}", self.day)) {
+                    Ok(folder) => self.listing = Some(folder.listing()?),
+                    Err(error) if is_gone(&error) => {}
+                    Err(error) => return Err(error),
+                }
+            }
+            match self.listing.as_mut().and_then(|listing| listing.next()) {
+                None => {
+                    self.listing = None;
+                    self.at += 1;
+                }
+                Some(Err(error)) => return Err(StoreError::io(camera, error)),
+                Some(Ok(entry)) => {
+                    let Ok(name) = entry.file_name().to_str() else { continue };
+                    if !is_ours(name) {
+                        continue;
+                    }
+                    let newer = self.oldest.peek().is_some_and(|(newest, _)| name >= newest.as_str());
+                    if self.oldest.len() == HELD {
+                        if newer {
+                            continue;
+                        }
+                        self.oldest.pop();
+                    }
+                    self.oldest.push((name.to_owned(), self.at));
+                }
+            }
+        }
+        Ok(false)
+    }
+}
+
+/// Whether it looks like `20261120T213114.123456Z_...`; what else lies there is not ours to delete.
+fn is_ours(name: &str) -> bool {
+    let bytes = name.as_bytes();
+    bytes.len() > 24
+        && bytes[..8].iter().all(u8::is_ascii_digit)
+        && (bytes[8], bytes[15], bytes[22], bytes[23]) == (b'T', b'.', b'Z', b'_')
+}
+
+fn is_day(name: &str) -> bool {
+    let bytes = name.as_bytes();
+    bytes.len() == 10
+        && bytes.iter().enumerate().all(
+            |(n, byte)| {
+                if n == 4 || n == 7 { *byte == b'-' } else { byte.is_ascii_digit() }
+            },
+        )
+}
+
+/// The days of each wanted camera, unsorted.
+fn days(root: &Folder, wanted: &dyn Fn(&str) -> bool) -> Result<Vec<(String, Vec<String>)>> {
+    let images = match open(root, IMAGES) {
+        Ok(folder) => folder,
+        Err(error) if is_gone(&error) => return Ok(Vec::new()),
+        Err(error) => return Err(error),
+    };
+    let mut found = Vec::new();
+    for camera in images.entries()?.into_iter().filter(|entry| entry.is_folder && wanted(&entry.name)) {
+        let mut days = Vec::new();
+        match images.sub(&camera.name) {
+            Ok(folder) => folder.each(|entry| {
+                if entry.is_folder && is_day(&entry.name) {
+                    days.push(entry.name);
+                }
+                Ok(())
+            })?,
+            Err(error) if is_gone(&error) => {}
+            Err(error) => return Err(error),
+        }
+        found.push((camera.name, days));
+    }
+    Ok(found)
+}
+
+/// Cameras that have pictures of mode 1, with their days in order.
+pub fn image_days(data_dir: &Path) -> Result<Vec<(String, Vec<String>)>> {
+    let mut found = days(&Folder::existing(data_dir)?, &|_| true)?;
+    for (_, days) in &mut found {
+        days.sort();
+    }
+    Ok(found)
+}
+
+/// Removes all pictures of one camera's day, a few at a time.
+pub struct DayEraser {
+    folder: Folder,
+    listing: Dir,
+    /// Removed since the listing began: while that goes on, names may be passed over.
+    removed: u64,
+}
+
+impl DayEraser {
+    /// Begins; none when there is no such day.
+    pub fn new(data_dir: &Path, camera: &str, day: &str) -> Result<Option<Self>> {
+        let folder = match open(&Folder::existing(data_dir)?, &format!("{IMAGES}/{camera}/{day}")) {
+            Ok(folder) => folder,
+            Err(error) if is_gone(&error) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let listing = folder.listing()?;
+        Ok(Some(Self { folder, listing, removed: 0 }))
+    }
+
+    /// Removes so many more; returns files and bytes removed, and whether that was all.
+    pub fn step(&mut self, names: usize) -> Result<(u64, u64, bool)> {
+        let (mut files, mut bytes) = (0, 0_u64);
+        for _ in 0..names {
+            match self.listing.next() {
+                None if self.removed == 0 => return Ok((files, bytes, true)),
+                None => {
+                    self.removed = 0;
+                    self.listing = self.folder.listing()?;
+                }
+                Some(entry) => {
+                    let entry = entry.map_err(|e| StoreError::io(self.folder.path(), e))?;
+                    let Ok(name) = entry.file_name().to_str() else { continue };
+                    if !is_ours(name) {
+                        continue;
+                    }
+                    let len = self.folder.len_of(name).unwrap_or(0);
+                    self.folder.remove(name)?;
+                    bytes = bytes.saturating_add(len);
+                    files += 1;
+                    self.removed += 1;
+                }
+            }
+        }
+        Ok((files, bytes, false))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn put(folder: &Path, camera: &str, micros: i64, seq: u32) -> String {
+        let at = WallTime(1_795_210_274_000_000 + micros);
+        let path = format!("{IMAGES}/{camera}/{}/{}_b7_{seq}.jpg", at.date(), at.compact());
+        std::fs::create_dir_all(folder.join(&path).parent().unwrap()).unwrap();
+        std::fs::write(folder.join(&path), b"xyz").unwrap();
+        path
+    }
+
+    /// Takes everything, removing it, a few names at a time.
+    fn drain(folder: &Path, queue: &mut ImageQueue, names: usize) -> Vec<String> {
+        let mut taken = Vec::new();
+        loop {
+            match queue.look(names).unwrap() {
+                Looked::NotYet => {}
+                Looked::Nothing => return taken,
+                Looked::Found => {
+                    let image = queue.take().unwrap();
+                    std::fs::remove_file(folder.join(&image.path)).unwrap();
+                    taken.push(image.path);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn pictures_come_oldest_first_over_cameras_and_days() {
+        const DAY: i64 = 86_400_000_000;
+        let temp = tempfile::tempdir().unwrap();
+        let mut expected: Vec<(i64, String)> = Vec::new();
+        for (n, camera) in ["door", "yard", "10.0.0.1_2"].iter().cycle().take(60).enumerate() {
+            let n = i64::try_from(n).unwrap();
+            let at = (n * 7 % 60) * 1_000 + (n % 4) * DAY;
+            expected.push((at, put(temp.path(), camera, at, 1)));
+        }
+        expected.sort();
+        // Not ours, or not complete.
+        for name in ["notes.txt", ".part-b7-0-20261120T213114.123456Z_b7_3.jpg", "20261120T213114.123456Z"] {
+            std::fs::write(temp.path().join(IMAGES).join("door/2026-11-20").join(name), b"x").unwrap();
+        }
+        std::fs::create_dir_all(temp.path().join(IMAGES).join("door/later")).unwrap();
+        let mut some = ImageQueue::new(temp.path(), |camera| camera == "yard").unwrap();
+        while some.look(3).unwrap() == Looked::NotYet {}
+        assert!(some.oldest().unwrap().path.contains("/yard/"));
+        let mut queue = ImageQueue::new(temp.path(), |_| true).unwrap();
+        let taken = drain(temp.path(), &mut queue, 3);
+        assert_eq!(taken, expected.into_iter().map(|(_, path)| path).collect::<Vec<_>>());
+        // It is asked again later, when there are new ones.
+        let late = put(temp.path(), "door", -5 * DAY, 2);
+        assert_eq!(drain(temp.path(), &mut queue, 100), [late]);
+    }
+
+    #[test]
+    fn more_than_can_be_held_are_found_in_several_rounds() {
+        let temp = tempfile::tempdir().unwrap();
+        let count = u32::try_from(HELD).unwrap() + 100;
+        for n in 0..count {
+            put(temp.path(), "door", i64::from(n * 7_919 % count), n);
+        }
+        let mut queue = ImageQueue::new(temp.path(), |_| true).unwrap();
+        let taken = drain(temp.path(), &mut queue, 1_000);
+        assert_eq!(taken.len(), usize::try_from(count).unwrap());
+        assert!(taken.is_sorted());
+    }
+
+    #[test]
+    fn a_day_is_erased_in_steps_and_what_is_not_ours_stays() {
+        let temp = tempfile::tempdir().unwrap();
+        for n in 0..25 {
+            put(temp.path(), "door", i64::from(n), n);
+        }
+        let other = temp.path().join(IMAGES).join("door/2026-11-20/notes.txt");
+        std::fs::write(&other, b"x").unwrap();
+        assert_eq!(image_days(temp.path()).unwrap(), [("door".to_owned(), vec!["2026-11-20".to_owned()])]);
+        assert!(DayEraser::new(temp.path(), "yard", "2026-11-20").unwrap().is_none());
+        let mut eraser = DayEraser::new(temp.path(), "door", "2026-11-20").unwrap().unwrap();
+        let (mut files, mut bytes) = (0, 0);
+        loop {
+            let (more, size, over) = eraser.step(4).unwrap();
+            files += more;
+            bytes += size;
+            if over {
+                break;
+            }
+        }
+        assert_eq!((files, bytes), (25, 75));
+        assert!(other.exists());
+    }
+}

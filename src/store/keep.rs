@@ -1,0 +1,118 @@
+//! The keep flag: evidence that a person wants to stay, whatever retention and free space say.
+
+use meerkat_base::EventId;
+use rusqlite::params;
+
+use crate::database::{Store, StoreReader};
+use crate::error::Result;
+
+/// What is to be kept, or no longer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum KeepTarget {
+    /// An event: its row, its snapshots and its clips, those that are still being made included.
+    Event(EventId),
+    /// A clip, video or segment by its path relative to the data folder.
+    Path(String),
+}
+
+impl KeepTarget {
+    /// Reads an event's id, or else a path relative to the data folder.
+    pub fn parse(text: &str) -> Self {
+        match text.parse() {
+            Ok(id) => Self::Event(id),
+            Err(_) => Self::Path(text.to_owned()),
+        }
+    }
+}
+
+impl Store {
+    /// Sets or takes back the keep flag. Returns the paths of the clips that it concerns, each once (a sidecar beside
+    /// each says the same), or nothing when there is no such event or clip. What is being deleted is gone already.
+    pub fn keep(&mut self, what: &KeepTarget, keep: bool) -> Result<Option<Vec<String>>> {
+        let transaction = self.begin()?;
+        let (mut found, mut paths) = (0, Vec::new());
+        match what {
+            KeepTarget::Event(id) => {
+                let id = id.to_string();
+                found +=
+                    transaction.execute("UPDATE events SET kept = ?2 WHERE id = ?1", params![id, keep])?;
+                found += transaction.execute(
+                    "UPDATE snapshots SET kept = ?2 WHERE event = ?1 AND deleting = 0",
+                    params![id, keep],
+                )?;
+                found += transaction.execute(
+                    "UPDATE clips SET kept = ?2 WHERE event = ?1 AND deleting = 0",
+                    params![id, keep],
+                )?;
+                let mut rows = transaction.prepare(
+                    "SELECT DISTINCT path FROM clips WHERE event = ?1 AND deleting = 0 ORDER BY path",
+                )?;
+                for path in rows.query_map([id], |row| row.get(0))? {
+                    paths.push(path?);
+                }
+            }
+            KeepTarget::Path(path) => {
+                found += transaction.execute(
+                    "UPDATE clips SET kept = ?2 WHERE path = ?1 AND deleting = 0",
+                    params![path, keep],
+                )?;
+                paths.push(path.clone());
+            }
+        }
+        transaction.commit()?;
+        Ok((found > 0).then_some(paths))
+    }
+}
+
+impl StoreReader {
+    /// Whether a clip is kept: one of its rows is.
+    pub fn is_kept(&self, path: &str) -> Result<bool> {
+        let mut statement =
+            self.connection.prepare_cached("SELECT ifnull(max(kept), 0) FROM clips WHERE path = ?1")?;
+        Ok(statement.query_row([path], |row| row.get(0))?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{clip, event, store};
+
+    #[test]
+    fn an_event_is_kept_with_all_its_clips_also_those_that_come_later() {
+        let (_folder, mut store) = store();
+        let (first, second) = (event(1), event(2));
+        for event in [&first, &second] {
+            store.start_event(event, &[]).unwrap();
+            store.add_clip(&clip(event, "capture/clip/door/2026-11-20/a.mp4")).unwrap();
+        }
+        let target = KeepTarget::Event(first.id);
+        let paths = store.keep(&target, true).unwrap().unwrap();
+        assert_eq!(paths, ["capture/clip/door/2026-11-20/a.mp4"]);
+        assert!(store.is_kept(&paths[0]).unwrap());
+        assert!(
+            store.event(first.id).unwrap().unwrap().kept && !store.event(second.id).unwrap().unwrap().kept
+        );
+        store.add_clip(&clip(&first, "capture/clip/door/2026-11-20/b.mp4")).unwrap();
+        store.add_clip(&clip(&second, "capture/clip/door/2026-11-20/c.mp4")).unwrap();
+        assert!(store.is_kept("capture/clip/door/2026-11-20/b.mp4").unwrap());
+        assert!(!store.is_kept("capture/clip/door/2026-11-20/c.mp4").unwrap());
+        assert_eq!(store.keep(&target, false).unwrap().unwrap().len(), 2);
+        assert!(!store.is_kept(&paths[0]).unwrap());
+    }
+
+    #[test]
+    fn a_clip_is_kept_by_its_path_and_what_is_not_there_is_said() {
+        let (_folder, mut store) = store();
+        let event = event(1);
+        store.start_event(&event, &[]).unwrap();
+        store.add_clip(&clip(&event, "capture/clip/door/2026-11-20/a.mp4")).unwrap();
+        let target = KeepTarget::parse("capture/clip/door/2026-11-20/a.mp4");
+        assert_eq!(store.keep(&target, true).unwrap().unwrap().len(), 1);
+        assert!(store.is_kept("capture/clip/door/2026-11-20/a.mp4").unwrap());
+        for missing in ["capture/clip/none.mp4", "018f0000-0000-7000-8000-000000000000"] {
+            assert_eq!(store.keep(&KeepTarget::parse(missing), true).unwrap(), None, "{missing}");
+        }
+        assert_eq!(KeepTarget::parse(&event.id.to_string()), KeepTarget::Event(event.id));
+    }
+}
