@@ -14,7 +14,7 @@ use meerkat_base::{Budget, Clock, FaceRecogniser, PersonDetector, Shutdown, metr
 use meerkat_notify::{Channel, RetryPolicy};
 use meerkat_settings::{RetentionSettings, Settings};
 use meerkat_store::evidence::SpoolSigning;
-use meerkat_store::{BootId, DataFolder, Durability, LinkKey, Store, StoreError, StoreReader};
+use meerkat_store::{BootId, DataFolder, Durability, LinkKey, Store, StoreError};
 use metrics::gauge;
 use tracing::{info, warn};
 
@@ -33,8 +33,8 @@ use crate::notifier::{Notifier, NotifierLink, NotifierTools, Shrinker};
 use crate::people::People;
 use crate::recorder::{ClipTelling, EncoderTools, Encoders, Places, RecorderTools};
 use crate::rules::{Rules, close_orphans};
-use crate::session::{Door, DoorError, IoGroup, LogRation, SessionTools};
-use crate::storage::{Evictor, EvictorTools, Room, StorageState};
+use crate::session::{Door, DoorError, IoGroup, LogRation, SessionTools, Sockets};
+use crate::storage::{DeletionSuspended, Evictor, EvictorTools, Room, StorageState};
 use crate::supervision::{
     ActorKind, BackoffSettings, Board, Component, Crew, CrewSettings, Solo, Station, Watch,
 };
@@ -52,9 +52,6 @@ const ENCODE_NICENESS: i32 = 19;
 
 /// Opens the database again after a failure of the archivist.
 pub type ReopenStore = Arc<dyn Fn() -> Result<Store, StoreError> + Send + Sync>;
-
-/// Says why nothing at all may be deleted at present, if that is so.
-pub type DeletionSuspended = Arc<dyn Fn(&StoreReader) -> Option<String> + Send + Sync>;
 
 /// What a node is made of.
 pub struct NodeParts {
@@ -146,6 +143,8 @@ impl Node {
     pub async fn start(parts: NodeParts) -> Result<Self, NodeError> {
         let NodeParts { settings, clock, shutdown, boot, .. } = &parts;
         let (settings, clock, shutdown) = (Arc::clone(settings), Arc::clone(clock), shutdown.clone());
+        // First of all: a port that is taken is the most frequent reason not to start, and nothing runs yet.
+        let sockets = Sockets::bind(&settings.frame)?;
         let board = Board::new(Arc::clone(&clock));
         let supervision = settings.supervision.clone();
         let backoff = BackoffSettings { min: supervision.backoff_min, max: supervision.backoff_max };
@@ -351,7 +350,7 @@ impl Node {
             Arc::clone(&session_tools),
             board.clone(),
         )?;
-        let doors = Door::open_all(&settings.frame, &io, &session_tools).await?;
+        let doors = Door::open_all(sockets, &settings.frame, &io, &session_tools)?;
         let addresses =
             doors.iter().map(|door| Ok((door.address()?, door.is_tls()))).collect::<std::io::Result<_>>()?;
         for door in doors {

@@ -1,7 +1,7 @@
 //! The door: accepts connections, lets in whom it may, and hands them to the io threads.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener as StdListener};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -32,12 +32,12 @@ const KEEPALIVE_RETRIES: u32 = 3;
 #[derive(Debug, thiserror::Error)]
 pub enum DoorError {
     /// The address cannot be listened on.
-    #[error("cannot listen on {address}: {source}")]
+    #[error("cannot listen on {address}: {reason}")]
     Listen {
         /// The address.
         address: SocketAddr,
         /// Why not.
-        source: io::Error,
+        reason: io::Error,
     },
     /// Certificate or key cannot be used.
     #[error("{path}: {reason}", path = path.display())]
@@ -47,6 +47,28 @@ pub enum DoorError {
         /// What is wrong with it.
         reason: String,
     },
+}
+
+/// Listeners at which nobody is let in yet: what cannot be had is known before anything else of the node is started.
+pub struct Sockets {
+    plain: StdListener,
+    tls: Option<(StdListener, TlsAcceptor)>,
+}
+
+impl Sockets {
+    /// Binds the plain listener and, where it is set, the one for TLS.
+    pub fn bind(settings: &FrameSettings) -> Result<Self, DoorError> {
+        let tls = match &settings.tls {
+            Some(tls) => Some((acceptor(tls)?, tls.listen)),
+            None => None,
+        };
+        let plain = listen(settings.listen)?;
+        let tls = match tls {
+            Some((acceptor, address)) => Some((listen(address)?, acceptor)),
+            None => None,
+        };
+        Ok(Self { plain, tls })
+    }
 }
 
 /// One listener with what it needs to decide.
@@ -60,29 +82,28 @@ pub struct Door {
 }
 
 impl Door {
-    /// Opens the plain listener and, where it is set, the one for TLS.
-    pub async fn open_all(
+    /// Doors at these sockets. Must be called where a runtime is entered.
+    pub fn open_all(
+        sockets: Sockets,
         settings: &FrameSettings,
         io: &IoGroup,
         tools: &Arc<SessionTools>,
-    ) -> Result<Vec<Door>, DoorError> {
+    ) -> io::Result<Vec<Door>> {
         announce();
         let connections =
             Connections::new("frame", settings.max_connections, settings.max_connections_per_address);
-        let door = |listener, tls| Door {
-            listener,
-            tls,
-            connections: connections.clone(),
-            io: io.clone(),
-            tools: Arc::clone(tools),
-            turned_away: LogRation::default(),
+        let door = |listener, tls| {
+            Ok(Door {
+                listener: TcpListener::from_std(listener)?,
+                tls,
+                connections: connections.clone(),
+                io: io.clone(),
+                tools: Arc::clone(tools),
+                turned_away: LogRation::default(),
+            })
         };
-        let mut doors = vec![door(listen(settings.listen).await?, None)];
-        if let Some(tls) = &settings.tls {
-            let acceptor = acceptor(tls)?;
-            doors.push(door(listen(tls.listen).await?, Some(acceptor)));
-        }
-        Ok(doors)
+        let tls = sockets.tls.map(|(listener, acceptor)| (listener, Some(acceptor)));
+        [(sockets.plain, None)].into_iter().chain(tls).map(|(listener, tls)| door(listener, tls)).collect()
     }
 
     /// The address it really listens on (port 0 in the settings means any).
@@ -144,8 +165,14 @@ impl Door {
     }
 }
 
-async fn listen(address: SocketAddr) -> Result<TcpListener, DoorError> {
-    TcpListener::bind(address).await.map_err(|source| DoorError::Listen { address, source })
+fn listen(address: SocketAddr) -> Result<StdListener, DoorError> {
+    let bound = || {
+        // std sets SO_REUSEADDR on Unix: a node that comes back need not wait for the connections of the one before.
+        let listener = StdListener::bind(address)?;
+        listener.set_nonblocking(true)?;
+        Ok(listener)
+    };
+    bound().map_err(|reason| DoorError::Listen { address, reason })
 }
 
 fn prepare(stream: &TcpStream) -> io::Result<()> {

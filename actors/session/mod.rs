@@ -9,7 +9,7 @@ mod ration;
 mod shell;
 
 pub use component::{Session, SessionEnd, SessionTools};
-pub use door::{Door, DoorError};
+pub use door::{Door, DoorError, Sockets};
 pub use limits::{Admitted, Connections};
 pub use ration::LogRation;
 pub use shell::{IoGroup, SessionActor};

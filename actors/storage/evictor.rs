@@ -44,6 +44,9 @@ const NOTE: Duration = Duration::from_secs(60);
 /// The file with the time.
 const TIME_FILE: &str = "meerkat.time";
 
+/// Says why nothing at all may be deleted at present, if that is so.
+pub type DeletionSuspended = Arc<dyn Fn(&StoreReader) -> Option<String> + Send + Sync>;
+
 /// What an evictor is built from.
 pub struct EvictorTools {
     /// The disk.
@@ -65,7 +68,7 @@ pub struct EvictorTools {
     /// What others may know.
     pub state: StorageState,
     /// Why nothing at all may be deleted at present, if that is so.
-    pub suspended: Arc<dyn Fn(&StoreReader) -> Option<String> + Send + Sync>,
+    pub suspended: DeletionSuspended,
 }
 
 /// The evictor.
@@ -336,7 +339,7 @@ impl Evictor {
             let label =
                 if oldest.contains_key(camera.as_str()) { camera } else { meerkat_base::ids::UNCONFIGURED };
             if let Some(known) = oldest.get_mut(label) {
-                *known = known.into_iter().map(|at| *at).chain(held.oldest).min();
+                *known = (*known).into_iter().chain(held.oldest).min();
             }
         }
         for (camera, at) in oldest {

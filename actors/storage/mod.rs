@@ -12,7 +12,7 @@ mod state;
 mod sweep;
 
 pub use clock::Doubt;
-pub use evictor::{Evictor, EvictorTools};
+pub use evictor::{DeletionSuspended, Evictor, EvictorTools};
 pub use plan::{PlanItem, plan};
 pub use room::{Refusal, Room};
 pub use state::{StorageReport, StorageState};

@@ -295,8 +295,8 @@ fn a_start_goes_on_with_what_a_crash_interrupted() {
     let event = rig.clip(1, 1, EventKind::Person);
     let _ = rig.clip(2, 1, EventKind::Person);
     let path = format!("capture/clip/door/{}/1.mp4", event.started.date());
-    let marked = path.clone();
-    assert_eq!(rig.ask(move |store| store.begin_deletion(&[marked])), [path.clone()]);
+    let marked = vec![path.clone()];
+    assert_eq!(rig.ask(move |store| store.begin_deletion(&marked)), std::slice::from_ref(&path));
     // The crash came before the file was removed.
     let mut evictor = Evictor::new(Arc::clone(&rig.tools));
     evictor.step().unwrap();

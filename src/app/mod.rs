@@ -18,6 +18,7 @@ pub(crate) mod storage;
 mod view;
 mod weights;
 
+use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -236,7 +237,7 @@ async fn stop_or_leave(mut signals: Signals, app: App) -> anyhow::Result<()> {
     if lost {
         // Hanging threads cannot be joined: nothing may wait for them.
         error!("too many threads hang in native code; the service manager must start the node anew");
-        std::process::exit(3);
+        leave(3)
     }
     info!("meerkat stopped");
     Ok(())
@@ -244,7 +245,14 @@ async fn stop_or_leave(mut signals: Signals, app: App) -> anyhow::Result<()> {
 
 fn leave_at_once() -> ! {
     warn!("ended at once");
-    std::process::exit(130)
+    leave(130)
+}
+
+/// Ends the process without running what native libraries have registered for its end: their destructors would take
+/// away under threads that still work (a detector that is just being made, one that hangs) what these are using.
+pub(crate) fn leave(code: u8) -> ! {
+    let _ = std::io::stdout().flush();
+    signal_hook::low_level::exit(code.into())
 }
 
 struct Signals {

@@ -30,8 +30,6 @@ mod settings_args;
 
 pub(crate) use settings_args::environment;
 
-use std::process::ExitCode;
-
 use clap::{Parser, Subcommand};
 
 use crate::settings::SettingsErrors;
@@ -121,13 +119,13 @@ impl From<anyhow::Error> for CliError {
     }
 }
 
-/// Reads the arguments of the program, does what they say, and reports what went wrong.
-pub fn main() -> ExitCode {
+/// Reads the arguments of the program, does what they say, reports what went wrong, and ends the process.
+pub fn main() -> ! {
     let cli = Cli::parse();
-    match cli.command.run() {
-        Ok(()) => ExitCode::SUCCESS,
+    crate::app::leave(match cli.command.run() {
+        Ok(()) => 0,
         Err(error) => error.report(),
-    }
+    })
 }
 
 impl Command {
@@ -157,31 +155,51 @@ impl Command {
 }
 
 impl CliError {
-    /// Says once, with the whole chain of causes, what went wrong.
-    fn report(self) -> ExitCode {
+    /// Says once, with the whole chain of causes, what went wrong; the exit code that belongs to it.
+    fn report(self) -> u8 {
         match self {
             CliError::Settings(errors) => {
                 eprintln!("meerkat: {errors}");
-                ExitCode::from(2)
+                2
             }
             CliError::Usage(reason) => {
                 eprintln!("meerkat: {reason}");
-                ExitCode::from(2)
+                2
             }
             CliError::Failed(error) => {
-                eprintln!("meerkat: {error:#}");
-                ExitCode::FAILURE
+                eprintln!("meerkat: {}", in_one_line(&error));
+                1
             }
-            CliError::Reported => ExitCode::FAILURE,
-            CliError::NotInOrder => ExitCode::from(3),
+            CliError::Reported => 1,
+            CliError::NotInOrder => 3,
         }
     }
+}
+
+/// The chain of causes, each once: some errors already say their cause, others leave it to whoever prints them.
+fn in_one_line(error: &anyhow::Error) -> String {
+    error.chain().map(ToString::to_string).fold(String::new(), |said, cause| match said.as_str() {
+        "" => cause,
+        said if said.ends_with(&cause) => said.to_owned(),
+        said => format!("{said}: {cause}"),
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use anyhow::Context;
     use clap::CommandFactory;
+
+    #[test]
+    fn a_cause_is_said_once() {
+        let plain = anyhow::anyhow!("address in use").context("cannot listen").context("no node");
+        assert_eq!(in_one_line(&plain), "no node: cannot listen: address in use");
+        let doubled = Err::<(), _>(std::io::Error::other("address in use"))
+            .context("cannot listen: address in use")
+            .unwrap_err();
+        assert_eq!(in_one_line(&doubled), "cannot listen: address in use");
+    }
 
     #[test]
     fn the_arguments_are_consistent() {

@@ -9,6 +9,7 @@ use meerkat_base::{Evidence, WallTime};
 
 use crate::error::{Result, StoreError};
 use crate::retention::{camera_of, evidence_at};
+use crate::{backup, swap};
 
 /// Bytes stored by kind, as lengths of files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -25,11 +26,15 @@ pub struct Usage {
     pub spool: u64,
     /// The database with its log.
     pub database: u64,
+    /// Copies of the database.
+    pub backup: u64,
+    /// What was set aside when the database was made anew or a copy came back.
+    pub set_aside: u64,
 }
 
 impl Usage {
     /// Each kind with its label in metrics.
-    pub fn by_kind(&self) -> [(&'static str, u64); 6] {
+    pub fn by_kind(&self) -> [(&'static str, u64); 8] {
         [
             ("image", self.image),
             ("video", self.video),
@@ -37,6 +42,8 @@ impl Usage {
             ("segment", self.segment),
             ("spool", self.spool),
             ("database", self.database),
+            ("backup", self.backup),
+            ("set_aside", self.set_aside),
         ]
     }
 }
@@ -75,6 +82,7 @@ impl UsageWalk {
         }
         let open = ["capture/image", "capture/video", "capture/clip", "capture/segment", "spool"]
             .into_iter()
+            .chain([backup::FOLDER, swap::ASIDE])
             .filter_map(|folder| Some((folder.to_owned(), std::fs::read_dir(data_dir.join(folder)).ok()?)))
             .collect();
         Self { open, usage, cameras: HeldByCamera::new() }
@@ -109,6 +117,15 @@ impl UsageWalk {
     }
 
     fn add(&mut self, folder: &str, name: &OsStr, len: u64) {
+        let spare = match folder.split('/').next() {
+            Some(backup::FOLDER) => Some(&mut self.usage.backup),
+            Some(swap::ASIDE) => Some(&mut self.usage.set_aside),
+            _ => None,
+        };
+        if let Some(sum) = spare {
+            *sum = sum.saturating_add(len);
+            return;
+        }
         let (mut evidence, name) = (evidence_at(folder), name.to_string_lossy());
         let sum = match evidence {
             Evidence::Image => &mut self.usage.image,
@@ -155,6 +172,8 @@ mod tests {
             ("capture/segment/door/2026-11-20", 3),
             ("spool/a", 40),
             ("spool/set-aside/b", 2),
+            ("backup", 50),
+            ("set-aside/20261120T213114Z/faces", 60),
             ("elsewhere", 1000),
         ] {
             let folder = temp.path().join(folder);
@@ -164,7 +183,16 @@ mod tests {
         std::fs::write(temp.path().join("meerkat.db"), [0; 7]).unwrap();
         std::os::unix::fs::symlink(temp.path().join("elsewhere"), temp.path().join("capture/image/link"))
             .unwrap();
-        let expected = Usage { image: 15, video: 20, clip: 30, segment: 3, spool: 42, database: 7 };
+        let expected = Usage {
+            image: 15,
+            video: 20,
+            clip: 30,
+            segment: 3,
+            spool: 42,
+            database: 7,
+            backup: 50,
+            set_aside: 60,
+        };
         let link = temp.path().join("elsewhere").as_os_str().len() as u64;
         let walk = UsageWalk::new(temp.path()).step(1_000).unwrap();
         assert_eq!(Usage { image: walk.image - link, ..walk }, expected, "a link counts as itself only");
@@ -181,7 +209,7 @@ mod tests {
         assert!(steps > 10);
         assert_eq!(
             found.by_kind().iter().map(|(_, bytes)| bytes).sum::<u64>(),
-            15 + 20 + 30 + 3 + 42 + 7 + link
+            15 + 20 + 30 + 3 + 42 + 7 + 50 + 60 + link
         );
     }
 

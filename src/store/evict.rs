@@ -6,12 +6,14 @@ use std::path::Path;
 
 use crate::error::{Result, StoreError};
 use crate::files::{Durability, Folder};
+use crate::publish::{PROOF_ENDING, STRIP_ENDING};
+use crate::sidecar::ENDING as SIDECAR_ENDING;
 use crate::spool::SET_ASIDE;
 
 /// Folders below `spool/` whose spools nobody works on.
 pub(crate) const RESTING: [&str; 2] = [SET_ASIDE, "kept"];
 /// What stands beside a clip, `<clip file><ending>`; the sidecar goes last.
-const BESIDE: [&str; 3] = [".strip.jpg", ".proof.json", ".json"];
+const BESIDE: [&str; 3] = [STRIP_ENDING, PROOF_ENDING, SIDECAR_ENDING];
 
 /// Removes what lies below a data folder; follows no link.
 #[derive(Debug)]
@@ -185,14 +187,19 @@ mod tests {
         for durability in [Durability::Process, Durability::Power] {
             let temp = tempfile::tempdir().unwrap();
             let day = "capture/clip/door/2026-11-20";
-            for (name, bytes) in
-                [("a.mp4", 10), ("a.mp4.json", 5), ("a.mp4.strip.jpg", 3), ("a.jpg", 2), ("b.mp4", 1)]
-            {
+            for (name, bytes) in [
+                ("a.mp4", 10),
+                ("a.mp4.json", 5),
+                ("a.mp4.strip.jpg", 3),
+                ("a.mp4.proof", 4),
+                ("a.jpg", 2),
+                ("b.mp4", 1),
+            ] {
                 put(temp.path(), &format!("{day}/{name}"), bytes);
             }
             put(temp.path(), "capture/image/door/2026-11-21/x.jpg", 4);
             let mut remover = Remover::new(temp.path(), durability).unwrap();
-            assert_eq!(remover.remove(&format!("{day}/a.mp4")).unwrap(), 18);
+            assert_eq!(remover.remove(&format!("{day}/a.mp4")).unwrap(), 22);
             assert_eq!(remover.remove(&format!("{day}/a.mp4")).unwrap(), 0, "gone already");
             assert_eq!(remover.remove("capture/clip/nobody/2026-11-20/a.mp4").unwrap(), 0);
             remover.settle("2026-11-21").unwrap();

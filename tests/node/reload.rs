@@ -129,6 +129,8 @@ fn a_second_node_in_the_same_folder_and_a_taken_port_are_refused_with_1() {
         let (code, complaint) = refusal(&mut Plan::new().set(key, address).command(elsewhere.path()));
         assert_eq!(code, Some(1), "{key}: {complaint}");
         assert!(complaint.contains(&address.to_string()), "{key}: {complaint}");
+        let last = complaint.lines().last().unwrap_or_default();
+        assert_eq!(last.matches("in use").count(), 1, "{key}: {complaint}");
     }
     assert_eq!(node.get("/healthz").status, 200, "the first one does not mind");
 }
