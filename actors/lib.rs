@@ -11,6 +11,8 @@ pub mod supervision;
 pub mod camera;
 pub mod session;
 
+pub mod dialects;
+
 pub mod masker;
 
 pub mod decoder;

@@ -27,6 +27,7 @@ const ROOMS: &[(&str, &str, &[&str])] = &[
 /// Libraries that only these rooms may name. A name that ends in `*` stands for all that begin so.
 const OWNED: &[(&str, &[&str])] = &[
     ("opencv", &["vision"]),
+    ("ab_glyph", &["vision"]),
     ("ffmpeg-*", &["media"]),
     ("candle*", &["models"]),
     ("rusqlite", &["store"]),

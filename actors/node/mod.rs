@@ -25,6 +25,7 @@ use wiring::{Wiring, courier_rules, encoder_settings};
 use crate::archivist::Archivist;
 use crate::camera::Cameras;
 use crate::detectors::{Known, Place, Pool};
+use crate::dialects::{self, DialectError, DialectTools, Dialects};
 use crate::events::{CourierRules, CourierTools, Events, EventsLink, EventsTools};
 use crate::faces::{Faces, Gallery};
 use crate::gate::Gates;
@@ -98,6 +99,9 @@ pub enum NodeError {
     /// The data folder cannot be used.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// A dialect cannot be opened.
+    #[error(transparent)]
+    Dialect(#[from] DialectError),
     /// A setting is refused by what it is for.
     #[error("{0}")]
     Setting(String),
@@ -130,6 +134,7 @@ pub struct Node {
     retention: Arc<RwLock<RetentionSettings>>,
     events_solo: Solo<Events>,
     io: IoGroup,
+    dialects: Dialects,
     crews: Vec<(&'static str, Crew)>,
     detectors: Known,
     addresses: Vec<(SocketAddr, bool)>,
@@ -145,6 +150,7 @@ impl Node {
         let (settings, clock, shutdown) = (Arc::clone(settings), Arc::clone(clock), shutdown.clone());
         // First of all: a port that is taken is the most frequent reason not to start, and nothing runs yet.
         let sockets = Sockets::bind(&settings.frame)?;
+        let bound_dialects = dialects::bind(&settings.dialects)?;
         let board = Board::new(Arc::clone(&clock));
         let supervision = settings.supervision.clone();
         let backoff = BackoffSettings { min: supervision.backoff_min, max: supervision.backoff_max };
@@ -344,18 +350,21 @@ impl Node {
             shutdown: shutdown.clone(),
             refusals_logged: LogRation::default(),
         });
-        let io = IoGroup::start(
-            settings.frame.io_threads,
-            SOLO_DEADLINE,
-            Arc::clone(&session_tools),
-            board.clone(),
-        )?;
+        let io = IoGroup::start(settings.frame.io_threads, SOLO_DEADLINE, board.clone())?;
         let doors = Door::open_all(sockets, &settings.frame, &io, &session_tools)?;
         let addresses =
             doors.iter().map(|door| Ok((door.address()?, door.is_tls()))).collect::<std::io::Result<_>>()?;
         for door in doors {
             actix::spawn(door.serve(shutdown.clone()));
         }
+
+        let dialects = bound_dialects.open(DialectTools {
+            cameras: cameras.clone(),
+            clock: Arc::clone(&clock),
+            shutdown: shutdown.clone(),
+            board: board.clone(),
+            in_flight: Budget::new(settings.dialects.in_flight_bytes),
+        })?;
 
         let max_abandoned = usize::try_from(supervision.max_abandoned_threads).unwrap_or(usize::MAX);
         let watch = Watch::start(board.clone(), max_abandoned, on_lost)?;
@@ -375,6 +384,8 @@ impl Node {
         watch.solo(crier.clone());
         let watched_io = io.clone();
         watch.look_after(move |now| watched_io.tick(now));
+        let watched_dialects = dialects.clone();
+        watch.look_after(move |now| watched_dialects.tick(now));
         let (shown, budget) = (cameras.clone(), in_flight.clone());
         watch.look_after(move |_| {
             shown.publish();
@@ -415,6 +426,7 @@ impl Node {
             retention,
             events_solo,
             io,
+            dialects,
             crews,
             detectors,
             addresses,
@@ -482,6 +494,7 @@ impl Node {
         let give_up = Instant::now() + patience;
         let left = || give_up.saturating_duration_since(Instant::now());
         self.io.stop(left() / 4);
+        self.dialects.stop(left() / 8);
         // Sightings on their way become events, then every running event is ended by its courier.
         self.events.finish();
         let couriers_until = Instant::now() + left() / 4;

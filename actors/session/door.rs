@@ -159,13 +159,16 @@ impl Door {
             return;
         }
         match stream.into_std() {
-            Ok(stream) => self.io.run(Caller { stream, peer, tls: self.tls.clone(), admission, admitted }),
+            Ok(stream) => self.io.run(
+                Arc::clone(&self.tools),
+                Caller { stream, peer, tls: self.tls.clone(), admission, admitted },
+            ),
             Err(error) => debug!(peer = %peer.ip(), %error, "a connection was gone at once"),
         }
     }
 }
 
-fn listen(address: SocketAddr) -> Result<StdListener, DoorError> {
+pub(crate) fn listen(address: SocketAddr) -> Result<StdListener, DoorError> {
     let bound = || {
         // std sets SO_REUSEADDR on Unix: a node that comes back need not wait for the connections of the one before.
         let listener = StdListener::bind(address)?;
@@ -175,7 +178,8 @@ fn listen(address: SocketAddr) -> Result<StdListener, DoorError> {
     bound().map_err(|reason| DoorError::Listen { address, reason })
 }
 
-fn prepare(stream: &TcpStream) -> io::Result<()> {
+/// No delay for small answers, and keepalive: a dead peer is found.
+pub(crate) fn prepare(stream: &TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let keepalive = TcpKeepalive::new()
         .with_time(KEEPALIVE_IDLE)

@@ -10,6 +10,7 @@ mod shell;
 
 pub use component::{Session, SessionEnd, SessionTools};
 pub use door::{Door, DoorError, Sockets};
+pub(crate) use door::{listen, prepare};
 pub use limits::{Admitted, Connections};
 pub use ration::LogRation;
 pub use shell::{IoGroup, SessionActor};

@@ -25,7 +25,7 @@ struct State {
 
 impl LogRation {
     /// Whether to write a line now, and how many were left out since the last one.
-    pub(super) fn line(&self, now: Instant) -> Option<u64> {
+    pub(crate) fn line(&self, now: Instant) -> Option<u64> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if state.began.is_none_or(|began| now.saturating_duration_since(began) >= PERIOD) {
             state.began = Some(now);

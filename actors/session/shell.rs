@@ -1,5 +1,6 @@
 //! The actix shell of sessions, and the threads they live on.
 
+use std::future::Future;
 use std::net::{Shutdown as How, SocketAddr, TcpStream as StdStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -129,7 +130,6 @@ pub struct IoGroup {
 struct Shared {
     board: Board,
     deadline: Duration,
-    tools: Arc<SessionTools>,
     threads: Mutex<Vec<IoThread>>,
     next: AtomicUsize,
     numbers: AtomicU64,
@@ -137,17 +137,11 @@ struct Shared {
 
 impl IoGroup {
     /// Starts the threads. Must be called where an actix `System` is current.
-    pub fn start(
-        threads: usize,
-        deadline: Duration,
-        tools: Arc<SessionTools>,
-        board: Board,
-    ) -> std::io::Result<Self> {
+    pub fn start(threads: usize, deadline: Duration, board: Board) -> std::io::Result<Self> {
         let threads = (0..threads.max(1)).map(|_| hire(&board)).collect::<std::io::Result<Vec<_>>>()?;
         let shared = Shared {
             board,
             deadline,
-            tools,
             threads: Mutex::new(threads),
             next: AtomicUsize::new(0),
             numbers: AtomicU64::new(0),
@@ -159,26 +153,54 @@ impl IoGroup {
         self.shared.threads.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Gives a connection to a thread.
-    pub(super) fn run(&self, caller: Caller) {
+    /// Gives a camera's connection to a thread.
+    pub(super) fn run(&self, tools: Arc<SessionTools>, caller: Caller) {
+        let Some((arbiter, listed)) = self.place(&caller.stream) else { return };
+        let board = self.shared.board.clone();
+        arbiter.spawn_fn(move || {
+            let report = Report { board, ended: false };
+            SessionActor { tools, caller: Some(caller), report, _listed: listed }.start();
+        });
+    }
+
+    /// Gives a connection of another dialect to a thread. `talk` is run there, and gives back how the node failed in
+    /// it, if it did; a panic in it is counted, and ends this connection alone.
+    pub(crate) fn run_talk<F>(&self, stream: StdStream, talk: impl FnOnce(StdStream) -> F + Send + 'static)
+    where
+        F: Future<Output = Option<Failure>> + 'static,
+    {
+        let Some((arbiter, listed)) = self.place(&stream) else { return };
+        let board = self.shared.board.clone();
+        arbiter.spawn_fn(move || {
+            // The runtime of the thread catches what panics in a task.
+            actix_rt::spawn(async move {
+                let _listed = listed;
+                let mut report = Report { board, ended: false };
+                let failure = talk(stream).await;
+                report.ended = true;
+                if let Some(failure) = failure {
+                    warn!(%failure, "a session failed");
+                    report.board.count_failure(ActorKind::Session, &failure);
+                }
+            });
+        });
+    }
+
+    /// A place for a connection on the thread whose turn it is.
+    fn place(&self, stream: &StdStream) -> Option<(ArbiterHandle, Listed)> {
         let threads = self.threads();
         let turn = self.shared.next.fetch_add(1, Ordering::Relaxed);
-        let Some(thread) = threads.get(turn % threads.len().max(1)) else { return };
+        let thread = threads.get(turn % threads.len().max(1))?;
         let number = self.shared.numbers.fetch_add(1, Ordering::Relaxed);
-        let second = match caller.stream.try_clone() {
+        let second = match stream.try_clone() {
             Ok(second) => second,
             Err(error) => {
                 warn!(%error, "a connection could not be taken");
-                return;
+                return None;
             }
         };
         thread.life.sockets().push((number, second));
-        let life = Arc::clone(&thread.life);
-        let (tools, board) = (Arc::clone(&self.shared.tools), self.shared.board.clone());
-        thread.arbiter.spawn_fn(move || {
-            let report = Report { board, ended: false };
-            SessionActor { tools, caller: Some(caller), report, _listed: Listed { life, number } }.start();
-        });
+        Some((thread.arbiter.handle(), Listed { life: Arc::clone(&thread.life), number }))
     }
 
     /// Gives up threads that stand still. Called by the watch.

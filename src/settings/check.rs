@@ -8,6 +8,7 @@ use super::reader::Reader;
 /// Complains about everything that only shows when the settings are seen together.
 pub(super) fn across(settings: &Settings, reader: &mut Reader) {
     doors(settings, reader);
+    super::dialects::check(settings, reader);
     sizes(settings, reader);
     times(settings, reader);
 }
@@ -49,6 +50,17 @@ fn sizes(settings: &Settings, reader: &mut Reader) {
     let (frame, ring) = (&settings.frame, &settings.ring);
     if frame.max_frame_bytes > frame.in_flight_bytes {
         reader.complain("frame.max_frame_bytes", "must be at most frame.in_flight_bytes");
+    }
+    let dialects = &settings.dialects;
+    let messages = [
+        ("recognise_sized", dialects.recognise_sized.as_ref().map(|dialect| dialect.common.max_bytes)),
+        ("recognise_chunked", dialects.recognise_chunked.as_ref().map(|dialect| dialect.common.max_bytes)),
+    ];
+    for (name, most) in messages {
+        if most.is_some_and(|most| most > dialects.in_flight_bytes) {
+            reader
+                .complain(&format!("dialects.{name}.max_bytes"), "must be at most dialects.in_flight_bytes");
+        }
     }
     if ring.limits.bytes > ring.total_bytes {
         reader.complain("ring.bytes", "must be at most ring.total_bytes");

@@ -11,6 +11,7 @@ mod alert_rules;
 mod attendance;
 mod camera;
 mod delivery;
+mod dialects;
 mod keep;
 mod listen;
 mod mask;
@@ -36,6 +37,10 @@ pub use alert_rules::{NoticesSettings, QuietSettings, QuietThen, RuleSettings, w
 pub use attendance::{AttendanceDirection, AttendanceSettings, ShiftSettings, Weekdays};
 pub use camera::CameraSettings;
 pub use delivery::DeliverySettings;
+pub use dialects::{
+    DeskSettings, DialectsSettings, DoorSettings, RecogniseChunkedSettings, RecogniseSettings,
+    RecogniseSizedSettings, WatchDialectSettings,
+};
 pub use keep::{
     ClipSettings, Durability, LogFormat, LogSettings, StorageSettings, StoreSettings, SupervisionSettings,
     TimeOfDay, VideoSize,
@@ -69,6 +74,8 @@ pub struct Settings {
     pub durability: Durability,
     /// The camera port.
     pub frame: FrameSettings,
+    /// The dialects besides `frame`.
+    pub dialects: DialectsSettings,
     /// The last seconds of every camera.
     pub ring: RingSettings,
     /// The HTTP side.
@@ -154,6 +161,7 @@ impl Settings {
         let data_dir = reader.read("data_dir", rule::path());
         let durability = keep::durability(reader);
         let frame = FrameSettings::read(reader);
+        let dialects = DialectsSettings::read(reader);
         let ring = RingSettings::read(reader);
         let http = HttpSettings::read(reader);
         let video_size = reader.read("video.size", keep::video_size());
@@ -180,6 +188,7 @@ impl Settings {
             data_dir,
             durability,
             frame,
+            dialects,
             ring,
             http,
             video_size,

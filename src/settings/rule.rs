@@ -224,10 +224,19 @@ pub(super) fn optional<T: 'static>(rule: Rule<T>) -> Rule<Option<T>> {
     }
 }
 
-/// A list; in an environment variable its items stand between commas. Nothing is allowed twice.
+/// A list in which nothing is allowed twice; in an environment variable its items stand between commas.
 pub(super) fn list<T: PartialEq + 'static>(longest: usize, item: Rule<T>) -> Rule<Vec<T>> {
+    let allowed = format!("a list of at most {longest} items, each different and {}", item.allowed);
+    let hidden = item.hidden;
+    let several = several(longest, item);
+    let different = |items: &Vec<T>| items.iter().enumerate().all(|(n, item)| !items[..n].contains(item));
+    Rule { allowed, hidden, parse: Box::new(move |value| several.parse(value).filter(different)) }
+}
+
+/// A list in which the same may stand again; in an environment variable its items stand between commas.
+pub(super) fn several<T: 'static>(longest: usize, item: Rule<T>) -> Rule<Vec<T>> {
     Rule {
-        allowed: format!("a list of at most {longest} items, each different and {}", item.allowed),
+        allowed: format!("a list of at most {longest} items, each {}", item.allowed),
         hidden: item.hidden,
         parse: Box::new(move |value| {
             let split: Vec<Value>;
@@ -247,11 +256,10 @@ pub(super) fn list<T: PartialEq + 'static>(longest: usize, item: Rule<T>) -> Rul
             };
             let mut items = Vec::new();
             for value in values {
-                let parsed = item.parse(value)?;
-                if items.len() == longest || items.contains(&parsed) {
+                if items.len() == longest {
                     return None;
                 }
-                items.push(parsed);
+                items.push(item.parse(value)?);
             }
             Some(items)
         }),

@@ -11,6 +11,7 @@ mod light;
 pub mod motion;
 
 pub mod draw;
+pub mod font;
 pub mod mask;
 pub mod face;
 pub mod person;
@@ -24,8 +25,9 @@ use std::sync::Once;
 pub use decode::{
     GrayPlane, decode_gray, decode_gray_into, decode_image, encode_jpeg, resize, thumbnail_jpeg,
 };
-pub use draw::{Colour, Marking, draw};
+pub use draw::{Colour, Marking, draw, draw_with};
 pub use face::{LbphFaceRecogniser, LbphSettings};
+pub use font::Font;
 pub use guard::{Guard, GuardAlarm, GuardReport, GuardSettings, GuardState};
 pub use mask::MaskedPicture;
 pub use motion::{MotionDetector, MotionReport, MotionSettings};
@@ -63,6 +65,14 @@ pub enum VisionError {
     MissingCascade {
         /// Where it was looked for.
         searched: String,
+    },
+    /// A font cannot be used.
+    #[error("{path}: {reason}", path = path.display())]
+    UnusableFont {
+        /// Its file.
+        path: std::path::PathBuf,
+        /// What is wrong with it.
+        reason: String,
     },
     /// OpenCV refused.
     #[error("OpenCV: {0}")]

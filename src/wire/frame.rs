@@ -213,4 +213,4 @@ fn is_blank(byte: u8) -> bool {
 const MAX_BLANKS: usize = 4;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 pub mod frame;
+pub mod recognise;
 
 // The invariants are shared with the fuzz target, which sees this crate from outside.
 #[cfg(test)]

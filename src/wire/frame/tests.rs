@@ -1,7 +1,7 @@
 //! Tests of the whole parser; those of its parts stand beside them.
 
 #[path = "../fixtures/pictures.rs"]
-mod pictures;
+pub(crate) mod pictures;
 
 #[path = "../../../tests/fuzz/invariants.rs"]
 mod invariants;
