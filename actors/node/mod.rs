@@ -2,6 +2,7 @@
 //! channels, gallery) comes from the composition root.
 
 mod handle;
+mod parts;
 mod telling;
 mod wiring;
 
@@ -10,32 +11,32 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use meerkat_base::{Budget, Clock, FaceRecogniser, PersonDetector, Shutdown, metric};
+use meerkat_base::{Budget, Shutdown, metric};
 use meerkat_notify::{Channel, RetryPolicy};
 use meerkat_settings::{RetentionSettings, Settings};
-use meerkat_store::evidence::SpoolSigning;
-use meerkat_store::{BootId, DataFolder, Durability, LinkKey, Store, StoreError};
+use meerkat_store::{Durability, LinkKey};
 use metrics::gauge;
 use tracing::{info, warn};
 
 pub use handle::NodeHandle;
+pub use parts::{NodeError, NodeParts, ReopenStore};
 use telling::{Wishes, clip_tools, clip_wishes};
 use wiring::{Wiring, courier_rules, encoder_settings};
 
 use crate::archivist::Archivist;
 use crate::camera::Cameras;
-use crate::detectors::{Known, Place, Pool};
-use crate::dialects::{self, DialectError, DialectTools, Dialects};
+use crate::detectors::{Known, Place};
+use crate::dialects::{self, DialectTools, Dialects};
 use crate::events::{CourierRules, CourierTools, Events, EventsLink, EventsTools};
-use crate::faces::{Faces, Gallery};
+use crate::faces::Faces;
 use crate::gate::Gates;
 use crate::notices::{Crier, CrierTools, Failures, Notices, Silence};
 use crate::notifier::{Notifier, NotifierLink, NotifierTools, Shrinker};
 use crate::people::People;
 use crate::recorder::{ClipTelling, EncoderTools, Encoders, Places, RecorderTools};
 use crate::rules::{Rules, close_orphans};
-use crate::session::{Door, DoorError, IoGroup, LogRation, SessionTools, Sockets};
-use crate::storage::{DeletionSuspended, Evictor, EvictorTools, Room, StorageState};
+use crate::session::{Door, IoGroup, LogRation, SessionTools, Sockets};
+use crate::storage::{Evictor, EvictorTools, Room, StorageState};
 use crate::supervision::{
     ActorKind, BackoffSettings, Board, Component, Crew, CrewSettings, Solo, Station, Watch,
 };
@@ -50,65 +51,6 @@ const DISK_LINGER: Duration = Duration::from_micros(300);
 const VISION_NICENESS: i32 = 5;
 const DETECT_NICENESS: i32 = 10;
 const ENCODE_NICENESS: i32 = 19;
-
-/// Opens the database again after a failure of the archivist.
-pub type ReopenStore = Arc<dyn Fn() -> Result<Store, StoreError> + Send + Sync>;
-
-/// What a node is made of.
-pub struct NodeParts {
-    /// The checked settings.
-    pub settings: Arc<Settings>,
-    /// The clocks.
-    pub clock: Arc<dyn Clock>,
-    /// The signal to finish.
-    pub shutdown: Shutdown,
-    /// This run of the node.
-    pub boot: BootId,
-    /// The data folder.
-    pub folder: Arc<DataFolder>,
-    /// The open database.
-    pub store: Store,
-    /// Opens it again.
-    pub reopen: ReopenStore,
-    /// Why nothing at all may be deleted at present, if that is so.
-    pub suspended: DeletionSuspended,
-    /// Person detectors.
-    pub person: Pool<dyn PersonDetector>,
-    /// Face recognisers.
-    pub face: Pool<dyn FaceRecogniser>,
-    /// Who is enrolled.
-    pub gallery: Arc<dyn Gallery>,
-    /// Channels by which people are told.
-    pub channels: Vec<Arc<dyn Channel>>,
-    /// What parts of the node have noticed about it; those from before its start are in it already.
-    pub notices: Notices,
-    /// How recordings are signed, if they are.
-    pub signing: Option<SpoolSigning>,
-    /// Signs links to clips.
-    pub link_key: LinkKey,
-    /// Called once when too many threads hang for the node to go on.
-    pub on_lost: Box<dyn FnOnce() + Send>,
-}
-
-/// The node cannot start.
-#[derive(Debug, thiserror::Error)]
-pub enum NodeError {
-    /// A listener cannot be opened.
-    #[error(transparent)]
-    Door(#[from] DoorError),
-    /// The data folder cannot be used.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// A dialect cannot be opened.
-    #[error(transparent)]
-    Dialect(#[from] DialectError),
-    /// A setting is refused by what it is for.
-    #[error("{0}")]
-    Setting(String),
-    /// The system gives no thread or socket.
-    #[error("the system refused: {0}")]
-    System(#[from] std::io::Error),
-}
 
 /// A running node.
 pub struct Node {

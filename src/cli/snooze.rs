@@ -358,7 +358,7 @@ fn until(text: &str, zone: &TimeZone, now: WallTime) -> anyhow::Result<WallTime>
     let wall = |at: Timestamp| WallTime(at.as_microsecond());
     let end = if let Ok(at) = text.parse::<Timestamp>() {
         wall(at)
-    } else if let Ok(time) = text.parse::<civil::Time>() {
+    } else if let Some(time) = time_of_day(text) {
         let now_there = Timestamp::from_microsecond(now.0)?.to_zoned(zone.clone());
         let today = now_there.date().to_datetime(time).to_zoned(zone.clone())?;
         if wall(today.timestamp()) > now {
@@ -380,6 +380,11 @@ fn until(text: &str, zone: &TimeZone, now: WallTime) -> anyhow::Result<WallTime>
         bail!("more than 366 days ahead: `meerkat disarm` holds for ever");
     }
     Ok(end)
+}
+
+/// `07:00`; not the time in a text that says the day too, which the parser would also find.
+fn time_of_day(text: &str) -> Option<civil::Time> {
+    if text.contains(['-', 'T']) { None } else { text.parse().ok() }
 }
 
 #[cfg(test)]

@@ -41,8 +41,10 @@ pub struct ImageQueue {
     wanted: Box<dyn Fn(&str) -> bool + Send>,
     found: VecDeque<OldImage>,
     reading: Option<Reading>,
-    /// Days up to this one hold nothing of ours.
+    /// Days up to this one were looked through.
     done: String,
+    /// Names up to this one, of the day after those, were found already: whoever only looks removes nothing.
+    after: String,
 }
 
 /// The folders of one day, being read.
@@ -51,6 +53,7 @@ struct Reading {
     cameras: Vec<String>,
     listing: Option<Dir>,
     at: usize,
+    after: String,
     /// The oldest names so far, the newest of them on top.
     oldest: BinaryHeap<(String, usize)>,
 }
@@ -64,6 +67,7 @@ impl ImageQueue {
             found: VecDeque::new(),
             reading: None,
             done: String::new(),
+            after: String::new(),
         })
     }
 
@@ -78,6 +82,7 @@ impl ImageQueue {
                 None => {
                     // Next time from the beginning: a clock may have been set back.
                     self.done.clear();
+                    self.after.clear();
                     return Ok(Looked::Nothing);
                 }
             }
@@ -87,11 +92,15 @@ impl ImageQueue {
             return Ok(Looked::NotYet);
         }
         let Some(read) = self.reading.take() else { return Ok(Looked::NotYet) };
-        if read.oldest.is_empty() {
-            self.done = read.day;
-            return Ok(Looked::NotYet);
+        let oldest = read.oldest.into_sorted_vec();
+        match oldest.last() {
+            Some((newest, _)) if oldest.len() == HELD => self.after.clone_from(newest),
+            _ => {
+                self.after.clear();
+                self.done.clone_from(&read.day);
+            }
         }
-        for (name, camera) in read.oldest.into_sorted_vec() {
+        for (name, camera) in oldest {
             if let Some(at) = WallTime::from_name(&name) {
                 let camera = &read.cameras[camera];
                 self.found.push_back(OldImage { path: format!("{IMAGES}/{camera}/{}/{name}", read.day), at });
@@ -126,6 +135,7 @@ impl ImageQueue {
             cameras,
             listing: None,
             at: 0,
+            after: self.after.clone(),
             oldest: BinaryHeap::new(),
         }))
     }
@@ -151,7 +161,7 @@ impl Reading {
                 Some(Err(error)) => return Err(StoreError::io(camera, error)),
                 Some(Ok(entry)) => {
                     let Ok(name) = entry.file_name().to_str() else { continue };
-                    if !is_ours(name) {
+                    if !is_ours(name) || name <= self.after.as_str() {
                         continue;
                     }
                     let newer = self.oldest.peek().is_some_and(|(newest, _)| name >= newest.as_str());
@@ -332,9 +342,18 @@ mod tests {
             put(temp.path(), "door", i64::from(n * 7_919 % count), n);
         }
         let mut queue = ImageQueue::new(temp.path(), |_| true).unwrap();
-        let taken = drain(temp.path(), &mut queue, 1_000);
-        assert_eq!(taken.len(), usize::try_from(count).unwrap());
-        assert!(taken.is_sorted());
+        // Once only looked at, and once taken away: each is found once.
+        let mut seen = Vec::new();
+        loop {
+            match queue.look(1_000).unwrap() {
+                Looked::NotYet => {}
+                Looked::Nothing => break,
+                Looked::Found => seen.push(queue.take().unwrap().path),
+            }
+        }
+        assert_eq!(seen.len(), usize::try_from(count).unwrap());
+        assert!(seen.is_sorted());
+        assert_eq!(drain(temp.path(), &mut queue, 1_000), seen);
     }
 
     #[test]
