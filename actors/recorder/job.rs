@@ -68,6 +68,10 @@ pub(super) struct Job {
     finished: bool,
     skipped: Vec<u64>,
     ended: Option<Instant>,
+    /// An attempt stands on the disk that may have to be taken back.
+    counted: bool,
+    /// The disk refused: everything begins again.
+    refused: bool,
 }
 
 impl Job {
@@ -95,6 +99,8 @@ impl Job {
             finished: false,
             skipped: Vec::new(),
             ended: None,
+            counted: false,
+            refused: false,
         })
     }
 
@@ -103,6 +109,7 @@ impl Job {
         let shared = &self.pool.shared;
         let Some(permit) = shared.open.try_take(1) else { return Ok(false) };
         let attempt = spool::begin_attempt(&self.path).map_err(Failure::error)?;
+        self.counted = true;
         if attempt > spool::MAX_ATTEMPTS {
             self.pool.set_aside(&self.path, Some(&self.meta), "three attempts at finishing it failed");
             self.stage = Stage::Over;
@@ -441,20 +448,33 @@ impl Job {
     /// A disk that does not take the file is no fault of the spool: the attempt does not count, and it begins again
     /// later.
     fn wait_for_disk(&mut self, words: &str) -> Result<Step, Failure> {
-        if !matches!(self.stage, Stage::Waiting) {
+        if !self.refused {
             warn!(spool = %self.path.display(), words, "the disk does not take a clip; it is tried again");
-            // Removes what there is of the file.
-            self.stage = Stage::Waiting;
-            spool::forgive_attempt(&self.path).map_err(Failure::error)?;
         }
-        let ended = self.ended;
-        let gone = Arc::clone(&self.writer_gone);
-        *self = Self::begin(self.pool.clone(), self.path.clone(), self.meta.clone(), gone)?;
-        self.ended = ended;
+        // Removes what there is of the file.
+        self.stage = Stage::Waiting;
+        self.refused = true;
         Ok(Step::Sleep(DISK_RETRY))
     }
 
+    /// After the disk refused; it may refuse this too, and then nothing is counted that was not taken back.
+    fn begin_again(&mut self) -> Result<(), Failure> {
+        if std::mem::take(&mut self.counted)
+            && let Err(error) = spool::forgive_attempt(&self.path)
+        {
+            self.counted = true;
+            return Err(Failure::error(error));
+        }
+        let (gone, ended) = (Arc::clone(&self.writer_gone), self.ended);
+        *self = Self::begin(self.pool.clone(), self.path.clone(), self.meta.clone(), gone)?;
+        self.ended = ended;
+        Ok(())
+    }
+
     fn advance(&mut self) -> Result<Step, Failure> {
+        if self.refused {
+            self.begin_again()?;
+        }
         if matches!(self.stage, Stage::Waiting) && !self.open()? {
             return Ok(Step::Sleep(NAP));
         }

@@ -202,9 +202,9 @@ fn a_disk_that_is_taken_away_and_given_back_is_recorded_to_by_itself() {
     }
     let mut stage = start(plan(), Disk::new(48));
     let (path, bytes) = kept_clip(&stage);
-    let mut pictures = stage.node.camera("front", 1);
     let mut yard = stage.node.camera("yard", 4);
     for round in 0..2 {
+        let mut pictures = stage.node.camera("front", 1);
         assert_eq!(pictures.frame(&jpeg(160, 120, round)), b'1');
         run("umount", &["-l", shown(&stage.data)]);
         eventually("pictures are refused", PATIENCE, || {

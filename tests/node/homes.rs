@@ -59,9 +59,11 @@ fn a_home_is_told_what_goes_on_and_a_broker_that_dies_is_told_again() {
 
     let mut camera = node.camera("yard", 3);
     let first = node.stir(&mut camera, "yard");
-    says(&observer, "node1/yard/motion", "ON");
+    let on = |message: &Observed| message.topic == "node1/yard/motion" && message.payload == "ON";
+    assert!(observer.wait_for(PATIENCE, on).is_some(), "it was on while something moved");
     assert_eq!(events(&observer)[0].json()["event_type"], "motion");
     assert_eq!(events(&observer)[0].json()["event"], first.id.to_string());
+    says(&observer, "node1/yard/motion", "OFF");
     drop(observer);
 
     broker.kill();

@@ -116,10 +116,17 @@ pub fn begin_attempt(path: &Path) -> Result<u32> {
     let (root, name) = locate(path)?;
     let folder = root.sub(&name)?;
     let mut file = folder.append(ATTEMPTS)?;
-    file.write_all(b".")
+    let before = file.metadata().map_or(0, |metadata| metadata.len());
+    let counted = file
+        .write_all(b".")
         .and_then(|()| file.sync_all())
-        .map_err(|e| StoreError::io(folder.path().join(ATTEMPTS), e))?;
-    folder.sync()?;
+        .map_err(|e| StoreError::io(folder.path().join(ATTEMPTS), e))
+        .and_then(|()| folder.sync());
+    if let Err(error) = counted {
+        // Then no attempt is made, and none may stand there.
+        let _ = file.set_len(before);
+        return Err(error);
+    }
     attempts(&root, &name)
 }
 
