@@ -201,7 +201,8 @@ impl Job {
         self.last_wall = frame.wall;
         self.frames += 1;
         self.numbers = Some((self.numbers.map_or(frame.seq, |(first, _)| first), frame.seq));
-        let pushed = match pictures.get(frame.seq, || writer.decode(&frame.bytes, frame.format)) {
+        let pushed = match pictures.get(frame.seq, &frame.bytes, || writer.decode(&frame.bytes, frame.format))
+        {
             Ok(picture) => writer.push_picture(&picture, frame.since_first).map_err(Failure::error)?,
             Err(fault) => writer.skip(fault),
         };

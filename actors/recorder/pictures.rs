@@ -1,9 +1,13 @@
 //! Decoded pictures that two files of one camera have in common, a clip and a segment: the first encoder that needs one
 //! decodes it, the other takes it from here. Only when the two are too far apart is a picture decoded twice.
+//!
+//! Numbers alone do not tell frames apart: a camera that was away, or a node that was, counts from the beginning, and
+//! spools of both lives may be at work at once. So a picture is taken only for the same bytes.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use bytes::Bytes;
 use meerkat_base::CameraId;
 use meerkat_media::{Picture, PictureFault};
 
@@ -13,7 +17,20 @@ const MAX_BYTES: usize = 64 << 20;
 #[derive(Default)]
 struct Shelf {
     users: usize,
-    waiting: VecDeque<(u64, Arc<Picture>)>,
+    waiting: VecDeque<Waiting>,
+}
+
+/// A picture that another file may come for.
+struct Waiting {
+    seq: u64,
+    encoded: Bytes,
+    picture: Arc<Picture>,
+}
+
+impl Waiting {
+    fn bytes(&self) -> usize {
+        self.picture.bytes() + self.encoded.len()
+    }
 }
 
 #[derive(Default)]
@@ -49,13 +66,15 @@ impl User {
     pub fn get(
         &self,
         seq: u64,
+        encoded: &Bytes,
         decode: impl FnOnce() -> Result<Picture, PictureFault>,
     ) -> Result<Arc<Picture>, PictureFault> {
-        if let Some(picture) = self.pictures.lock().take(&self.camera, seq) {
+        if let Some(picture) = self.pictures.lock().take(&self.camera, seq, encoded) {
             return Ok(picture);
         }
         let picture = Arc::new(decode()?);
-        self.pictures.lock().put(&self.camera, seq, &picture);
+        let waiting = Waiting { seq, encoded: encoded.clone(), picture: Arc::clone(&picture) };
+        self.pictures.lock().put(&self.camera, waiting);
         Ok(picture)
     }
 }
@@ -66,7 +85,7 @@ impl Drop for User {
         let Some(shelf) = shelves.by_camera.get_mut(&self.camera) else { return };
         shelf.users -= 1;
         if shelf.users <= 1 {
-            let left: usize = shelf.waiting.drain(..).map(|(_, picture)| picture.bytes()).sum();
+            let left: usize = shelf.waiting.drain(..).map(|waiting| waiting.bytes()).sum();
             if shelf.users == 0 {
                 shelves.by_camera.remove(&self.camera);
             }
@@ -76,24 +95,25 @@ impl Drop for User {
 }
 
 impl Shelves {
-    fn take(&mut self, camera: &CameraId, seq: u64) -> Option<Arc<Picture>> {
+    fn take(&mut self, camera: &CameraId, seq: u64, encoded: &Bytes) -> Option<Arc<Picture>> {
         let shelf = self.by_camera.get_mut(camera)?;
-        let at = shelf.waiting.iter().position(|(number, _)| *number == seq)?;
-        let (_, picture) = shelf.waiting.remove(at)?;
-        self.bytes -= picture.bytes();
-        Some(picture)
+        let at =
+            shelf.waiting.iter().position(|waiting| waiting.seq == seq && waiting.encoded == *encoded)?;
+        let waiting = shelf.waiting.remove(at)?;
+        self.bytes -= waiting.bytes();
+        Some(waiting.picture)
     }
 
     /// Keeps a picture for the other file, if there is one.
-    fn put(&mut self, camera: &CameraId, seq: u64, picture: &Arc<Picture>) {
+    fn put(&mut self, camera: &CameraId, waiting: Waiting) {
         let Some(shelf) = self.by_camera.get_mut(camera).filter(|shelf| shelf.users > 1) else { return };
-        let bytes = picture.bytes();
+        let bytes = waiting.bytes();
         while self.bytes + bytes > MAX_BYTES {
             // What nobody has come for is the oldest.
-            let Some((_, oldest)) = shelf.waiting.pop_front() else { return };
+            let Some(oldest) = shelf.waiting.pop_front() else { return };
             self.bytes -= oldest.bytes();
         }
-        shelf.waiting.push_back((seq, Arc::clone(picture)));
+        shelf.waiting.push_back(waiting);
         self.bytes += bytes;
     }
 }
@@ -110,10 +130,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let mut writer = ClipWriter::create(&folder.path().join("a"), ClipSettings::default()).unwrap();
         let image = Image::new(64, 48, PixelFormat::Gray8, vec![9; 64 * 48]).unwrap();
-        let jpeg = encode_jpeg(&image, 80).unwrap();
+        let jpeg = Bytes::from(encode_jpeg(&image, 80).unwrap());
         let mut decoded = 0;
         let mut get = |user: &User, seq| {
-            user.get(seq, || {
+            user.get(seq, &jpeg, || {
                 decoded += 1;
                 writer.decode(&jpeg, ImageFormat::Jpeg)
             })
@@ -137,5 +157,25 @@ mod tests {
         drop(other);
         assert!(pictures.lock().by_camera.is_empty());
         assert_eq!(decoded, 10);
+    }
+
+    #[test]
+    fn frames_of_two_lives_with_the_same_number_are_not_taken_for_each_other() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut writer = ClipWriter::create(&folder.path().join("a"), ClipSettings::default()).unwrap();
+        let jpeg = |level| {
+            let image = Image::new(64, 48, PixelFormat::Gray8, vec![level; 64 * 48]).unwrap();
+            Bytes::from(encode_jpeg(&image, 80).unwrap())
+        };
+        let (early, late) = (jpeg(30), jpeg(200));
+        let pictures = Pictures::default();
+        let camera = CameraId::parse("door").unwrap();
+        let (one, other) = (pictures.user(&camera), pictures.user(&camera));
+        let first = one.get(1, &early, || writer.decode(&early, ImageFormat::Jpeg)).unwrap();
+        let second = other.get(1, &late, || writer.decode(&late, ImageFormat::Jpeg)).unwrap();
+        assert!(!Arc::ptr_eq(&first, &second), "another picture, though its number is the same");
+        // Both still wait for whoever has the same bytes.
+        let again = |user: &User, encoded: &Bytes| user.get(1, encoded, || unreachable!("it waits")).unwrap();
+        assert!(Arc::ptr_eq(&again(&one, &late), &second) && Arc::ptr_eq(&again(&other, &early), &first));
     }
 }
