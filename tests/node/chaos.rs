@@ -8,9 +8,9 @@ use std::path::Path;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
-use meerkat_base::{CameraId, EventId};
+use meerkat_base::{CameraId, Clock, EventId, SystemClock, WallTime};
 use meerkat_notify::testing::{MockServer, Received};
-use meerkat_store::{ClipState, EventQuery, StoreReader};
+use meerkat_store::{ClipState, EventQuery, EventRow, StoreReader};
 
 use crate::harness::{Camera, Node, PATIENCE, Plan, eventually, ffprobe, files_below, jpeg};
 use crate::torture::Dice;
@@ -19,11 +19,20 @@ const CAMERAS: u32 = 4;
 const SECRET: &str = "a-secret-of-the-tests";
 /// Frames between two looks for the row of an event that is under way.
 const LOOK_EVERY: u64 = 5;
-/// An event of which the row was committed, and the frames that were answered from its first one on.
+
+/// An event of which the row was committed, and when each frame from its first one on was answered.
 #[derive(Debug)]
 struct Promised {
     event: EventId,
-    frames: u64,
+    answered: Vec<WallTime>,
+}
+
+impl Promised {
+    /// Frames that must be in its clip: all of them where only death ended the event, else those up to its end.
+    fn frames(&self, row: &EventRow) -> u64 {
+        let end = row.ended.filter(|_| !row.interrupted).unwrap_or(WallTime(i64::MAX));
+        self.answered.iter().filter(|at| **at <= end).count() as u64
+    }
 }
 
 /// What one camera was answered between two deaths of the node.
@@ -77,7 +86,10 @@ fn live(to: SocketAddr, data: &Path, id: &str, mode: u8, unique: &mut u32, began
     }
     let _ = began.send(());
     let walk = if mode >= 3 { walk() } else { Vec::new() };
+    let clock = SystemClock::new();
     let mut answered: u64 = 0;
+    // Of modes 3 to 5: when each frame was answered.
+    let mut times = Vec::new();
     loop {
         let picture = if mode >= 3 {
             std::thread::sleep(Duration::from_millis(15));
@@ -96,17 +108,20 @@ fn live(to: SocketAddr, data: &Path, id: &str, mode: u8, unique: &mut u32, began
         match mode {
             1 => life.pictures.push(picture),
             2 => life.video_frames += 1,
-            _ => match &mut life.promised {
-                Some(promised) => promised.frames += 1,
-                // Frames are numbered from 1 in each run of the node, and this camera has sent all of them.
-                None if answered.is_multiple_of(LOOK_EVERY) => {
-                    life.promised = open_event(data, id).map(|(event, first)| Promised {
-                        event,
-                        frames: (answered + 1).saturating_sub(first),
-                    });
+            _ => {
+                times.push(clock.wall());
+                match &mut life.promised {
+                    Some(promised) => promised.answered.push(clock.wall()),
+                    // Frames are numbered from 1 in each run of the node, and this camera has sent all of them.
+                    None if answered.is_multiple_of(LOOK_EVERY) => {
+                        life.promised = open_event(data, id).map(|(event, first)| Promised {
+                            event,
+                            answered: times.iter().skip(first.saturating_sub(1) as usize).copied().collect(),
+                        });
+                    }
+                    None => {}
                 }
-                None => {}
-            },
+            }
         }
     }
 }
@@ -245,7 +260,8 @@ fn what_was_answered_survives_a_node_that_is_killed_again_and_again() {
             .collect();
         let playable: u64 = clips.keys().map(|path| ffprobe(&node.data().join(path)).frames).sum();
         assert_eq!(playable, clips.values().sum::<u64>(), "{id}: what the rows say can be played");
-        assert!(playable >= promised.frames, "{id}: {promised:?}, but {playable} can be played: {row:?}");
+        let frames = promised.frames(row);
+        assert!(playable >= frames, "{id}: {frames} are promised, {playable} can be played: {row:?}");
     }
 
     // Every event is told; a copy needs a delivery whose outcome a death left unknown.

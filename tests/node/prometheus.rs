@@ -199,6 +199,7 @@ const POSITIVE: &[&str] = &[
     "sum by (dialect) (meerkat_sessions)",
     "sum(meerkat_ring_bytes)",
     "sum by (kind) (meerkat_storage_used_bytes)",
+    "time() - (meerkat_storage_oldest_timestamp_seconds{camera=~\".*\"} > 0)",
     "meerkat_build_info",
     "meerkat_model_info == 1",
 ];
