@@ -102,6 +102,11 @@ fn child() {
                 eprintln!("ack {n}");
             }
         }
+        "migrate" => {
+            eprintln!("ack 1");
+            Store::open(folder, StoreOptions::default()).unwrap();
+            eprintln!("ack 2");
+        }
         "full" => full_disk(folder),
         "all" => all(folder),
         other => panic!("no such task: {other}"),
@@ -198,6 +203,66 @@ fn every_acknowledged_event_has_its_row_and_its_alert() {
     let events = store.event_count().unwrap();
     assert_eq!(store.outbox_waiting().unwrap(), events, "neither without the other");
     assert_eq!(store.close_orphans(WallTime(i64::MAX)).unwrap().len() as u64, events);
+}
+
+/// A database as the first schema had it, with so many events.
+fn first_schema(path: &Path, events: u64) {
+    let connection = rusqlite::Connection::open(path).unwrap();
+    connection.execute_batch("PRAGMA journal_mode = WAL; BEGIN").unwrap();
+    connection.execute_batch(include_str!("../schema/001.sql")).unwrap();
+    connection.execute_batch("PRAGMA application_id = 0x4d6b6174; PRAGMA user_version = 1").unwrap();
+    for n in 1..=events {
+        let event = event(n);
+        connection
+            .prepare_cached(
+                "INSERT INTO events (id, camera, kind, phase, started, started_seq, ended, score, identities)
+                 VALUES (?1, 'door', 'person', 'ended', ?2, ?3, ?2, 0.5, '[]')",
+            )
+            .unwrap()
+            .execute(rusqlite::params![event.id.to_string(), event.started.0, event.started_seq as i64])
+            .unwrap();
+    }
+    connection.execute_batch("COMMIT").unwrap();
+}
+
+#[test]
+fn a_death_while_the_schema_is_brought_forward_loses_nothing() {
+    const EVENTS: u64 = 5_000;
+    let old = tempfile::tempdir().unwrap();
+    first_schema(&old.path().join("meerkat.db"), EVENTS);
+    let (mut cut_off, mut done) = (0, 0);
+    for step in 0..25_u64 {
+        let temp = tempfile::tempdir().unwrap();
+        std::fs::copy(old.path().join("meerkat.db"), temp.path().join("meerkat.db")).unwrap();
+        let mut child = command("migrate", temp.path()).spawn().unwrap();
+        let mut output = BufReader::new(child.stderr.take().unwrap());
+        output.read_line(&mut String::new()).unwrap();
+        // Moments all along its way, to hit anything; nothing waits for them.
+        std::thread::sleep(std::time::Duration::from_millis(step * 20));
+        child.kill().unwrap();
+        let mut said = String::new();
+        output.read_to_string(&mut said).unwrap();
+        child.wait().unwrap();
+        if said.contains("ack 2") {
+            done += 1
+        } else {
+            cut_off += 1
+        }
+
+        let store = Store::open(temp.path(), StoreOptions::default()).unwrap();
+        assert_eq!(store.event_count().unwrap(), EVENTS, "after {} ms", step * 20);
+        for n in [1, EVENTS / 2, EVENTS] {
+            assert!(store.event(event(n).id).unwrap().is_some(), "event {n} after {} ms", step * 20);
+        }
+        drop(store);
+        let connection = rusqlite::Connection::open(temp.path().join("meerkat.db")).unwrap();
+        let sound: String = connection.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
+        assert_eq!(sound, "ok", "after {} ms", step * 20);
+        let set_aside = temp.path().join("set-aside");
+        assert!(!set_aside.exists(), "nothing was damaged: {set_aside:?} after {} ms", step * 20);
+    }
+    eprintln!("{cut_off} were cut off, {done} were not");
+    assert!(cut_off > 0, "no death came in time");
 }
 
 #[test]
