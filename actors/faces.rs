@@ -10,7 +10,7 @@ use meerkat_base::{
 };
 use metrics::counter;
 
-use gallery::Following;
+pub(crate) use gallery::Following;
 pub use gallery::Gallery;
 
 use crate::camera::{Outcome, Stage};

@@ -117,6 +117,11 @@ impl<D: Dialect> Door<D> {
         Ok(())
     }
 
+    /// As [`Door::open`], on several listeners.
+    pub fn open_all(self: &Arc<Self>, listeners: Vec<StdListener>) -> std::io::Result<()> {
+        listeners.into_iter().try_for_each(|listener| self.open(listener))
+    }
+
     async fn serve(self: Arc<Self>, listener: TcpListener) {
         loop {
             tokio::select! {

@@ -1,8 +1,13 @@
 //! Dialects besides `frame`: the doors that all of them share, and what stands behind each. Parsers are in `wire`.
 //!
-//! To add one: a value that is a [`Dialect`], and an arm in [`Bound::open`].
+//! To add one: a value that is a [`Dialect`], and an arm in [`Bound::open`]. Faces in pictures of clients are found by
+//! [`examine`].
 
 mod door;
+mod stream;
+
+pub mod examine;
+mod recognise;
 
 #[cfg(test)]
 mod tests;
@@ -11,15 +16,24 @@ use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use meerkat_base::{Budget, Clock, Shutdown};
-use meerkat_settings::DialectsSettings;
+use meerkat_base::{Budget, Clock, FaceRecogniser, Shutdown};
+use meerkat_settings::{DialectsSettings, DoorSettings, Settings};
+use meerkat_vision::{Font, VisionError};
+use tracing::{info, warn};
 
 pub use door::{Dialect, End};
 
 use crate::camera::Cameras;
+use crate::detectors::{Known, Place, Pool};
+use crate::faces::Gallery;
 use crate::session::{DoorError, IoGroup, listen};
-use crate::supervision::Board;
-use door::House;
+use crate::supervision::{ActorKind, Board, Crew};
+use door::{Door, House};
+use examine::Examiner;
+use recognise::{Chunked, RecogniseTools, Sized};
+
+/// Dialects that have pictures examined.
+const EXAMINING: [&str; 3] = ["recognise_sized", "recognise_chunked", "desk"];
 
 /// An io thread that stands still for this long is given up.
 const IO_DEADLINE: Duration = Duration::from_secs(3);
@@ -39,20 +53,27 @@ pub struct DialectTools {
     pub shutdown: Shutdown,
     /// Where failures are counted.
     pub board: Board,
-    /// Bytes of messages that are being received, over all connections of all dialects.
-    pub in_flight: Budget,
+    /// The crew on which pictures are examined.
+    pub detect: Crew,
+    /// Recognisers of faces.
+    pub faces: Pool<dyn FaceRecogniser>,
+    /// Who is enrolled.
+    pub gallery: Arc<dyn Gallery>,
+    /// Detectors at work, for the status.
+    pub detectors: Known,
 }
 
 /// Dialects at work. Clones share them.
 #[derive(Clone, Default)]
 pub struct Dialects {
     io: Option<IoGroup>,
+    examiner: Option<Examiner>,
 }
 
 /// Binds every address of every dialect that is on, before anything else of the node is started: a port that is taken is
 /// an early and clear error.
 pub fn bind(settings: &DialectsSettings) -> Result<Bound, DoorError> {
-    let all = |(name, door): (&'static str, &meerkat_settings::DoorSettings)| {
+    let all = |(name, door): (&'static str, &DoorSettings)| {
         let bound: Result<Vec<_>, _> = door.listen.iter().map(|&address| listen(address)).collect();
         Ok((name, bound?))
     };
@@ -65,21 +86,68 @@ impl Bound {
     /// # Errors
     /// When the system gives no thread, or a dialect that is on is not there.
     pub fn open(self, tools: DialectTools) -> Result<Dialects, DialectError> {
+        examine::announce();
         if self.sockets.is_empty() {
             return Ok(Dialects::default());
         }
         let settings = tools.cameras.settings();
-        let io = IoGroup::start(settings.dialects.io_threads, IO_DEADLINE, tools.board.clone())?;
-        let _house =
+        let dialects = &settings.dialects;
+        let io = IoGroup::start(dialects.io_threads, IO_DEADLINE, tools.board.clone())?;
+        let house =
             House { io: io.clone(), cameras: tools.cameras.clone(), shutdown: tools.shutdown.clone() };
-        for (name, _listeners) in self.sockets {
-            #[expect(clippy::match_single_binding, reason = "one arm per dialect")]
-            match name {
-                other => return Err(DialectError::NotThere(other)),
+        let in_flight = Budget::new(dialects.in_flight_bytes);
+        let examines = self.sockets.iter().any(|(name, _)| EXAMINING.contains(name));
+        let examiner = if examines { Some(examiner(&tools, &settings)?) } else { None };
+        for (name, listeners) in self.sockets {
+            match (name, &dialects.recognise_sized, &dialects.recognise_chunked, &examiner) {
+                ("recognise_sized", Some(own), _, Some(examiner)) => {
+                    let tools = RecogniseTools::new(&tools, &in_flight, examiner);
+                    Door::new(Sized::new(own.clone(), tools), &own.door, house.clone())
+                        .open_all(listeners)?;
+                }
+                ("recognise_chunked", _, Some(own), Some(examiner)) => {
+                    let tools = RecogniseTools::new(&tools, &in_flight, examiner);
+                    Door::new(Chunked::new(own.clone(), tools), &own.door, house.clone())
+                        .open_all(listeners)?;
+                }
+                _ => return Err(DialectError::NotThere(name)),
             }
         }
-        Ok(Dialects { io: Some(io) })
+        Ok(Dialects { io: Some(io), examiner })
     }
+}
+
+/// Stations that examine pictures, one per thread of the crew, with recognisers of their own.
+fn examiner(tools: &DialectTools, settings: &Settings) -> Result<Examiner, DialectError> {
+    let font = match &settings.dialects.font {
+        Some(path) => Some(Font::load(path).map_err(DialectError::Font)?),
+        None => Font::find(),
+    };
+    match &font {
+        Some(font) => info!(font = %font.path().display(), "names beyond ASCII are drawn with this font"),
+        None => {
+            let packages: Vec<_> = Font::packages().collect();
+            warn!(
+                packages = packages.join(", "),
+                "names beyond ASCII, such as Chinese ones, are drawn as question marks: install one of these Debian \
+                 packages, or set dialects.font to a font file"
+            );
+        }
+    }
+    let examiner = Examiner::new(settings.dialects.examine_waiting, font);
+    let stations = (0..tools.detect.threads()).map(|n| {
+        let (examiner, hand) = (examiner.clone(), Examiner::hand());
+        let (cameras, gallery) = (tools.cameras.clone(), Arc::clone(&tools.gallery));
+        let (faces, known) = (tools.faces.clone(), tools.detectors.clone());
+        let deadline = settings.supervision.detector_deadline;
+        tools.detect.station(ActorKind::Examiner, None, deadline, move || {
+            examiner.let_go(&hand);
+            let place = Place::new(faces.clone(), "face", known.clone(), n)?;
+            Ok(examiner.component(&hand, cameras.clone(), Arc::clone(&gallery), place))
+        })
+    });
+    examiner.set_stations(stations.collect());
+    Ok(examiner)
 }
 
 impl Dialects {
@@ -95,6 +163,9 @@ impl Dialects {
         if let Some(io) = &self.io {
             io.stop(patience);
         }
+        if let Some(examiner) = &self.examiner {
+            examiner.close();
+        }
     }
 }
 
@@ -104,6 +175,9 @@ pub enum DialectError {
     /// It is switched on, but this program does not speak it.
     #[error("dialects.{0}.listen is set, but this program does not speak that dialect yet")]
     NotThere(&'static str),
+    /// The font that the settings name cannot be used.
+    #[error("dialects.font: {0}")]
+    Font(VisionError),
     /// The system gives no thread or socket.
     #[error("the system refused: {0}")]
     System(#[from] std::io::Error),

@@ -24,7 +24,7 @@ pub trait Gallery: Send + Sync {
 }
 
 /// Follows the gallery on behalf of one recogniser.
-pub(super) struct Following {
+pub(crate) struct Following {
     gallery: Arc<dyn Gallery>,
     in_force: Option<u64>,
     making: Option<Making>,
@@ -43,6 +43,11 @@ impl Following {
     /// Nobody is known yet.
     pub fn new(gallery: Arc<dyn Gallery>) -> Self {
         Self { gallery, in_force: None, making: None, looked: None }
+    }
+
+    /// Whether anybody who is enrolled is known already, as of some moment.
+    pub fn is_in_force(&self) -> bool {
+        self.in_force.is_some()
     }
 
     /// The recogniser is gone; the next one knows nobody.

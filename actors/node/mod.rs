@@ -305,7 +305,10 @@ impl Node {
             clock: Arc::clone(&clock),
             shutdown: shutdown.clone(),
             board: board.clone(),
-            in_flight: Budget::new(settings.dialects.in_flight_bytes),
+            detect: detect.clone(),
+            faces: face,
+            gallery,
+            detectors: detectors.clone(),
         })?;
 
         let max_abandoned = usize::try_from(supervision.max_abandoned_threads).unwrap_or(usize::MAX);

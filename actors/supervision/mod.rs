@@ -49,6 +49,8 @@ pub enum ActorKind {
     Person,
     /// Finds and recognises faces, shared.
     Face,
+    /// Examines pictures of clients, shared.
+    Examiner,
     /// Turns detections into events, shared.
     Events,
     /// Writes the spool, one per camera.
@@ -67,13 +69,14 @@ pub enum ActorKind {
 
 impl ActorKind {
     /// Every kind, in the order of the way of a frame.
-    pub const ALL: [ActorKind; 13] = [
+    pub const ALL: [ActorKind; 14] = [
         ActorKind::Session,
         ActorKind::Masker,
         ActorKind::Decoder,
         ActorKind::Motion,
         ActorKind::Person,
         ActorKind::Face,
+        ActorKind::Examiner,
         ActorKind::Events,
         ActorKind::Recorder,
         ActorKind::Encoder,
@@ -92,6 +95,7 @@ impl ActorKind {
             ActorKind::Motion => "motion",
             ActorKind::Person => "person",
             ActorKind::Face => "face",
+            ActorKind::Examiner => "examiner",
             ActorKind::Events => "events",
             ActorKind::Recorder => "recorder",
             ActorKind::Encoder => "encoder",

@@ -126,6 +126,10 @@ metrics_list! {
         "Messages that were not sent, or not by themselves, by reason (snoozed, disarmed, cooldown, quiet, grouped).";
     FACES = Counter "meerkat_faces_total" ["result"]
         "Faces looked at by result (known, unknown; small, blurred and turned ones are not compared).";
+    EXAMINED = Counter "meerkat_examined_total" ["result"]
+        "Pictures of clients that were examined by result (ok, not_a_picture, lost).";
+    EXAMINE_DURATION = Histogram "meerkat_examine_duration_seconds" []
+        "Time from a client's picture being there to its faces being found and marked, waiting included.";
     SESSIONS = Gauge "meerkat_sessions" ["dialect"]
         "Open connections by dialect.";
     PROTOCOL_ERRORS = Counter "meerkat_protocol_errors_total" ["reason"]

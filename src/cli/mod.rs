@@ -15,6 +15,7 @@ mod events;
 mod faces;
 mod models;
 mod push;
+mod recognise;
 mod store;
 mod snooze;
 mod storage;
@@ -70,6 +71,7 @@ enum Command {
     Run(run::RunArgs),
     Demo(demo::DemoArgs),
     Push(push::PushArgs),
+    Recognise(recognise::RecogniseArgs),
     CheckConfig(check_config::CheckConfigArgs),
     Alerts(alerts::AlertsArgs),
     Faces(faces::FacesArgs),
@@ -134,6 +136,7 @@ impl Command {
             Command::Run(args) => run::run(&args),
             Command::Demo(args) => demo::run(&args),
             Command::Push(args) => push::run(args),
+            Command::Recognise(args) => recognise::run(&args),
             Command::CheckConfig(args) => check_config::run(&args),
             Command::Alerts(args) => alerts::run(args),
             Command::Faces(args) => faces::run(args),

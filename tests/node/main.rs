@@ -22,6 +22,7 @@ mod page;
 mod people;
 mod people_api;
 mod prometheus;
+mod recognise;
 mod reload;
 mod rules;
 mod store;

@@ -1,8 +1,8 @@
 //! `meerkat push`: a camera made of files, streams or a drawn scene, for trying and measuring a node.
 
 mod link;
-mod source;
-mod tally;
+pub(super) mod source;
+pub(super) mod tally;
 
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};

@@ -26,7 +26,7 @@ const SCENE: (u32, u32, u32) = (640, 480, 20);
 
 /// One source, as far as it can be told before it is opened.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Source {
+pub(in crate::cli) enum Source {
     /// A picture file, sent as it is.
     Picture(PathBuf),
     /// A video file.
@@ -39,7 +39,7 @@ pub(super) enum Source {
 
 /// What a source gives.
 #[derive(Debug)]
-pub(super) enum Given {
+pub(in crate::cli) enum Given {
     /// A frame, with its time since the first frame of its source where that sets a pace.
     Frame {
         /// The encoded picture.
@@ -53,7 +53,7 @@ pub(super) enum Given {
 
 /// When a frame is to be sent.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) enum Due {
+pub(in crate::cli) enum Due {
     /// As soon as the one before is answered.
     Now,
     /// So long after the first frame of the same source.
@@ -114,7 +114,13 @@ enum Wanted {
 }
 
 /// Hands over the frames of all sources, once or again and again, until nobody wants more.
-pub(super) fn give_all(sources: &[Source], forever: bool, quality: u8, stop: &Shutdown, to: &Sender<Given>) {
+pub(in crate::cli) fn give_all(
+    sources: &[Source],
+    forever: bool,
+    quality: u8,
+    stop: &Shutdown,
+    to: &Sender<Given>,
+) {
     loop {
         let mut failed = 0;
         for source in sources {

@@ -13,7 +13,7 @@ const BUCKETS: usize = 1_000;
 
 /// What came of the frames sent.
 #[derive(Debug)]
-pub(super) struct Tally {
+pub(in crate::cli) struct Tally {
     accepted: u64,
     refused: u64,
     bytes: u64,
