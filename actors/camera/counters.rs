@@ -67,7 +67,7 @@ impl CameraCounters {
                     "camera" => label.clone(), "stage" => stage, "result" => outcome));
             }
         }
-        for kind in EventKind::SEEN.into_iter().chain([EventKind::CameraSilent]) {
+        for kind in EventKind::SEEN.into_iter().chain([EventKind::CameraSilent, EventKind::Viewer]) {
             counter!(metric::EVENTS, "camera" => label.clone(), "kind" => kind.as_str()).increment(0);
         }
         let replaced = ["motion", "person", "face"]

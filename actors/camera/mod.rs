@@ -17,6 +17,7 @@ pub use counters::{CameraCounters, Outcome, Stage};
 pub use register::{Attach, CameraReport, Cameras, Outfitter, SlotReport};
 pub use seat::{Seat, SeatControl};
 
+use crate::dialects::watch::Live;
 use crate::masker::MaskLink;
 use crate::recorder::RecorderLink;
 use crate::supervision::Station;
@@ -69,6 +70,8 @@ pub struct Camera {
     /// The way to its masker.
     pub masker: MaskLink,
     stations: OnceLock<CameraStations>,
+    /// Viewers of its pictures, where it is a camera that can be watched.
+    live: OnceLock<Live>,
     mode: AtomicU8,
     proven: AtomicBool,
     connected: AtomicBool,
@@ -104,6 +107,7 @@ impl Camera {
             recorder,
             masker: MaskLink::default(),
             stations: OnceLock::new(),
+            live: OnceLock::new(),
             mode: AtomicU8::new(0),
             proven: AtomicBool::new(false),
             connected: AtomicBool::new(false),
@@ -149,6 +153,10 @@ impl Camera {
     /// Its stations; `None` only while the camera is being made.
     pub fn stations(&self) -> Option<&CameraStations> {
         self.stations.get()
+    }
+
+    pub(crate) fn set_live(&self, live: Live) {
+        let _ = self.live.set(live);
     }
 
     /// The ring, for a moment: no decoding, no disk, no waiting while it is held.
@@ -216,6 +224,10 @@ impl Camera {
         // Else the mask changed while this frame was being stored, and it shows what may not be seen any more.
         if self.settings().mask == *mask {
             *latest = Some(frame.clone());
+            drop(latest);
+            if let Some(live) = self.live.get() {
+                live.taken();
+            }
         }
     }
 

@@ -2,18 +2,19 @@
 //! dialect; the cameras' own door is in `session`.
 
 use std::future::Future;
-use std::net::{SocketAddr, TcpListener as StdListener};
+use std::net::{SocketAddr, TcpListener as StdListener, UdpSocket};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use meerkat_base::{Shutdown, metric};
 use meerkat_settings::{DialectsSettings, DoorSettings};
 use metrics::counter;
+use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
 use tracing::{debug, info, warn};
 
 use crate::camera::Cameras;
-use crate::session::{Admitted, Connections, IoGroup, LogRation, prepare};
+use crate::session::{Admitted, Connections, DoorError, IoGroup, LogRation, prepare};
 use crate::supervision::{ActorKind, Failure, fault};
 
 /// What a talk may take to finish once the node is going down.
@@ -22,6 +23,9 @@ const LAST_WORDS: Duration = Duration::from_millis(500);
 const REFUSED_DELAY: Duration = Duration::from_millis(100);
 /// Nothing is accepted for so long after an error: out of file descriptors must not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Bytes of datagrams that may wait in the system, each way.
+const DATAGRAM_ROOM: usize = 4 << 20;
 
 /// Every reason for which any dialect may end a connection.
 const REASONS: [&str; 3] = ["address_not_allowed", "idle_timeout", "stall_timeout"];
@@ -83,6 +87,20 @@ pub(super) struct Door<D> {
     house: House,
     turned_away: LogRation,
     refused: Arc<LogRation>,
+}
+
+/// Binds the UDP port with the number of a listener's TCP port, beside it.
+pub(super) fn bind_datagrams(beside: &StdListener) -> Result<UdpSocket, DoorError> {
+    let unknown = SocketAddr::from(([0, 0, 0, 0], 0));
+    let address = beside.local_addr().map_err(|reason| DoorError::Datagrams { address: unknown, reason })?;
+    let bound = UdpSocket::bind(address).and_then(|socket| {
+        socket.set_nonblocking(true)?;
+        // As many pictures as there may be viewers are sent in one go; less room only makes it slower.
+        let _ = SockRef::from(&socket).set_send_buffer_size(DATAGRAM_ROOM);
+        let _ = SockRef::from(&socket).set_recv_buffer_size(DATAGRAM_ROOM);
+        Ok(socket)
+    });
+    bound.map_err(|reason| DoorError::Datagrams { address, reason })
 }
 
 impl<D: Dialect> Door<D> {

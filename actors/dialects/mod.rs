@@ -9,10 +9,12 @@ mod stream;
 pub mod examine;
 mod recognise;
 
+pub mod watch;
+
 #[cfg(test)]
 mod tests;
 
-use std::net::TcpListener;
+use std::net::{TcpListener, UdpSocket};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -26,11 +28,12 @@ pub use door::{Dialect, End};
 use crate::camera::Cameras;
 use crate::detectors::{Known, Place, Pool};
 use crate::faces::Gallery;
-use crate::session::{DoorError, IoGroup, listen};
-use crate::supervision::{ActorKind, Board, Crew};
+use crate::session::{DoorError, IoGroup, LogRation, listen};
+use crate::supervision::{ActorKind, BackoffSettings, Board, Crew, Solo};
 use door::{Door, House};
 use examine::Examiner;
 use recognise::{Chunked, RecogniseTools, Sized};
+use watch::{Live, Usher, Watch};
 
 /// Dialects that have pictures examined.
 const EXAMINING: [&str; 3] = ["recognise_sized", "recognise_chunked", "desk"];
@@ -41,6 +44,8 @@ const IO_DEADLINE: Duration = Duration::from_secs(3);
 /// The sockets of all dialects that are on.
 pub struct Bound {
     sockets: Vec<(&'static str, Vec<TcpListener>)>,
+    /// What viewers get their pictures by.
+    datagrams: Option<UdpSocket>,
 }
 
 /// What dialects are made with.
@@ -61,6 +66,10 @@ pub struct DialectTools {
     pub gallery: Arc<dyn Gallery>,
     /// Detectors at work, for the status.
     pub detectors: Known,
+    /// Back-off of actors that fail.
+    pub backoff: BackoffSettings,
+    /// Live pictures, where they are on.
+    pub live: Option<Live>,
 }
 
 /// Dialects at work. Clones share them.
@@ -68,6 +77,8 @@ pub struct DialectTools {
 pub struct Dialects {
     io: Option<IoGroup>,
     examiner: Option<Examiner>,
+    live: Option<Live>,
+    usher: Option<Solo<Usher>>,
 }
 
 /// Binds every address of every dialect that is on, before anything else of the node is started: a port that is taken is
@@ -77,7 +88,12 @@ pub fn bind(settings: &DialectsSettings) -> Result<Bound, DoorError> {
         let bound: Result<Vec<_>, _> = door.listen.iter().map(|&address| listen(address)).collect();
         Ok((name, bound?))
     };
-    Ok(Bound { sockets: settings.doors().into_iter().map(all).collect::<Result<_, DoorError>>()? })
+    let sockets: Vec<(&'static str, Vec<TcpListener>)> =
+        settings.doors().into_iter().map(all).collect::<Result<_, DoorError>>()?;
+    let watch =
+        sockets.iter().find(|(name, _)| *name == "watch").and_then(|(_, listeners)| listeners.first());
+    let datagrams = watch.map(door::bind_datagrams).transpose()?;
+    Ok(Bound { sockets, datagrams })
 }
 
 impl Bound {
@@ -87,6 +103,7 @@ impl Bound {
     /// When the system gives no thread, or a dialect that is on is not there.
     pub fn open(self, tools: DialectTools) -> Result<Dialects, DialectError> {
         examine::announce();
+        watch::announce();
         if self.sockets.is_empty() {
             return Ok(Dialects::default());
         }
@@ -98,6 +115,7 @@ impl Bound {
         let in_flight = Budget::new(dialects.in_flight_bytes);
         let examines = self.sockets.iter().any(|(name, _)| EXAMINING.contains(name));
         let examiner = if examines { Some(examiner(&tools, &settings)?) } else { None };
+        let mut opened = Dialects::default();
         for (name, listeners) in self.sockets {
             match (name, &dialects.recognise_sized, &dialects.recognise_chunked, &examiner) {
                 ("recognise_sized", Some(own), _, Some(examiner)) => {
@@ -110,10 +128,11 @@ impl Bound {
                     Door::new(Chunked::new(own.clone(), tools), &own.door, house.clone())
                         .open_all(listeners)?;
                 }
+                ("watch", ..) => opened.open_watch(listeners, self.datagrams.as_ref(), &tools, &house)?,
                 _ => return Err(DialectError::NotThere(name)),
             }
         }
-        Ok(Dialects { io: Some(io), examiner })
+        Ok(Dialects { io: Some(io), examiner, ..opened })
     }
 }
 
@@ -151,6 +170,29 @@ fn examiner(tools: &DialectTools, settings: &Settings) -> Result<Examiner, Diale
 }
 
 impl Dialects {
+    /// Opens the door of viewers, and builds who sends them their pictures.
+    fn open_watch(
+        &mut self,
+        listeners: Vec<TcpListener>,
+        datagrams: Option<&UdpSocket>,
+        tools: &DialectTools,
+        house: &House,
+    ) -> Result<(), DialectError> {
+        let (Some(live), Some(socket)) = (&tools.live, datagrams) else {
+            return Err(DialectError::NotThere("watch"));
+        };
+        let (own, socket) = (live.clone(), Arc::new(socket.try_clone()?));
+        let ration = Arc::new(LogRation::default());
+        let build =
+            move |sentinel| Usher::new(own.clone(), Arc::clone(&socket), Arc::clone(&ration), sentinel);
+        self.usher =
+            Some(Solo::start(ActorKind::Usher, tools.board.clone(), tools.backoff, IO_DEADLINE, build));
+        self.live = Some(live.clone());
+        let door = Door::new(Watch::new(live.clone()), &live.settings().door, house.clone());
+        door.open_all(listeners)?;
+        Ok(())
+    }
+
     /// Gives up io threads that stand still. Called by the watch.
     pub fn tick(&self, now: Instant) {
         if let Some(io) = &self.io {
@@ -158,8 +200,23 @@ impl Dialects {
         }
     }
 
+    /// The usher, for the watch to look after.
+    pub fn usher(&self) -> Option<&Solo<Usher>> {
+        self.usher.as_ref()
+    }
+
     /// Ends the threads, after talks have had `patience` to finish. They must have been told by the shutdown signal.
     pub fn stop(&self, patience: Duration) {
+        if let Some(live) = &self.live
+            && !live.finish(patience)
+        {
+            warn!("the last lines of the log of viewers were not written in time");
+        }
+        if let Some(usher) = &self.usher
+            && !usher.stop(patience)
+        {
+            warn!(actor = "usher", "late at shutdown");
+        }
         if let Some(io) = &self.io {
             io.stop(patience);
         }

@@ -61,7 +61,7 @@ struct Aviary {
 /// Opens the door of a parrot with these limits.
 fn aviary(keys: &[(&str, &str)]) -> Aviary {
     let clock = ManualClock::new(NOON);
-    let mut all = vec![("dialects.watch.listen", "127.0.0.1:0")];
+    let mut all = vec![("dialects.watch.listen", "127.0.0.1:0"), ("dialects.watch.camera", "yard")];
     all.extend(keys);
     let cameras = cameras(&clock, &all);
     let board = Board::new(Arc::new(clock));

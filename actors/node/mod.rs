@@ -21,7 +21,7 @@ use tracing::{info, warn};
 pub use handle::NodeHandle;
 pub use parts::{NodeError, NodeParts, ReopenStore};
 use telling::{Wishes, clip_tools, clip_wishes};
-use wiring::{Wiring, courier_rules, encoder_settings};
+use wiring::{Wiring, courier_rules, encoder_settings, live};
 
 use crate::archivist::Archivist;
 use crate::camera::Cameras;
@@ -128,7 +128,7 @@ impl Node {
             on_lost,
             ..
         } = parts;
-        let room = Arc::new(Room::new(folder, &settings.storage, notices.sink()));
+        let room = Arc::new(Room::new(Arc::clone(&folder), &settings.storage, notices.sink()));
         // The first look: who asks for the mount before it gets none.
         let _ = room.look();
         let archivist =
@@ -260,7 +260,9 @@ impl Node {
         });
         room.set_evictor(evictor.clone());
         evictor.wake();
+        let live = live(&settings, &clock, &folder, &notices);
         let wiring = Wiring {
+            live: live.clone(),
             vision: vision.clone(),
             disk: disk.clone(),
             clock: Arc::clone(&clock),
@@ -309,6 +311,8 @@ impl Node {
             faces: face,
             gallery,
             detectors: detectors.clone(),
+            backoff,
+            live,
         })?;
 
         let max_abandoned = usize::try_from(supervision.max_abandoned_threads).unwrap_or(usize::MAX);
@@ -327,6 +331,9 @@ impl Node {
         watch.solo(events_solo.clone());
         watch.solo(notifier.clone());
         watch.solo(crier.clone());
+        if let Some(usher) = dialects.usher() {
+            watch.solo(usher.clone());
+        }
         let watched_io = io.clone();
         watch.look_after(move |now| watched_io.tick(now));
         let watched_dialects = dialects.clone();

@@ -3,17 +3,21 @@
 use std::sync::{Arc, RwLock, Weak};
 use std::time::Duration;
 
+use jiff::tz::TimeZone;
 use meerkat_base::{CameraId, Clock};
 use meerkat_media as media;
 use meerkat_settings::{Settings, VideoSize};
+use meerkat_store::{DataFolder, TextLog};
 
 use super::NodeError;
 use crate::camera::{Camera, CameraStations, Outfitter};
 use crate::decoder::Decoder;
+use crate::dialects::watch::{Live, LiveTools, Projector};
 use crate::events::{CourierRules, EventsLink};
 use crate::gate::Gates;
 use crate::masker::Masker;
 use crate::motion::Motion;
+use crate::notices::Notices;
 use crate::recorder::{EncoderSettings, Recorder, RecorderLink, RecorderTools};
 use crate::supervision::{ActorKind, Crew, Failure};
 
@@ -29,6 +33,8 @@ pub(super) struct Wiring {
     pub events: EventsLink,
     pub recorder_tools: Arc<RecorderTools>,
     pub settings: Arc<Settings>,
+    /// Live pictures of one camera, where they are on.
+    pub live: Option<Live>,
 }
 
 impl Outfitter for Wiring {
@@ -55,6 +61,15 @@ impl Outfitter for Wiring {
             Ok(Box::new(Masker::new(weak.clone(), link.clone())))
         });
         camera.masker.set_station(masker);
+        if let Some(live) = self.live.as_ref().filter(|live| live.shows(camera.id())) {
+            let (weak, own) = (Arc::downgrade(camera), live.clone());
+            let projector =
+                self.vision.station(ActorKind::Projector, id(), supervision.decode_deadline, move || {
+                    Ok(Box::new(Projector::new(weak.clone(), own.clone())))
+                });
+            live.set_projector(projector);
+            camera.set_live(live.clone());
+        }
         let (weak, link, tools) =
             (Arc::downgrade(camera), camera.recorder.clone(), Arc::clone(&self.recorder_tools));
         let recorder = self.disk.station(ActorKind::Recorder, id(), supervision.disk_deadline, move || {
@@ -87,4 +102,17 @@ pub(super) fn encoder_settings(settings: &Settings) -> Result<EncoderSettings, N
         strip: settings.clip.strip,
         keep_spools: settings.spool.keep.is_some(),
     })
+}
+
+/// Live pictures for viewers, with their log in the data folder, where they are on.
+pub(super) fn live(
+    settings: &Settings,
+    clock: &Arc<dyn Clock>,
+    folder: &Arc<DataFolder>,
+    notices: &Notices,
+) -> Option<Live> {
+    let watch = settings.dialects.watch.clone()?;
+    let log = TextLog::new(Arc::clone(folder), "watch", "viewers.log", watch.log_max_bytes, watch.log_files);
+    let zone = meerkat_settings::time_zone(&settings.notify.time_zone).unwrap_or(TimeZone::UTC);
+    Some(Live::new(watch, LiveTools { clock: Arc::clone(clock), notices: notices.sink(), log, zone }))
 }

@@ -130,7 +130,7 @@ impl NoticeBook {
     /// Moments of which nobody said that they are over: their events end, and nobody is told so.
     fn forgotten(&mut self, now: MonoTime) -> Vec<Turn> {
         let is_forgotten = |fact: &Fact, state: &State| match state {
-            State::Holds { since, .. } => is_momentary(fact.kind) && now.since(*since) >= MOMENT,
+            State::Holds { since, .. } => is_over_by_itself(fact.kind) && now.since(*since) >= MOMENT,
             State::Settling { .. } | State::Calming { .. } => false,
         };
         let facts: Vec<Fact> = self
@@ -199,8 +199,13 @@ impl NoticeBook {
     }
 }
 
-/// What happens in a moment is told even if it is over in the next; whoever notices it need not say that it is over.
+/// What happens in a moment is told even if it is over in the next.
 fn is_momentary(kind: EventKind) -> bool {
+    is_over_by_itself(kind) || kind == EventKind::Viewer
+}
+
+/// Whoever notices it need not say that it is over.
+fn is_over_by_itself(kind: EventKind) -> bool {
     matches!(kind, EventKind::ClockJump | EventKind::StoreDamaged)
 }
 

@@ -39,6 +39,14 @@ pub enum DoorError {
         /// Why not.
         reason: io::Error,
     },
+    /// The port for datagrams cannot be had.
+    #[error("cannot take UDP port {port} of {address}: {reason}", port = address.port(), address = address.ip())]
+    Datagrams {
+        /// The address.
+        address: SocketAddr,
+        /// Why not.
+        reason: io::Error,
+    },
     /// Certificate or key cannot be used.
     #[error("{path}: {reason}", path = path.display())]
     Tls {

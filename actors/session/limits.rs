@@ -78,7 +78,7 @@ pub struct Admitted {
 }
 
 /// The address under which a peer is counted.
-fn counted(peer: IpAddr) -> IpAddr {
+pub(crate) fn counted_address(peer: IpAddr) -> IpAddr {
     match peer.to_canonical() {
         IpAddr::V6(v6) => {
             let [a, b, c, d, ..] = v6.segments();
@@ -97,7 +97,7 @@ impl Connections {
 
     /// Lets a connection in, or names the limit that it is over.
     pub fn admit(&self, peer: IpAddr) -> Result<Admitted, &'static str> {
-        let address = counted(peer);
+        let address = counted_address(peer);
         let mut counts = self.shared.lock();
         let limit = if counts.all >= self.shared.max {
             Some("connections")

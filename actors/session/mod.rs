@@ -11,6 +11,7 @@ mod shell;
 pub use component::{Session, SessionEnd, SessionTools};
 pub use door::{Door, DoorError, Sockets};
 pub(crate) use door::{listen, prepare};
+pub(crate) use limits::counted_address;
 pub use limits::{Admitted, Connections};
 pub use ration::LogRation;
 pub use shell::{IoGroup, SessionActor};

@@ -65,11 +65,15 @@ pub enum ActorKind {
     Notifier,
     /// Makes events of what the node notices about itself.
     Crier,
+    /// Makes the pictures that viewers get, one per camera that can be watched.
+    Projector,
+    /// Sends them and hears the viewers' answers.
+    Usher,
 }
 
 impl ActorKind {
     /// Every kind, in the order of the way of a frame.
-    pub const ALL: [ActorKind; 14] = [
+    pub const ALL: [ActorKind; 16] = [
         ActorKind::Session,
         ActorKind::Masker,
         ActorKind::Decoder,
@@ -84,6 +88,8 @@ impl ActorKind {
         ActorKind::Evictor,
         ActorKind::Notifier,
         ActorKind::Crier,
+        ActorKind::Projector,
+        ActorKind::Usher,
     ];
 
     /// The word used in metrics, status and log.
@@ -103,6 +109,8 @@ impl ActorKind {
             ActorKind::Evictor => "evictor",
             ActorKind::Notifier => "notifier",
             ActorKind::Crier => "crier",
+            ActorKind::Projector => "projector",
+            ActorKind::Usher => "usher",
         }
     }
 }

@@ -64,11 +64,13 @@ pub enum EventKind {
     ClockJump,
     /// Stored evidence was found damaged, repaired, rebuilt or missing.
     StoreDamaged,
+    /// Somebody watches a camera live, from joining to leaving.
+    Viewer,
 }
 
 impl EventKind {
     /// Every kind.
-    pub const ALL: [EventKind; 12] = [
+    pub const ALL: [EventKind; 13] = [
         EventKind::Motion,
         EventKind::ObjectMoved,
         EventKind::ObjectRemoved,
@@ -81,6 +83,7 @@ impl EventKind {
         EventKind::ChannelFailing,
         EventKind::ClockJump,
         EventKind::StoreDamaged,
+        EventKind::Viewer,
     ];
 
     /// Kinds that detectors see in pictures.
@@ -101,7 +104,7 @@ impl EventKind {
     /// How much it matters where nobody says otherwise.
     pub fn severity(self) -> Severity {
         match self {
-            EventKind::Motion | EventKind::Face => Severity::Info,
+            EventKind::Motion | EventKind::Face | EventKind::Viewer => Severity::Info,
             EventKind::ObjectMoved
             | EventKind::Person
             | EventKind::CameraSilent
@@ -130,6 +133,7 @@ impl EventKind {
             EventKind::ChannelFailing => "channel_failing",
             EventKind::ClockJump => "clock_jump",
             EventKind::StoreDamaged => "store_damaged",
+            EventKind::Viewer => "viewer",
         }
     }
 }

@@ -136,6 +136,16 @@ metrics_list! {
         "What clients did against the protocol, by reason.";
     LIMIT_HITS = Counter "meerkat_limit_hits_total" ["limit"]
         "Times a limit was reached, by the name of the limit.";
+    VIEWERS = Gauge "meerkat_viewers" []
+        "Viewers that get live pictures.";
+    VIEWERS_LEFT = Counter "meerkat_viewers_left_total" ["reason"]
+        "Viewers that left or were dropped by reason (end, closed, silent, replaced, talkative, shutdown).";
+    LIVE_PICTURES = Counter "meerkat_live_pictures_total" ["result"]
+        "Small pictures made for viewers by result (ok, undecodable, too_large).";
+    LIVE_DATAGRAMS = Counter "meerkat_live_datagrams_total" ["result"]
+        "Datagrams with a picture by result: sent, unsent (the socket did not take it), lost (not answered within a second).";
+    LIVE_BYTES = Counter "meerkat_live_bytes_total" []
+        "Bytes of pictures sent to viewers.";
     RING_BYTES = Gauge "meerkat_ring_bytes" []
         "Bytes held by the rings of all cameras.";
     IN_FLIGHT_BYTES = Gauge "meerkat_in_flight_bytes" []

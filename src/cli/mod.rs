@@ -19,6 +19,7 @@ mod recognise;
 mod store;
 mod snooze;
 mod storage;
+mod watch;
 
 mod gallery;
 mod in_order;
@@ -51,6 +52,7 @@ Examples:
   meerkat run --config node.toml                      the node
   meerkat check-config --config node.toml             what is wrong with a configuration
   meerkat push --to 127.0.0.1:9000 --mode 4 walk.mp4  play a video to a node, as a camera would
+  meerkat watch 127.0.0.1 9999 --save recordings      a camera of a node live, in segments of 15 s
   meerkat detect person street.jpg --json             try a detector
   meerkat embed --json face.jpg                       a face as numbers
   meerkat alerts test office                          try a channel out
@@ -88,6 +90,7 @@ enum Command {
     Disarm(snooze::DisarmArgs),
     Arm(snooze::ArmArgs),
     Storage(storage::StorageArgs),
+    Watch(watch::WatchArgs),
 }
 
 /// Why a command ended early.
@@ -153,6 +156,7 @@ impl Command {
             Command::Disarm(args) => snooze::disarm(args),
             Command::Arm(args) => snooze::arm(args),
             Command::Storage(args) => storage::run(&args),
+            Command::Watch(args) => watch::run(&args),
         }
     }
 }

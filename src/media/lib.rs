@@ -5,6 +5,7 @@
 pub mod error;
 pub mod redact;
 
+pub mod avi;
 pub mod clip;
 pub mod compare;
 pub mod picture;
@@ -25,6 +26,7 @@ mod strip;
 #[cfg(test)]
 mod testing;
 
+pub use avi::AviWriter;
 pub use clip::{ClipInfo, ClipSettings, ClipSize, ClipTimes, ClipWriter, Picture, Preset, Pushed};
 pub use compare::{ClipComparison, Likeness};
 pub use error::{MediaError, PictureFault};

@@ -318,6 +318,7 @@ fn what(kind: EventKind, language: Language) -> &'static str {
         (Language::Chinese, EventKind::ChannelFailing) => "通知通道发送失败",
         (Language::Chinese, EventKind::ClockJump) => "系统时间跳变",
         (Language::Chinese, EventKind::StoreDamaged) => "存储数据受损",
+        (Language::Chinese, EventKind::Viewer) => "有人在观看",
         (Language::English, EventKind::Motion) => "motion",
         (Language::English, EventKind::ObjectMoved) => "guarded object moved",
         (Language::English, EventKind::ObjectRemoved) => "guarded object gone",
@@ -330,6 +331,7 @@ fn what(kind: EventKind, language: Language) -> &'static str {
         (Language::English, EventKind::ChannelFailing) => "a channel delivers nothing",
         (Language::English, EventKind::ClockJump) => "the clock jumped",
         (Language::English, EventKind::StoreDamaged) => "stored evidence damaged",
+        (Language::English, EventKind::Viewer) => "somebody watches live",
     }
 }
 
@@ -343,6 +345,7 @@ fn what_is_over(kind: EventKind, language: Language) -> &'static str {
         (Language::Chinese, EventKind::ChannelFailing) => "通知通道恢复发送",
         (Language::Chinese, EventKind::ClockJump) => "系统时间恢复稳定",
         (Language::Chinese, EventKind::StoreDamaged) => "存储数据问题已处理",
+        (Language::Chinese, EventKind::Viewer) => "观看结束",
         (Language::English, EventKind::CameraSilent) => "camera sends again",
         (Language::English, EventKind::ActorFailing) => "the actor works again",
         (Language::English, EventKind::DiskLow) => "the disk has room again",
@@ -350,6 +353,7 @@ fn what_is_over(kind: EventKind, language: Language) -> &'static str {
         (Language::English, EventKind::ChannelFailing) => "the channel delivers again",
         (Language::English, EventKind::ClockJump) => "the clock is steady again",
         (Language::English, EventKind::StoreDamaged) => "the damage is dealt with",
+        (Language::English, EventKind::Viewer) => "the viewer left",
         // What was seen is over in its own words.
         (_, seen) => what(seen, language),
     }

@@ -21,7 +21,7 @@
 //!
 //! `time` is that of the attempt, `started` that of the event, both RFC 3339 in UTC. `kind` is one of `motion
 //! object_moved object_removed person face` or, about the node itself, `camera_silent actor_failing disk_low
-//! recording_refused channel_failing clock_jump store_damaged`, for which `detail` has words for people. `phase` is one of
+//! recording_refused channel_failing clock_jump store_damaged viewer`, for which `detail` has words for people. `phase` is one of
 //! `started updated ended`, `severity` one of `info warning critical`, `score` is in 0..=1; `camera_name` may be null.
 //! `snapshot` is missing when there is none, when it may not leave the node (face pictures by default), and when it is
 //! larger than the limit; only in the last case `snapshot_bytes` is there without it.

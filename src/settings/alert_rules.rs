@@ -187,9 +187,10 @@ impl RuleSettings {
     }
 }
 
-/// Kinds that people are told of unless they say otherwise: everything but mere motion.
+/// Kinds that people are told of unless they say otherwise: everything but mere motion and people who watch.
 pub fn worth_telling() -> Vec<EventKind> {
-    EventKind::ALL.into_iter().filter(|kind| *kind != EventKind::Motion).collect()
+    let is_worth = |kind: &EventKind| !matches!(kind, EventKind::Motion | EventKind::Viewer);
+    EventKind::ALL.into_iter().filter(is_worth).collect()
 }
 
 /// The quiet hours of a rule or a channel.

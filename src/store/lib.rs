@@ -47,6 +47,7 @@ pub mod data_folder;
 pub mod disk;
 pub mod evict;
 pub mod images;
+pub mod text_log;
 
 pub mod verify;
 
@@ -80,3 +81,4 @@ pub use spool::{
     FoundSpool, SpoolDone, SpoolEnd, SpoolFrame, SpoolItem, SpoolKind, SpoolMeta, SpoolReader, SpoolWriter,
 };
 pub use suspension::Suspension;
+pub use text_log::TextLog;

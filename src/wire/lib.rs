@@ -4,6 +4,7 @@
 
 pub mod frame;
 pub mod recognise;
+pub mod watch;
 
 // The invariants are shared with the fuzz target, which sees this crate from outside.
 #[cfg(test)]

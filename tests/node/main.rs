@@ -27,3 +27,4 @@ mod reload;
 mod rules;
 mod store;
 mod torture;
+mod watch;

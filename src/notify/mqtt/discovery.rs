@@ -171,6 +171,7 @@ fn name(what: &str, language: Language) -> String {
         "channel_failing" => "通道失败",
         "clock_jump" => "时间跳变",
         "store_damaged" => "存储受损",
+        "viewer" => "有人观看",
         other => other,
     };
     match language {

@@ -16,7 +16,7 @@ const KINDS = {
   person: "Person", face: "Face",
   camera_silent: "Camera silent", actor_failing: "Actor failing", disk_low: "Disk nearly full",
   recording_refused: "Recording refused", channel_failing: "Channel failing", clock_jump: "Clock jumped",
-  store_damaged: "Evidence damaged",
+  store_damaged: "Evidence damaged", viewer: "Watched live",
 };
 const SCORED = ["person", "face"]; // kinds whose score says how sure the detector is
 const CLIP_MS = 10 * 60 * 1000; // a clip that is not there so long after its event will not come
