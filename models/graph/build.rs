@@ -11,7 +11,7 @@ use super::{Data, Graph, Kind, Node, Op, Tensor, TensorId, shape};
 
 /// A graph under construction.
 #[derive(Default)]
-pub(super) struct Builder {
+pub(crate) struct Builder {
     graph: Graph,
     /// Values of all tensors.
     elements: usize,

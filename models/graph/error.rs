@@ -83,7 +83,7 @@ pub(super) fn name(text: &str) -> Result<&str, ImportError> {
 
 /// The node that is being imported, for messages.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct At<'a> {
+pub(crate) struct At<'a> {
     pub node: &'a str,
     pub operator: &'a str,
 }

@@ -231,7 +231,12 @@ impl Builder {
     }
 
     /// Takes a part of each dimension.
-    pub fn slice(&mut self, at: At<'_>, x: TensorId, ranges: &[Range]) -> Result<TensorId, ImportError> {
+    pub(super) fn slice(
+        &mut self,
+        at: At<'_>,
+        x: TensorId,
+        ranges: &[Range],
+    ) -> Result<TensorId, ImportError> {
         let shape = self.shape(x);
         let (mut begin, mut step, mut made) = (Vec::new(), Vec::new(), Vec::new());
         for (range, size) in ranges.iter().zip(shape) {

@@ -17,6 +17,8 @@ mod resize;
 mod shape;
 mod values;
 
+pub(crate) use build::Builder;
+pub(crate) use error::At;
 pub use error::ImportError;
 pub use ir::*;
 pub use shape::check;

@@ -114,7 +114,7 @@ pub(super) enum Rule {
 
 impl Builder {
     /// Resizes the last two dimensions.
-    pub fn resize(
+    pub(super) fn resize(
         &mut self,
         at: At<'_>,
         x: TensorId,

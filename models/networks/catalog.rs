@@ -4,6 +4,7 @@
 use serde::Serialize;
 
 use super::error::ModelError;
+use super::googlenet;
 use super::network::Network;
 use crate::device::Compute;
 use crate::weights::Folder;
@@ -26,6 +27,8 @@ pub enum Role {
     AgeGender,
     /// Tells whole persons apart.
     PersonEmbedding,
+    /// Says what a picture shows.
+    Classes,
 }
 
 /// A network that is known by name.
@@ -63,6 +66,7 @@ pub const ALL: &[Entry] = &[
     fixed("face-reidentification-retail-0095", Role::FaceEmbedding, (128, 128)),
     fixed("age-gender-recognition-retail-0013", Role::AgeGender, (62, 62)),
     fixed("person-reidentification-retail-0277", Role::PersonEmbedding, (128, 256)),
+    fixed("googlenet", Role::Classes, (googlenet::SIDE, googlenet::SIDE)),
 ];
 
 /// The network of that name.
@@ -71,7 +75,7 @@ pub fn find(name: &str) -> Option<&'static Entry> {
 }
 
 /// Loads a network of the catalog by its name, or a model of the user's own by its path (`.onnx`, or `.xml` with
-/// `.bin` beside it). `size` is width and height of the input, for networks that leave it open; without it they get
+/// `.bin` beside it, or the weights of a GoogLeNet as `.pth` or `.safetensors`). `size` is width and height of the input, for networks that leave it open; without it they get
 /// the catalog's.
 ///
 /// # Errors

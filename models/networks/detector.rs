@@ -1,6 +1,9 @@
 //! Detectors of persons and objects: a network of one of the two kinds known here, between pictures and detections.
 
-use meerkat_base::{Detection, DetectorError, DetectorInfo, Image, ImageWish, PersonDetector, PixelFormat};
+use meerkat_base::{
+    Detection, DetectorError, DetectorInfo, Guess, Image, ImageWish, MOST_GUESSES, ObjectClassifier,
+    PersonDetector, PixelFormat,
+};
 
 use super::error::ModelError;
 use super::network::Network;
@@ -128,9 +131,46 @@ impl ObjectNet {
         Ok(all)
     }
 
+    /// The labels of what is found, each once, the best first.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn guess(&mut self, image: &Image) -> Result<Vec<Guess>, RunError> {
+        Ok(guesses(self.detect_all(&[image])?.pop().unwrap_or_default()))
+    }
+
     fn wish(&self) -> ImageWish {
         ImageWish { format: PixelFormat::Bgr8, enough_width: self.network.size().0 as u32 }
     }
+}
+
+/// What is found serves as what the picture shows: each label once, with the certainty of its best find.
+impl ObjectClassifier for ObjectNet {
+    fn info(&self) -> DetectorInfo {
+        self.network.info()
+    }
+
+    fn wish(&self) -> ImageWish {
+        self.wish()
+    }
+
+    fn classify(&mut self, image: &Image) -> Result<Vec<Guess>, DetectorError> {
+        self.guess(image).map_err(|error| self.network.failed(&error))
+    }
+}
+
+/// The labels of what was found, which comes best first.
+fn guesses(found: Vec<Detection>) -> Vec<Guess> {
+    let mut guesses: Vec<Guess> = Vec::with_capacity(MOST_GUESSES);
+    for detection in found {
+        if guesses.len() == MOST_GUESSES {
+            break;
+        }
+        if guesses.iter().all(|guess| guess.label != detection.label) {
+            guesses.push(Guess { label: detection.label, score: detection.score });
+        }
+    }
+    guesses
 }
 
 /// Finds people: person-detection-retail-0013, or YOLOX's first class.
@@ -226,6 +266,23 @@ mod tests {
         // Half the size: 32 pixels around the middle (16, 16) of the input are 64 around (32, 32), cut below.
         let Rect { x, width, .. } = found[0][0].bbox;
         assert!(x.abs() < 1e-3 && (width - 64.0).abs() < 1e-3, "{:?}", found[0][0].bbox);
+    }
+
+    #[test]
+    fn finds_serve_as_guesses_one_of_each_label() {
+        let mut net = ObjectNet::new(rows(), &["cat", "dog"], 0.3).unwrap();
+        let guess = net.classify(&board(64, 48, 100, 20)).unwrap();
+        assert_eq!(guess.len(), 1);
+        assert!(guess[0].label == "dog" && (guess[0].score - 0.72).abs() < 1e-6, "{guess:?}");
+        let labels = ["a", "b", "a", "c", "d", "b", "e", "f"];
+        let found = labels
+            .iter()
+            .enumerate()
+            .map(|(n, &label)| Detection::new(label, 0.9 - n as f32 / 10.0, Rect::new(0.0, 0.0, 1.0, 1.0)));
+        let guesses = guesses(found.collect());
+        let labels: Vec<_> = guesses.iter().map(|guess| guess.label.as_str()).collect();
+        assert_eq!(labels, ["a", "b", "c", "d", "e"]);
+        assert_eq!(guesses[2].score, 0.9 - 0.3);
     }
 
     #[test]

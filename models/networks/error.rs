@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use crate::engine::LoadError;
 use crate::graph::ImportError;
 use crate::weights::WeightsError;
+use crate::weights::tensors::TensorsError;
 
 /// Says why a network cannot be loaded.
 #[derive(Debug, thiserror::Error)]
@@ -27,6 +28,14 @@ pub enum ModelError {
         network: String,
         /// What is wrong, and where.
         source: ImportError,
+    },
+    /// A file with weights alone cannot be read.
+    #[error("{network} {source}")]
+    Tensors {
+        /// The network.
+        network: String,
+        /// What is wrong.
+        source: TensorsError,
     },
     /// The device cannot run it.
     #[error("{network}: {source}")]

@@ -2,6 +2,7 @@
 //! embeddings. One network per file, all of it plain functions that need no weights; behind them the detectors that
 //! join them with an engine. No kernel here.
 
+pub mod antialias;
 pub mod resample;
 pub mod warp;
 
@@ -10,9 +11,12 @@ pub mod face;
 pub mod nms;
 
 pub mod coco;
+pub mod imagenet;
 pub mod ssd;
 pub mod yolox;
 pub mod yunet;
+
+pub mod googlenet;
 
 pub mod age_gender;
 pub mod landmarks;
@@ -25,6 +29,7 @@ pub mod error;
 pub mod network;
 pub mod catalog;
 
+pub mod classifier;
 pub mod detector;
 pub mod embedder;
 pub mod finder;

@@ -8,6 +8,7 @@ use std::path::Path;
 use meerkat_base::{DetectorError, DetectorInfo};
 
 use super::error::ModelError;
+use super::googlenet;
 use crate::device::Compute;
 use crate::engine::{Engine, Port, RunError};
 use crate::graph::limits::{MAX_FILE_BYTES, MAX_XML_BYTES};
@@ -51,6 +52,15 @@ impl Network {
                     None => Vec::new(),
                 };
                 with_size(size, |shapes| openvino::import(&xml, &numbers, shapes)).map_err(import)?
+            }
+            // Weights without a graph: the one network whose graph is here.
+            Format::Torch | Format::Safetensors => {
+                let bytes = read(&files.graph, MAX_FILE_BYTES)?;
+                if bytes.len() > MAX_FILE_BYTES {
+                    let reason = format!("has more than {MAX_FILE_BYTES} bytes");
+                    return Err(ModelError::Misfit { network: files.name.clone(), reason });
+                }
+                googlenet::import(&files.name, files.format, &bytes)?
             }
         };
         let network = Self::new(&files.name, &files.sha256, graph, compute)?;
@@ -258,9 +268,14 @@ mod tests {
                 sha256: String::new(),
             }
         };
-        for files in [files(Format::Onnx, "a.onnx"), files(Format::OpenVino, "a.xml")] {
+        for files in [
+            files(Format::Onnx, "a.onnx"),
+            files(Format::OpenVino, "a.xml"),
+            files(Format::Torch, "a.pth"),
+            files(Format::Safetensors, "a.safetensors"),
+        ] {
             let error = Network::load(&files, DeviceChoice::Cpu, None).unwrap_err();
-            assert!(matches!(error, ModelError::Import { .. }), "{error}");
+            assert!(matches!(error, ModelError::Import { .. } | ModelError::Tensors { .. }), "{error}");
             std::fs::remove_file(&files.graph).unwrap();
             let error = Network::load(&files, DeviceChoice::Cpu, None).unwrap_err();
             assert!(matches!(error, ModelError::Read { .. }), "{error}");

@@ -36,6 +36,10 @@ pub enum Format {
     Onnx,
     /// OpenVINO IR: an `.xml` file with the graph and a `.bin` file with the numbers.
     OpenVino,
+    /// Weights alone: a state dict as `torch.save` writes it.
+    Torch,
+    /// Weights alone, by name.
+    Safetensors,
 }
 
 impl Format {
@@ -44,6 +48,8 @@ impl Format {
         match self {
             Format::Onnx => &["onnx"],
             Format::OpenVino => &["xml", "bin"],
+            Format::Torch => &["pth"],
+            Format::Safetensors => &["safetensors"],
         }
     }
 }
@@ -55,7 +61,7 @@ pub struct NetworkFiles {
     pub name: String,
     /// How to read them.
     pub format: Format,
-    /// The `.onnx`, or the `.xml`.
+    /// The `.onnx`, the `.xml`, or the file with weights alone.
     pub graph: PathBuf,
     /// The `.bin`; only OpenVINO's format has one.
     pub weights: Option<PathBuf>,
@@ -65,15 +71,21 @@ pub struct NetworkFiles {
 }
 
 impl NetworkFiles {
-    /// A model of the user's own: an `.onnx` file, or an `.xml` file with its `.bin` beside it. Reads the file with
-    /// the numbers once, for its digest.
+    /// A model of the user's own: an `.onnx` file, an `.xml` file with its `.bin` beside it, or weights alone. Reads the
+    /// file with the numbers once, for its digest.
     pub fn own(path: &Path) -> Result<Self, WeightsError> {
         let not = |reason| WeightsError::NotAModel { path: path.to_owned(), reason };
         let ending = path.extension().and_then(|ending| ending.to_str()).map(str::to_ascii_lowercase);
         let (format, weights) = match ending.as_deref() {
             Some("onnx") => (Format::Onnx, None),
             Some("xml") => (Format::OpenVino, Some(path.with_extension("bin"))),
-            _ => return Err(not("a model's file ends in .onnx, or in .xml with its .bin beside it")),
+            Some("pth") => (Format::Torch, None),
+            Some("safetensors") => (Format::Safetensors, None),
+            _ => {
+                return Err(not(
+                    "a model's file ends in .onnx, or in .xml with its .bin beside it, or is a GoogLeNet in .pth or .safetensors",
+                ));
+            }
         };
         ordinary(path)?;
         let numbers = weights.as_deref().unwrap_or(path);
@@ -182,7 +194,7 @@ impl Folder {
         if !metadata.is_file() {
             return Ok(FileState::Damaged(Damage::NoFile));
         }
-        if metadata.len() != file.size_bytes {
+        if !file.may_have(metadata.len()) {
             let (expected_bytes, found_bytes) = (file.size_bytes, metadata.len());
             return Ok(FileState::Damaged(Damage::Size { expected_bytes, found_bytes }));
         }
@@ -209,7 +221,8 @@ impl Folder {
         Ok(worst)
     }
 
-    /// The files of a network if all are there with the right lengths. Quick: reads none of them.
+    /// The files of a network if all are there with the right lengths. Quick: reads none of them but those of which no
+    /// length is published; their digest is compared.
     pub fn locate(&self, network: &str) -> Result<NetworkFiles, WeightsError> {
         self.checked(self.manifest.get(network)?, Depth::Size)
     }
@@ -235,8 +248,10 @@ impl Folder {
 
     fn checked(&self, network: &Network, depth: Depth) -> Result<NetworkFiles, WeightsError> {
         let mut paths = Vec::new();
+        let mut whole_digest = None;
         for file in &network.files {
             let path = self.file_path(file);
+            let depth = if file.is_exact() { depth } else { Depth::Digest };
             match self.file_state(file, depth)? {
                 FileState::Present => paths.push(path),
                 FileState::Missing => {
@@ -247,6 +262,11 @@ impl Folder {
                 }
             }
         }
+        if let (true, Some(path)) = (network.files.last().is_some_and(|file| !file.is_exact()), paths.last())
+        {
+            let mut opened = File::open(path).map_err(WeightsError::io(path))?;
+            whole_digest = Some(sha256(&mut opened).map_err(WeightsError::io(path))?);
+        }
         let mut paths = paths.into_iter();
         let graph =
             paths.next().ok_or_else(|| WeightsError::Manifest(format!("{} has no file", network.name)))?;
@@ -255,7 +275,7 @@ impl Folder {
             format: network.format,
             graph,
             weights: paths.next(),
-            sha256: network.sha256().to_owned(),
+            sha256: whole_digest.unwrap_or_else(|| network.sha256().to_owned()),
         })
     }
 

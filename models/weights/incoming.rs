@@ -119,7 +119,7 @@ impl<'a> Incoming<'a> {
     /// is only too short stays.
     pub fn finish(mut self) -> Result<(), WeightsError> {
         let io = |error| WeightsError::io(&self.part)(error);
-        if self.len < self.expected.size_bytes {
+        if !self.expected.may_have(self.len) {
             let damage = Damage::Size { expected_bytes: self.expected.size_bytes, found_bytes: self.len };
             return Err(WeightsError::Refused { path: self.target.clone(), damage });
         }

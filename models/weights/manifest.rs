@@ -11,6 +11,9 @@ use super::folder::Format;
 /// Longest file a manifest may list, bytes.
 const MAX_FILE_BYTES: u64 = 1 << 30;
 
+/// Fewest digits of a digest of which only the beginning is known.
+const LEAST_DIGITS: usize = 8;
+
 /// Networks and their files.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -37,7 +40,7 @@ pub struct Network {
     pub format: Format,
     /// Whether it is fetched when no network is named.
     pub default: bool,
-    /// Its files, the one that is opened first: `.onnx` alone, or `.xml` and then `.bin`.
+    /// Its files, the one that is opened first: `.xml` and then `.bin`, or one alone.
     pub files: Vec<FileEntry>,
 }
 
@@ -47,13 +50,15 @@ pub struct Network {
 pub struct FileEntry {
     /// Where it lies below the models folder and below a mirror, with `/` between its parts.
     pub path: String,
-    /// Its length.
+    /// Its length; where only the beginning of its digest is known, the most that it may have.
     pub size_bytes: u64,
-    /// SHA-256, 64 small hexadecimal digits.
+    /// SHA-256, 64 small hexadecimal digits; where its maker publishes no more, the first 8 or more of them.
     pub sha256: String,
-    /// SHA-384, 96 small hexadecimal digits; what Open Model Zoo publishes.
-    pub sha384: String,
-    /// Official `https` address; `None` where none is known to hold this very file.
+    /// SHA-384, 96 small hexadecimal digits; what Open Model Zoo publishes. `None` where only the beginning of the
+    /// other one is known.
+    pub sha384: Option<String>,
+    /// Official `https` address; `None` where none is known to hold this very file, and where only the beginning of its
+    /// digest is known: that is enough against accidents, not against somebody who means harm, so nothing is fetched.
     pub address: Option<String>,
 }
 
@@ -113,7 +118,7 @@ impl Network {
         self.files.iter().map(|file| file.size_bytes).sum()
     }
 
-    /// SHA-256 of the file that holds the numbers: the `.onnx`, or the `.bin`.
+    /// SHA-256 of the file that holds the numbers: the last one. Of some only the beginning is known.
     pub fn sha256(&self) -> &str {
         // `check` lets no network without files pass.
         self.files.last().map_or("", |file| &file.sha256)
@@ -148,6 +153,16 @@ impl FileEntry {
         self.path.rsplit('/').next().unwrap_or(&self.path)
     }
 
+    /// Whether the manifest knows length and digests, so that it does not matter where the file comes from.
+    pub fn is_exact(&self) -> bool {
+        self.sha384.is_some()
+    }
+
+    /// Whether the file may have this length.
+    pub fn may_have(&self, bytes: u64) -> bool {
+        bytes == self.size_bytes || (!self.is_exact() && bytes < self.size_bytes)
+    }
+
     fn check(&self) -> Result<(), &'static str> {
         let is_plain = |part: &str| {
             !part.is_empty()
@@ -161,12 +176,15 @@ impl FileEntry {
             return Err("the size must be 1 byte to 1 GiB");
         }
         let is_hex = |text: &str| text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-        if self.sha256.len() != 64
-            || self.sha384.len() != 96
-            || !is_hex(&self.sha256)
-            || !is_hex(&self.sha384)
-        {
+        let is_sound = match &self.sha384 {
+            Some(sha384) => self.sha256.len() == 64 && sha384.len() == 96 && is_hex(sha384),
+            None => (LEAST_DIGITS..64).contains(&self.sha256.len()),
+        };
+        if !is_sound || !is_hex(&self.sha256) {
             return Err("a digest is malformed");
+        }
+        if !self.is_exact() && self.address.is_some() {
+            return Err("a file without a whole digest has no address");
         }
         if self.address.as_ref().is_some_and(|address| !address.starts_with("https://")) {
             return Err("official addresses are https");
@@ -192,7 +210,10 @@ mod tests {
         assert_eq!(person.size_bytes(), 383_492 + 2_891_364);
         assert!(person.sha256().starts_with("f3731a76"), "the file with the numbers");
         assert_eq!(person.files[0].file_name(), "person-detection-retail-0013.xml");
-        assert!(manifest.networks().iter().all(|network| network.license == "Apache-2.0"));
+        let by_name = |name: &str| if name == "googlenet" { "BSD-3-Clause" } else { "Apache-2.0" };
+        assert!(manifest.networks().iter().all(|network| network.license == by_name(&network.name)));
+        let googlenet = &manifest.get("googlenet").unwrap().files[0];
+        assert!(!googlenet.is_exact() && googlenet.may_have(52_000_000) && !googlenet.may_have(54_000_000));
         let unknown = manifest.get("yolo").unwrap_err().to_string();
         assert!(unknown.contains("yolox-nano") && unknown.contains("\"yolo\""), "{unknown}");
     }
@@ -204,6 +225,27 @@ mod tests {
             r#"{{"networks":[{{"name":"{name}","purpose":"p","license":"MIT","origin":"o","format":"onnx","default":true,
             "files":[{{"path":"{path}","size_bytes":{size},"sha256":"{sha256}","sha384":"{sha384}","address":{address}}}]}}]}}"#
         ))
+    }
+
+    #[test]
+    fn the_beginning_of_a_digest_will_do_for_what_is_not_fetched() {
+        let partly = |sha256: &str, address: &str| {
+            Manifest::parse(&format!(
+                r#"{{"networks":[{{"name":"a","purpose":"p","license":"MIT","origin":"o","format":"torch","default":false,
+                "files":[{{"path":"a.pth","size_bytes":9,"sha256":"{sha256}","sha384":null,"address":{address}}}]}}]}}"#
+            ))
+        };
+        let manifest = partly("0123abcd", "null").unwrap();
+        assert!(!manifest.networks()[0].files[0].is_exact());
+        for (sha256, address) in [
+            ("0123abc", "null"),
+            ("0123abcg", "null"),
+            ("", "null"),
+            ("0123abcd", "\"https://example.org/x\""),
+            (&"0".repeat(64), "null"),
+        ] {
+            assert!(partly(sha256, address).is_err(), "{sha256} {address}");
+        }
     }
 
     #[test]

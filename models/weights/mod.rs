@@ -8,6 +8,9 @@ mod digest;
 mod folder;
 mod incoming;
 
+pub mod tensors;
+pub mod torch;
+
 #[cfg(test)]
 mod testing;
 

@@ -71,6 +71,33 @@ pub trait PersonDetector: Send {
     }
 }
 
+/// What a picture may show.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Guess {
+    /// Name of the kind of thing, in English, such as `tabby`.
+    pub label: String,
+    /// Certainty in 0..=1.
+    pub score: f32,
+}
+
+/// Guesses that a classifier gives at most.
+pub const MOST_GUESSES: usize = 5;
+
+/// Says what a picture shows, without saying where.
+pub trait ObjectClassifier: Send {
+    /// Which classifier this is.
+    fn info(&self) -> DetectorInfo;
+    /// The picture it wants.
+    fn wish(&self) -> ImageWish;
+    /// Looks at one picture: at most [`MOST_GUESSES`] different labels, the likeliest first. There may be none.
+    fn classify(&mut self, image: &Image) -> Result<Vec<Guess>, DetectorError>;
+
+    /// What it computes with.
+    fn weights(&self) -> Vec<Weights> {
+        Vec::new()
+    }
+}
+
 /// Whom a face belongs to.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]

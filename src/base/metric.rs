@@ -51,7 +51,7 @@ metrics_list! {
     INFERENCE_DURATION = Histogram "meerkat_inference_duration_seconds" ["model", "device"]
         "Time a detector took for one picture; of those that were looked at together, an equal share.";
     DEVICE_FALLBACKS = Counter "meerkat_device_fallbacks_total" ["detector"]
-        "Times a GPU failed under a detector (person, face), so that its work went on on the CPU.";
+        "Times a GPU failed under a detector (person, face, objects), so that its work went on on the CPU.";
     SLOT_REPLACED = Counter "meerkat_slot_replaced_total" ["camera", "detector"]
         "Frames replaced by a newer one before the detector looked at them.";
     MAILBOX_DEPTH = Gauge "meerkat_mailbox_depth" ["actor"]

@@ -3,6 +3,9 @@
 
 mod device;
 pub(crate) mod networks;
+mod objects;
+
+pub(crate) use objects::{FOUND_SCORE, objects};
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -79,7 +82,8 @@ impl<D: ?Sized> Choice<D> {
         }
     }
 
-    fn pool(&self, threads: usize) -> Pool<D> {
+    /// At most so many at once, fewer where a device is better kept busy by few.
+    pub fn pool(&self, threads: usize) -> Pool<D> {
         let placement = self.placement.clone();
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let most = move || match &placement {

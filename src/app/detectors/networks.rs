@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use meerkat_base::{
-    Detection, DetectorError, DetectorInfo, FaceRecogniser, FoundFace, Image, ImageWish, PersonDetector,
-    Weights,
+    Detection, DetectorError, DetectorInfo, FaceRecogniser, FoundFace, Guess, Image, ImageWish,
+    ObjectClassifier, PersonDetector, Weights,
 };
 use meerkat_models::device::Compute;
 use meerkat_models::engine::RunError;
 use meerkat_models::gallery::MatchSettings;
 use meerkat_models::networks::catalog::{self, Role};
+use meerkat_models::networks::classifier::PictureNet;
 use meerkat_models::networks::detector::{ObjectNet, PersonNet};
 use meerkat_models::networks::embedder::FaceEmbedder;
 use meerkat_models::networks::error::ModelError;
@@ -70,6 +71,67 @@ pub(crate) fn objects(
             ObjectNet::new(network, &["person"], min_score)
         }
         None => ObjectNet::coco(network, min_score),
+    }
+}
+
+/// A network that says what a picture shows.
+pub(crate) enum ClassNet {
+    /// One made for that.
+    Picture(PictureNet),
+    /// One that finds things: their names serve.
+    Finds(ObjectNet),
+}
+
+/// Loads a network that says what a picture shows. `names` are those of its classes where they are not ImageNet's, or
+/// COCO's of a network that finds things; what such a one finds less certain than `min_score` does not count.
+pub(crate) fn classes(
+    model: &str,
+    folder: &Folder,
+    compute: Compute,
+    names: Option<&[&str]>,
+    min_score: f32,
+) -> Result<ClassNet, ModelError> {
+    let own = catalog::find(model);
+    if own.is_some_and(|entry| !matches!(entry.role, Role::Classes | Role::Objects)) {
+        return Err(misfit(model, "does not say what a picture shows"));
+    }
+    let network = catalog::load(model, folder, compute, None)?;
+    Ok(match (names, PictureNet::fits(&network)) {
+        (Some(names), true) => ClassNet::Picture(PictureNet::new(network, names.iter().copied())?),
+        (None, true) => ClassNet::Picture(PictureNet::imagenet(network)?),
+        (Some(names), false) => ClassNet::Finds(ObjectNet::new(network, names, min_score)?),
+        (None, false) => ClassNet::Finds(ObjectNet::coco(network, min_score)?),
+    })
+}
+
+impl ClassNet {
+    /// Whichever it is.
+    pub fn into_classifier(self) -> Box<dyn ObjectClassifier> {
+        match self {
+            ClassNet::Picture(net) => Box::new(net),
+            ClassNet::Finds(net) => Box::new(net),
+        }
+    }
+
+    fn as_classifier(&self) -> &dyn ObjectClassifier {
+        match self {
+            ClassNet::Picture(net) => net,
+            ClassNet::Finds(net) => net,
+        }
+    }
+
+    fn network(&mut self) -> &mut Network {
+        match self {
+            ClassNet::Picture(net) => net.network(),
+            ClassNet::Finds(net) => net.network(),
+        }
+    }
+
+    fn guess(&mut self, image: &Image) -> Result<Vec<Guess>, RunError> {
+        match self {
+            ClassNet::Picture(net) => net.guess(image),
+            ClassNet::Finds(net) => net.guess(image),
+        }
     }
 }
 
@@ -179,6 +241,41 @@ impl PersonDetector for People {
 
     fn detect_all(&mut self, images: &[&Image]) -> Result<Vec<Vec<Detection>>, DetectorError> {
         self.net.run(|net| net.detect_all(images)).map_err(|error| failed(self.info(), &error))
+    }
+}
+
+/// A network that says what a picture shows.
+pub(crate) struct Classes {
+    net: OnDevice<ClassNet>,
+    weights: Vec<Weights>,
+}
+
+impl Classes {
+    pub(super) fn new(
+        placement: &Arc<Placement>,
+        load: &super::device::Load<ClassNet>,
+    ) -> Result<Self, ModelError> {
+        let mut net = OnDevice::load(Arc::clone(placement), Arc::clone(load), |net, fresh| *net = fresh)?;
+        let weights = vec![weights(net.network_mut().network())];
+        Ok(Self { net, weights })
+    }
+}
+
+impl ObjectClassifier for Classes {
+    fn info(&self) -> DetectorInfo {
+        self.net.network().as_classifier().info()
+    }
+
+    fn wish(&self) -> ImageWish {
+        self.net.network().as_classifier().wish()
+    }
+
+    fn classify(&mut self, image: &Image) -> Result<Vec<Guess>, DetectorError> {
+        self.net.run(|net| net.guess(image)).map_err(|error| failed(self.info(), &error))
+    }
+
+    fn weights(&self) -> Vec<Weights> {
+        self.weights.clone()
     }
 }
 

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use meerkat_base::{
-    Detection, FaceIdentity, FaceRecogniser, ImageWish, MonoTime, PersonDetector, PixelFormat, Rect,
+    Detection, FaceIdentity, FaceRecogniser, Guess, ImageWish, MonoTime, ObjectClassifier, PersonDetector,
+    PixelFormat, Rect,
 };
 use meerkat_models::device::Compute;
 use meerkat_models::networks::detector::ObjectNet;
@@ -14,6 +15,7 @@ use meerkat_vision::{MotionDetector, MotionSettings};
 
 use super::frames::{Pixels, Shown};
 use crate::app::detectors::{self, networks};
+use crate::app::models_folder;
 use crate::cli::{CliError, gallery};
 use crate::settings::{Settings, SettingsErrors};
 
@@ -23,6 +25,8 @@ pub(super) struct Finds {
     pub size: (u32, u32),
     /// What was found, in its pixels.
     pub detections: Vec<Detection>,
+    /// What the frame shows as a whole, where that was asked.
+    pub guesses: Option<Vec<Guess>>,
 }
 
 /// A detector and the certainty below which it does not count.
@@ -41,6 +45,7 @@ enum Detector {
         knows_anybody: bool,
     },
     Objects(Box<ObjectNet>),
+    Classes(Box<dyn ObjectClassifier>),
     Motion {
         detector: Box<MotionDetector>,
         reduction: u32,
@@ -90,6 +95,32 @@ pub(super) fn objects(
         let net = networks::objects(&model, &folder, compute, names.as_deref(), min_score)?;
         Ok(Looker { min_score, whole: true, detector: Detector::Objects(Box::new(net)) })
     })
+}
+
+/// What says what a picture shows, and what to tell about it. With a `model` that one and no other.
+pub(super) fn classes(
+    settings: &Settings,
+    model: Option<String>,
+    min_score: Option<f32>,
+    names: Option<Vec<String>>,
+) -> Result<(MakeLooker, Option<String>), CliError> {
+    let looker = move |detector| {
+        let detector = Detector::Classes(detector);
+        Looker { min_score: min_score.unwrap_or(0.0), whole: true, detector }
+    };
+    let Some(model) = model else {
+        let choice = detectors::objects(settings).map_err(wrong)?;
+        let make = Arc::clone(&choice.make);
+        return Ok((Box::new(move || Ok(looker(make()?))), choice.notice));
+    };
+    let (folder, compute) = (models_folder(settings), compute(settings)?);
+    let found_score = min_score.unwrap_or(detectors::FOUND_SCORE);
+    let make = move || {
+        let names: Option<Vec<&str>> = names.as_ref().map(|names| names.iter().map(String::as_str).collect());
+        let net = networks::classes(&model, &folder, compute, names.as_deref(), found_score)?;
+        Ok(looker(net.into_classifier()))
+    };
+    Ok((Box::new(make), None))
 }
 
 /// What looks for motion.
@@ -165,6 +196,12 @@ impl Looker {
                 let mut found = net.detect_all(&[&shown.image])?;
                 shown.finds(found.pop().unwrap_or_default())
             }
+            Detector::Classes(classifier) => {
+                let shown = pixels.image(enough(classifier.wish()))?;
+                let mut guesses = classifier.classify(&shown.image).map_err(|error| anyhow!(error))?;
+                guesses.retain(|guess| guess.score >= self.min_score);
+                Finds { guesses: Some(guesses), ..shown.finds(Vec::new()) }
+            }
             Detector::Motion { detector, reduction } => {
                 let plane = pixels.plane(*reduction)?;
                 let report = detector.observe(&plane, MonoTime::default().after(at))?;
@@ -174,6 +211,7 @@ impl Looker {
                 Finds {
                     size: plane.original_size(),
                     detections: moving.map(|bbox| Detection::new("motion", score, bbox)).collect(),
+                    guesses: None,
                 }
             }
         };
@@ -188,7 +226,7 @@ impl Shown {
         for detection in &mut detections {
             detection.bbox = within(detection.bbox.scaled(self.scale), self.size);
         }
-        Finds { size: self.size, detections }
+        Finds { size: self.size, detections, guesses: None }
     }
 }
 

@@ -12,7 +12,7 @@ use std::time::Duration;
 use anyhow::{Context, anyhow};
 use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
-use meerkat_base::Detection;
+use meerkat_base::{Detection, Guess};
 use serde::Serialize;
 
 use self::frames::{Frames, Raw};
@@ -29,7 +29,8 @@ pub(super) use self::look::compute;
 /// Run a detector on pictures, videos or addresses, without a node
 ///
 /// The detectors and their thresholds are those of the configuration, where no option says otherwise; things of all
-/// classes are found by yolox-nano. Networks get the whole picture, not a reduced one as in a node. For motion, pictures that follow each other are
+/// classes are found by yolox-nano. With --classify, a picture gets the names of what it shows as a whole, without boxes:
+/// by googlenet where its weights are, else by what yolox-nano finds. Networks get the whole picture, not a reduced one as in a node. For motion, pictures that follow each other are
 /// taken as frames of one still camera, five per second; each video begins anew. A broken input is reported, the others
 /// go on.
 #[derive(Debug, Args)]
@@ -39,12 +40,15 @@ pub(super) use self::look::compute;
   meerkat detect person --model yolox-nano --min-score 0.3 crowd.jpg
   meerkat detect objects --json desk.jpg
   meerkat detect objects --model own.onnx --classes own.txt desk.jpg
+  meerkat detect objects --classify desk.jpg
   meerkat detect face --config node.toml group.jpg
   meerkat detect motion yard.mp4
 
 With --json, one line per frame, frames counted from 0, boxes in pixels of the upright frame:
   {\"source\":\"street.jpg\",\"frame\":0,\"width\":640,\"height\":480,
    \"detections\":[{\"label\":\"person\",\"score\":0.9,\"x\":10.0,\"y\":20.0,\"width\":60.0,\"height\":120.0}]}
+With --classify, \"guesses\" instead of \"detections\": five at most, the likeliest first:
+  \"guesses\":[{\"label\":\"coffee mug\",\"score\":0.87}]
 Faces have an \"identity\" besides when somebody is enrolled in the data folder of the configuration.
 
 Exit codes: 0 done, 1 an input or a frame could not be read, 2 wrong arguments or wrong configuration.")]
@@ -71,6 +75,10 @@ pub struct DetectArgs {
     /// Names of the classes of a model of your own, one per line; for objects
     #[arg(long, value_name = "FILE")]
     classes: Option<PathBuf>,
+
+    /// Say what each picture shows as a whole, the five best guesses; for objects
+    #[arg(long)]
+    classify: bool,
 
     /// Look at so many frames of each input at most
     #[arg(long, value_name = "N")]
@@ -145,6 +153,12 @@ fn looker(args: &DetectArgs, settings: &mut Settings) -> Result<MakeLooker, CliE
     if args.classes.is_some() && args.what != What::Objects {
         return Err(CliError::Usage("--classes is for objects".to_owned()));
     }
+    if args.classify && args.what != What::Objects {
+        return Err(CliError::Usage("--classify is for objects".to_owned()));
+    }
+    if args.classify && args.classes.is_some() && args.network.model.is_none() {
+        return Err(CliError::Usage("--classes names the classes of a --model of your own".to_owned()));
+    }
     let networks = matches!(args.what, What::Person | What::Face);
     if args.backend.is_some() && !networks {
         return Err(CliError::Usage("--backend is for person and face".to_owned()));
@@ -161,6 +175,11 @@ fn looker(args: &DetectArgs, settings: &mut Settings) -> Result<MakeLooker, CliE
             settings.detectors.face.backend = backend.unwrap_or(settings.detectors.face.backend);
             args.network.apply(settings, |settings| &mut settings.detectors.face);
             look::face(settings)?
+        }
+        What::Objects if args.classify => {
+            args.network.apply_device(settings);
+            let names = args.classes.as_deref().map(class_names).transpose()?;
+            look::classes(settings, args.network.model.clone(), min_score, names)?
         }
         What::Objects => {
             let model = args.network.model.clone().unwrap_or_else(|| OBJECTS.to_owned());
@@ -312,10 +331,14 @@ impl<W: Write> Printer<'_, W> {
         };
         if self.json {
             let (width, height) = finds.size;
-            let line = Line { source, frame, width, height, detections: &finds.detections };
+            let detections = finds.guesses.is_none().then_some(finds.detections.as_slice());
+            let line = Line { source, frame, width, height, detections, guesses: finds.guesses.as_deref() };
             serde_json::to_writer(&mut self.out, &line).map_err(io::Error::from)?;
             writeln!(self.out)?;
             return Ok(());
+        }
+        for guess in finds.guesses.iter().flatten() {
+            writeln!(self.out, "{source} frame {frame}: {} {:.3}", guess.label, guess.score)?;
         }
         for found in &finds.detections {
             let identity = found.identity.as_ref().map(|who| format!(" ({who})")).unwrap_or_default();
@@ -337,7 +360,10 @@ struct Line<'a> {
     frame: u64,
     width: u32,
     height: u32,
-    detections: &'a [Detection],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    detections: Option<&'a [Detection]>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    guesses: Option<&'a [Guess]>,
 }
 
 /// A bar on a terminal for inputs of known length; nothing for pictures, and nothing elsewhere.

@@ -106,7 +106,7 @@ struct ListedFile<'a> {
     path: &'a str,
     size_bytes: u64,
     sha256: &'a str,
-    sha384: &'a str,
+    sha384: Option<&'a str>,
     address: Option<&'a str>,
 }
 
@@ -116,7 +116,7 @@ impl<'a> ListedFile<'a> {
             path: &file.path,
             size_bytes: file.size_bytes,
             sha256: &file.sha256,
-            sha384: &file.sha384,
+            sha384: file.sha384.as_deref(),
             address: file.address.as_deref(),
         }
     }

@@ -65,11 +65,19 @@ fn bring(network: &Network) -> String {
     let files: Vec<String> = network
         .files
         .iter()
-        .map(|file| format!("{} ({} bytes, SHA-256 {})", file.file_name(), file.size_bytes, file.sha256))
+        .map(|file| {
+            let (most, begins) = if file.is_exact() { ("", "") } else { ("at most ", "that begins with ") };
+            let (name, bytes, sha256) = (file.file_name(), file.size_bytes, &file.sha256);
+            format!("{name} ({most}{bytes} bytes, SHA-256 {begins}{sha256})")
+        })
         .collect();
+    let reason = match network.files.iter().all(FileEntry::is_exact) {
+        true => "no official address of this very file is known",
+        false => "only the beginning of its digest is published, so it is fetched from nowhere",
+    };
     let advice = network.advice.as_ref().map_or(String::new(), |advice| format!("; {advice}"));
     format!(
-        "{name}: no official address of this very file is known; put {} into a folder and bring it with \
+        "{name}: {reason}; put {} into a folder and bring it with \
          `meerkat models pull {name} --from DIR` (the project is {}){advice}",
         files.join(" and "),
         network.origin,
@@ -134,7 +142,7 @@ impl Web {
 struct Report {
     /// What went wrong, a sentence each.
     problems: Vec<String>,
-    /// Networks with a missing file that has no official address.
+    /// Networks with a missing file that has no official address, or no whole digest.
     without_address: Vec<&'static Network>,
 }
 
@@ -226,6 +234,8 @@ impl Pull<'_> {
     fn file(&self, lock: &PullLock, file: &FileEntry) -> Result<(), NotFetched> {
         match &self.source {
             Source::Folder(from) => self.copy(lock, file, from),
+            // Whoever sends it could send what they like: 32 bits of a digest are soon met.
+            Source::Mirror(..) | Source::Official(_) if !file.is_exact() => Err(NotFetched::NoAddress),
             Source::Mirror(web, base) => self.download(lock, file, web, &base.child(&file.path)),
             Source::Official(web) => {
                 let address = file.address.as_deref().ok_or(NotFetched::NoAddress)?;
