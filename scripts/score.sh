@@ -5,6 +5,7 @@
 #   MEERKAT_TEST_DATA  folder of recordings, pictures and weights (default: ../shared/data)
 #   MEERKAT_SCORE      folder of the scoring scripts (default: `score` beside the data)
 #   PYTHON             a Python 3 with numpy (default: python3)
+#   TORCH_PYTHON       a Python 3 with torchvision (default: PYTHON, else /usr/bin/python3)
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -107,5 +108,26 @@ done
 "$program" detect face --json --backend candle "${empty[@]}" > "$work/empty.jsonl"
 wrong=$(grep -vc '"detections":\[\]' "$work/empty.jsonl" || true)
 row "pictures without people, with a false face" "$wrong of ${#empty[@]}" "at most 1 of 15" "$((wrong > 1))"
+
+# What a picture shows: the same five best as torchvision's own network and transforms, on weights that a formula makes.
+torch=
+for candidate in ${TORCH_PYTHON:-"$python" /usr/bin/python3}; do
+    if "$candidate" -c 'import numpy, torchvision, PIL' 2>/dev/null; then torch=$candidate; break; fi
+done
+if [[ -n $torch ]]; then
+    own=scripts/googlenet_torchvision.py
+    status=0
+    words=$("$torch" "$own" check models/networks/googlenet/torchvision.json) || status=$?
+    row "googlenet, what the test compares with" "$words" "1e-4 of a deviation" "$status"
+    "$torch" "$own" network "$work"
+    for form in archive parts; do
+        "$program" detect objects --classify --json --device cpu --model "$work/$form.pth" "$work/noise.png"
+    done > "$work/guesses.jsonl"
+    status=0
+    words=$("$torch" "$own" compare "$work" "$work/guesses.jsonl") || status=$?
+    row "googlenet, picture to names, as torchvision" "$words" "1e-4" "$status"
+else
+    echo "score: skipped: googlenet beside torchvision: no Python here has it (Debian: python3-torchvision)"
+fi
 
 exit "$failed"

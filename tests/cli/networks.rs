@@ -93,6 +93,73 @@ fn things_of_all_classes_are_named() {
 }
 
 #[test]
+fn pictures_are_named_as_a_whole() {
+    let (Some(weights), Some(pictures)) = (data("weights"), data("stills/coco_lightly/images/train2017"))
+    else {
+        return;
+    };
+    let mut files: Vec<PathBuf> =
+        std::fs::read_dir(pictures).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    let args = ["detect", "objects", "--classify", "--json", text(&files[0]), text(&files[1])];
+    let output = with_weights(&weights, &args);
+    // Without its weights, what YOLOX finds serves, and that is said.
+    if !weights.join("torchvision/googlenet-1378be20.pth").exists() {
+        let said = err(&output);
+        assert!(said.contains("80 kinds") && said.contains("models pull googlenet"), "{said}");
+    }
+    let lines = done(&output);
+    assert_eq!(lines.len(), 2);
+    for line in &lines {
+        assert!(line.get("detections").is_none());
+        let guesses = line["guesses"].as_array().unwrap();
+        assert!((1..=5).contains(&guesses.len()), "{line}");
+        let scores: Vec<f64> = guesses.iter().map(|guess| guess["score"].as_f64().unwrap()).collect();
+        assert!(
+            scores.windows(2).all(|pair| pair[0] >= pair[1]) && scores.iter().all(|s| *s <= 1.0),
+            "{line}"
+        );
+        let labels: std::collections::BTreeSet<&str> =
+            guesses.iter().map(|guess| guess["label"].as_str().unwrap()).collect();
+        assert_eq!(labels.len(), guesses.len(), "{line}");
+    }
+    let words = with_weights(&weights, &["detect", "objects", "--classify", text(&files[0])]);
+    let best = lines[0]["guesses"][0]["label"].as_str().unwrap();
+    assert!(out(&words).contains(&format!("frame 0: {best} 0.")), "{}", out(&words));
+    let sure = ["detect", "objects", "--classify", "--json", "--min-score", "1", text(&files[0])];
+    assert_eq!(done(&with_weights(&weights, &sure))[0]["guesses"], serde_json::json!([]));
+}
+
+#[test]
+fn weights_of_half_a_digest_come_from_a_folder_or_not_at_all() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = |args: &[&str]| meerkat(args, &[("MEERKAT__DATA_DIR", text(dir.path()))]);
+    for from in [&[][..], &["--from", "http://127.0.0.1:9/mirror"]] {
+        let output = run(&[&["models", "pull", "googlenet"], from].concat());
+        assert_eq!(output.status.code(), Some(1));
+        let said = err(&output);
+        for part in [
+            "--from DIR",
+            "begins with 1378be20",
+            "https://download.pytorch.org/models/googlenet-1378be20.pth",
+        ] {
+            assert!(said.contains(part), "{part}: {said}");
+        }
+    }
+    let other = dir.path().join("brought");
+    std::fs::create_dir(&other).unwrap();
+    std::fs::write(other.join("googlenet-1378be20.pth"), b"another file").unwrap();
+    let output = run(&["models", "pull", "googlenet", "--from", text(&other)]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(err(&output).contains("instead of 1378be20"), "{}", err(&output));
+    assert!(!dir.path().join("models/torchvision/googlenet-1378be20.pth").exists());
+    let listed = json_lines(&run(&["models", "list", "--json"]));
+    let googlenet = listed.iter().find(|line| line["name"] == "googlenet").unwrap();
+    assert_eq!(googlenet["state"], "missing");
+    assert_eq!(googlenet["files"][0]["sha384"], Value::Null);
+}
+
+#[test]
 fn faces_become_numbers() {
     let (Some(weights), Some(people)) = (data("weights"), data("faces/lfw10x10")) else { return };
     let portrait = |name: &str, number: u32| {
@@ -197,6 +264,11 @@ fn missing_weights_and_unknown_names_are_told() {
         (&["detect", "person", "--backend", "candle", picture][..], 2, "models pull person-detection"),
         (&["detect", "face", "--backend", "candle", picture], 2, "models pull"),
         (&["detect", "objects", picture], 1, "models pull yolox-nano"),
+        (&["detect", "objects", "--classify", picture], 1, "models pull googlenet"),
+        (&["detect", "objects", "--classify", "--model", "googlenet", picture], 1, "models pull googlenet"),
+        (&["detect", "objects", "--classify", "--model", "yunet-n", picture], 1, "does not say what"),
+        (&["detect", "person", "--classify", picture], 2, "--classify is for objects"),
+        (&["detect", "objects", "--classify", "--classes", picture, picture], 2, "--model of your own"),
         (&["detect", "person", "--model", "yolox-nano", picture], 2, "models pull yolox-nano"),
         (&["detect", "person", "--model", "dragon", picture], 2, "no network is called \"dragon\""),
         (&["detect", "person", "--model", "/does/not/exist.onnx", picture], 2, "/does/not/exist.onnx"),

@@ -4,6 +4,7 @@
 use meerkat_models::cpu::Plan;
 use meerkat_models::cpu::lanes::Isa;
 use meerkat_models::graph::{Graph, ImportError, Op, check, limits, onnx, openvino, reference};
+use meerkat_models::weights::torch;
 
 /// An ONNX file.
 pub fn onnx(input: &[u8]) {
@@ -16,6 +17,22 @@ pub fn openvino(input: &[u8]) {
     let (xml, bin) = input.split_at(split);
     let Ok(xml) = std::str::from_utf8(xml) else { return };
     sound(openvino::import(xml, bin.get(1..).unwrap_or_default(), &[]));
+}
+
+/// A state dict of `torch.save`: either an error that can be read, or tensors that have as many values as they say.
+pub fn torch(input: &[u8]) {
+    match torch::read(input) {
+        Ok(weights) => {
+            for weight in weights {
+                let values: usize = weight.shape.iter().product();
+                assert_eq!(values * weight.scalar.size_bytes(), weight.bytes.len());
+            }
+        }
+        Err(error) => {
+            let text = error.to_string();
+            assert!(!text.is_empty() && text.len() < 64 << 10, "{} bytes of message", text.len());
+        }
+    }
 }
 
 /// Either an error that can be read, or a graph that keeps its promises and runs.
