@@ -36,6 +36,13 @@ fn the_corpus_replays() {
     }
 }
 
+#[test]
+fn state_dicts_of_the_corpus_replay() {
+    let stored = stored("torch");
+    assert!(stored.len() >= 4);
+    stored.values().for_each(|seed| importers::torch(seed));
+}
+
 /// To be run by hand when the tests of operators change.
 #[test]
 #[ignore = "writes files"]
