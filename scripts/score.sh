@@ -4,7 +4,7 @@
 #
 #   MEERKAT_TEST_DATA  folder of recordings, pictures and weights (default: ../shared/data)
 #   MEERKAT_SCORE      folder of the scoring scripts (default: `score` beside the data)
-#   PYTHON             a Python 3 with numpy (default: python3)
+#   PYTHON             a Python 3 with numpy, and pandas for the analysis of tables (default: python3)
 #   TORCH_PYTHON       a Python 3 with torchvision (default: PYTHON, else /usr/bin/python3)
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -14,7 +14,33 @@ scripts=${MEERKAT_SCORE:-$data/../score}
 python=${PYTHON:-python3}
 program=${1:-target/release/meerkat}
 
-skip() { echo "score: skipped: $*"; exit 0; }
+failed=0
+row() { # name, what was reached, bound, whether it is kept
+    local verdict=ok
+    [[ $4 == 0 ]] || { verdict=MISSED; failed=1; }
+    printf '%-46s %-62s %-22s %s\n' "$1" "$2" "$3" "$verdict"
+}
+# What was measured before counts, also where the rest is skipped.
+skip() { echo "score: skipped: $*"; exit "$failed"; }
+
+# The analysis of tables, beside pandas: the figures of a small table and of one of a million rows.
+if [[ -x $program ]] && "$python" -c 'import pandas' 2>/dev/null; then
+    tables=$(mktemp -d)
+    "$python" scripts/analysis_fixture.py million "$tables/million.csv"
+    for table in src/analysis/fixtures/mixed.csv "$tables/million.csv"; do
+        status=0
+        "$program" analyse "$table" --out "$tables/out" >/dev/null 2>&1 || status=$?
+        words="the analysis failed"
+        if [[ $status == 0 ]]; then
+            words=$("$python" scripts/analysis_fixture.py compare "$table" "$tables/out/summary.json") || status=$?
+        fi
+        row "analysis of $(basename "$table")" "$words" "pandas' to 1e-9" "$status"
+    done
+    rm -rf "$tables"
+else
+    echo "score: skipped: the analysis of tables beside pandas ($python has no pandas, or $program is missing)"
+fi
+
 [[ -d $data/weights ]] || skip "no test data in $data"
 [[ -f $scripts/score_person.py && -f $scripts/score_faces.py ]] || skip "no scoring scripts in $scripts"
 "$python" -c 'import numpy' 2>/dev/null || skip "$python has no numpy"
@@ -27,12 +53,6 @@ for name in ${!MEERKAT@}; do unset "$name"; done
 export MEERKAT_MODELS_DIR=$data/weights MEERKAT__DATA_DIR=$work/data
 program=$(realpath "$program")
 
-failed=0
-row() { # name, what was reached, bound, whether it is kept
-    local verdict=ok
-    [[ $4 == 0 ]] || { verdict=MISSED; failed=1; }
-    printf '%-46s %-62s %-22s %s\n' "$1" "$2" "$3" "$verdict"
-}
 printf '%-46s %-62s %-22s\n' "what" "reached" "bound"
 
 score() { # name, bound in words, script and its arguments

@@ -5,6 +5,7 @@ mod demo;
 mod run;
 
 mod alerts;
+mod analyse;
 mod backup;
 mod attendance;
 mod check_config;
@@ -61,6 +62,7 @@ Examples:
   meerkat backup /mnt/usb/monday                      database, faces and keys in a folder
   meerkat attendance --from 2026-11-01 --to 2026-11-30   who came and went when
   meerkat snooze --camera yard --for 2h               no messages about it for a while
+  meerkat analyse table.csv --out charts              charts and figures of a table, or of events
   meerkat models pull                                 fetch the weights of its networks
   meerkat clips verify                                whether clips and database agree
   meerkat storage plan                                what would be deleted next, and when
@@ -91,6 +93,7 @@ enum Command {
     Arm(snooze::ArmArgs),
     Storage(storage::StorageArgs),
     Watch(watch::WatchArgs),
+    Analyse(analyse::AnalyseArgs),
 }
 
 /// Why a command ended early.
@@ -157,6 +160,7 @@ impl Command {
             Command::Arm(args) => snooze::arm(args),
             Command::Storage(args) => storage::run(&args),
             Command::Watch(args) => watch::run(&args),
+            Command::Analyse(args) => analyse::run(&args),
         }
     }
 }
