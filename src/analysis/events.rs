@@ -107,7 +107,6 @@ impl EventCounts {
 
     fn hours(&self) -> Drawing {
         let hours: Vec<String> = (0..24).map(|hour| hour.to_string()).collect();
-        #[expect(clippy::cast_precision_loss, reason = "a colour")]
         let row = |row: &[u64; 24]| row.iter().map(|count| *count as f64).collect();
         heat_map(&HeatMap {
             name: "events_by_hour",
@@ -147,7 +146,6 @@ impl EventCounts {
 }
 
 fn bar(name: &str, count: u64) -> Bar {
-    #[expect(clippy::cast_precision_loss, reason = "the length of a bar")]
     let value = count as f64;
     Bar { name: name.to_owned(), value, shown: count.to_string() }
 }

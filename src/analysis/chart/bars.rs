@@ -62,7 +62,8 @@ pub fn columns(name: &str, title: &str, note: &str, bars: &[Bar]) -> Drawing {
     let mut drawing = Drawing::new(name, (900, 420));
     drawing.title(title, note);
     let (left, right, bottom) = (60, 880, 330);
-    let high = bars.iter().map(|bar| bar.value).fold(0.0, f64::max).max(1.0);
+    // Room for the number above the longest.
+    let high = bars.iter().map(|bar| bar.value).fold(0.0, f64::max).max(1.0) * 1.06;
     for tick in ticks(0.0, high) {
         let y = along(bottom, TOP, tick / high);
         drawing.put(Mark::Line([left, y, right, y], PALE));

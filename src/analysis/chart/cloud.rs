@@ -26,7 +26,6 @@ pub fn cloud(name: &str, title: &str, note: &str, words: &[(String, u64)]) -> Dr
     let most = words.first().map_or(1, |(_, count)| *count).max(1);
     let mut taken: Vec<Room> = Vec::new();
     for (n, (word, count)) in words.iter().take(WORDS).enumerate() {
-        #[expect(clippy::cast_precision_loss, reason = "a share")]
         let share = *count as f64 / most as f64;
         let mut size = (LARGEST * share.sqrt()).max(SMALLEST).round();
         // A long word gets smaller until it fits the sheet.
@@ -64,9 +63,7 @@ fn overlap(a: &Room, b: &Room) -> bool {
 
 /// A part of a size, as whole px.
 fn part(size: f64, share: f64) -> i32 {
-    #[expect(clippy::cast_possible_truncation, reason = "places on the sheet")]
-    let px = (size * share).round() as i32;
-    px
+    (size * share).round() as i32
 }
 
 #[cfg(test)]

@@ -135,7 +135,6 @@ pub fn edges(from: i32, to: i32, parts: usize) -> Vec<i32> {
 /// A share of a length, rounded to a whole px.
 pub fn along(from: i32, to: i32, share: f64) -> i32 {
     let share = if share.is_nan() { 0.0 } else { share.clamp(0.0, 1.0) };
-    #[expect(clippy::cast_possible_truncation, reason = "between two places on the sheet")]
     let offset = (f64::from(to - from) * share).round() as i32;
     from + offset
 }

@@ -87,7 +87,6 @@ impl Chosen {
 /// is no font.
 pub fn width_px(text: &str, size: f64) -> f64 {
     match chosen() {
-        #[expect(clippy::cast_possible_truncation, reason = "sizes of text are small")]
         Some(chosen) => f64::from(chosen.width(text, size as f32)),
         None => text.chars().map(|c| if c.is_ascii() { 0.5 * size } else { 0.85 * size }).sum(),
     }

@@ -73,7 +73,8 @@ pub fn heat_map(map: &HeatMap<'_>) -> Drawing {
             drawing.put(Mark::Fill([xs[column], ys[row], xs[column + 1], ys[row + 1]], own));
             let text = match map.scale {
                 Scale::Correlation if value.is_nan() => "–".to_owned(),
-                Scale::Correlation => format!("{value:.2}"),
+                // Adding nothing turns a rounded -0.00 into 0.00.
+                Scale::Correlation => format!("{:.2}", (value * 100.0).round() / 100.0 + 0.0),
                 Scale::Count if *value == 0.0 => String::new(),
                 Scale::Count => format!("{value}"),
             };

@@ -149,12 +149,6 @@ fn nothing(drawing: &mut Drawing, pane: [i32; 4]) {
 }
 
 fn bin(share: f64, bins: usize) -> usize {
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        clippy::cast_precision_loss,
-        reason = "0 to bins"
-    )]
     let bin = (share.clamp(0.0, 1.0) * bins as f64) as usize;
     bin.min(bins - 1)
 }

@@ -31,7 +31,6 @@ pub fn pie(name: &str, title: &str, note: &str, mut pieces: Vec<Piece>) -> Drawi
     let mut drawing = Drawing::new(name, (820, 480));
     drawing.title(title, note);
     let whole: u64 = pieces.iter().map(|piece| piece.share).sum();
-    #[expect(clippy::cast_precision_loss, reason = "an angle")]
     let turn = |share: u64| share as f64 / whole as f64;
     let mut before = 0;
     for (n, piece) in pieces.iter().enumerate() {
@@ -49,14 +48,11 @@ pub fn pie(name: &str, title: &str, note: &str, mut pieces: Vec<Piece>) -> Drawi
 
 /// The outline of a piece between two shares of the whole turn.
 fn sector(from: f64, to: f64) -> Vec<(i32, i32)> {
-    #[expect(clippy::cast_possible_truncation, reason = "places on the sheet")]
     let at = |turn: f64| {
         let angle = turn * TAU;
         ((MIDDLE.0 + RADIUS * angle.sin()).round() as i32, (MIDDLE.1 - RADIUS * angle.cos()).round() as i32)
     };
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "at most 360")]
     let steps = ((to - from) * 360.0).ceil().clamp(1.0, 360.0) as u32;
-    #[expect(clippy::cast_possible_truncation, reason = "the middle of the sheet")]
     let mut points = vec![(MIDDLE.0 as i32, MIDDLE.1 as i32)];
     points.extend((0..=steps).map(|step| at(from + (to - from) * f64::from(step) / f64::from(steps))));
     points.dedup();

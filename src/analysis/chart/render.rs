@@ -144,7 +144,6 @@ fn text_style(
     let font = if upwards { font.transform(FontTransform::Rotate270) } else { font };
     let style = font.color(&rgb(colour)).pos(Pos::new(horizontal, vertical));
     // The bitmap backend puts the base line a tenth of the height too high.
-    #[expect(clippy::cast_possible_truncation, reason = "a tenth of the height of a text")]
     let lift = if scale == 1 { 0 } else { (size * 0.1).round() as i32 };
     let (x, y) = (x * scale, y * scale);
     (style, if upwards { (x + lift, y) } else { (x, y + lift) })

@@ -71,7 +71,6 @@ pub fn number(cell: &[u8]) -> Option<f64> {
     let whole = digits.iter().all(u8::is_ascii_digit);
     if whole && digits.len() <= EXACT_DIGITS {
         let value = digits.iter().fold(0_i64, |value, digit| value * 10 + i64::from(digit - b'0'));
-        #[expect(clippy::cast_precision_loss, reason = "15 digits are exact")]
         let value = value as f64;
         return Some(if first == b'-' { -value } else { value });
     }

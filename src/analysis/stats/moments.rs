@@ -35,7 +35,6 @@ impl Default for Moments {
     }
 }
 
-#[expect(clippy::cast_precision_loss, reason = "counts of rows are far below 2^53")]
 fn float(count: u64) -> f64 {
     count as f64
 }

@@ -87,7 +87,6 @@ impl Pairs {
 
     /// Takes the rows of a block.
     pub fn add(&mut self, block: &Block) {
-        #[expect(clippy::cast_precision_loss, reason = "a block has some thousand rows")]
         let rows = block.rows() as f64;
         if rows == 0.0 {
             return;
