@@ -73,7 +73,7 @@ metrics_list! {
     STORAGE_FREE = Gauge "meerkat_storage_free_bytes" []
         "Free bytes on the file system of the data folder.";
     STORAGE_USED = Gauge "meerkat_storage_used_bytes" ["kind"]
-        "Bytes stored by kind (image, video, clip, segment, spool, database).";
+        "Bytes stored by kind (image, video, clip, segment, spool, database, backup, set_aside).";
     STORE_BACKUPS = Counter "meerkat_store_backups_total" ["result"]
         "Nightly copies of the database by result (ok, error).";
     STORE_LAST_BACKUP = Gauge "meerkat_store_last_backup_timestamp_seconds" []
