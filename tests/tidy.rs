@@ -46,6 +46,9 @@ const OWNED: &[(&str, &[&str])] = &[
     ("actix", &["actors"]),
     ("actix-rt", &["actors"]),
     ("actix-web", &["web"]),
+    ("regex", &["actors"]),
+    ("toml", &["actors"]),
+    ("age", &[ROOT]),
     ("clap", &[ROOT]),
     // The root reads manifests with it, in this very test.
     ("config", &["settings", ROOT]),

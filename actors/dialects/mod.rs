@@ -3,6 +3,7 @@
 //! To add one: a value that is a [`Dialect`], and an arm in [`Bound::open`]. Faces in pictures of clients are found by
 //! [`examine`].
 
+pub mod desk;
 mod door;
 mod stream;
 
@@ -30,13 +31,14 @@ use crate::detectors::{Known, Place, Pool};
 use crate::faces::Gallery;
 use crate::session::{DoorError, IoGroup, LogRation, listen};
 use crate::supervision::{ActorKind, BackoffSettings, Board, Crew, Solo};
+use desk::{AtDesk, DeskError, DeskHouse};
 use door::{Door, House};
 use examine::Examiner;
 use recognise::{Chunked, RecogniseTools, Sized};
 use watch::{Live, Usher, Watch};
 
 /// Dialects that have pictures examined.
-const EXAMINING: [&str; 3] = ["recognise_sized", "recognise_chunked", "desk"];
+const EXAMINING: [&str; 2] = ["recognise_sized", "recognise_chunked"];
 
 /// An io thread that stands still for this long is given up.
 const IO_DEADLINE: Duration = Duration::from_secs(3);
@@ -70,6 +72,8 @@ pub struct DialectTools {
     pub backoff: BackoffSettings,
     /// Live pictures, where they are on.
     pub live: Option<Live>,
+    /// What the desk needs besides.
+    pub desk: DeskHouse,
 }
 
 /// Dialects at work. Clones share them.
@@ -117,6 +121,11 @@ impl Bound {
         let examiner = if examines { Some(examiner(&tools, &settings)?) } else { None };
         let mut opened = Dialects::default();
         for (name, listeners) in self.sockets {
+            if let ("desk", Some(own)) = (name, &dialects.desk) {
+                let desk = AtDesk(desk::open(&tools, &tools.desk, own, &listeners)?);
+                Door::new(desk, &own.door, house.clone()).open_all(listeners)?;
+                continue;
+            }
             match (name, &dialects.recognise_sized, &dialects.recognise_chunked, &examiner) {
                 ("recognise_sized", Some(own), _, Some(examiner)) => {
                     let tools = RecogniseTools::new(&tools, &in_flight, examiner);
@@ -235,6 +244,9 @@ pub enum DialectError {
     /// The font that the settings name cannot be used.
     #[error("dialects.font: {0}")]
     Font(VisionError),
+    /// The desk cannot be opened.
+    #[error(transparent)]
+    Desk(#[from] DeskError),
     /// The system gives no thread or socket.
     #[error("the system refused: {0}")]
     System(#[from] std::io::Error),

@@ -26,6 +26,7 @@ use wiring::{Wiring, courier_rules, encoder_settings, live};
 use crate::archivist::Archivist;
 use crate::camera::Cameras;
 use crate::detectors::{Known, Place};
+use crate::dialects::desk::DeskHouse;
 use crate::dialects::{self, DialectTools, Dialects};
 use crate::events::{CourierRules, CourierTools, Events, EventsLink, EventsTools};
 use crate::faces::Faces;
@@ -121,6 +122,7 @@ impl Node {
             person,
             face,
             gallery,
+            desk,
             channels,
             notices,
             signing,
@@ -307,6 +309,16 @@ impl Node {
             clock: Arc::clone(&clock),
             shutdown: shutdown.clone(),
             board: board.clone(),
+            desk: DeskHouse {
+                parts: desk,
+                data_dir: settings.data_dir.clone(),
+                boot: places.boot.clone(),
+                durability,
+                detect: detect.clone(),
+                deadline: supervision.detector_deadline,
+                faces: Arc::clone(&face.make),
+                min_score: settings.detectors.face.min_score,
+            },
             detect: detect.clone(),
             faces: face,
             gallery,

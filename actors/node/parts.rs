@@ -10,6 +10,7 @@ use meerkat_store::{BootId, DataFolder, LinkKey, Store, StoreError};
 
 use crate::detectors::Pool;
 use crate::dialects::DialectError;
+use crate::dialects::desk::DeskParts;
 use crate::faces::Gallery;
 use crate::notices::Notices;
 use crate::session::DoorError;
@@ -42,6 +43,8 @@ pub struct NodeParts {
     pub face: Pool<dyn FaceRecogniser>,
     /// Who is enrolled.
     pub gallery: Arc<dyn Gallery>,
+    /// What the desk is made with.
+    pub desk: DeskParts,
     /// Channels by which people are told.
     pub channels: Vec<Arc<dyn Channel>>,
     /// What parts of the node have noticed about it; those from before its start are in it already.

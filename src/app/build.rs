@@ -60,6 +60,7 @@ pub(super) fn parts(
         person: detectors.person(),
         face: detectors.face(),
         gallery: Arc::new(StoredGallery(Reading::new(&settings.data_dir))),
+        desk: super::desk::parts(settings)?,
         channels: Vec::new(),
         notices,
         signing,

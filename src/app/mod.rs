@@ -4,6 +4,7 @@ mod alerts;
 mod build;
 pub(crate) mod channels;
 mod demo;
+mod desk;
 pub(crate) mod detectors;
 mod exporter;
 mod housekeeping;

@@ -197,3 +197,20 @@ pub trait FaceRecogniser: Send {
         Ok(used)
     }
 }
+
+/// What somebody with this face is taken for.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct FaceTraits {
+    /// Years, 0..=100.
+    pub age_years: f32,
+    /// Certainty that it is a woman rather than a man, 0..=1.
+    pub female: f32,
+}
+
+/// Estimates age and sex of faces.
+pub trait FaceTraitsEstimator: Send {
+    /// Which estimator this is.
+    fn info(&self) -> DetectorInfo;
+    /// Estimates for the faces in these boxes of one picture, in their order; none for what is no face to it.
+    fn estimate(&mut self, image: &Image, faces: &[Rect]) -> Result<Vec<Option<FaceTraits>>, DetectorError>;
+}

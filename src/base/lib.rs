@@ -25,8 +25,8 @@ pub mod text;
 
 pub use budget::{Budget, Permit};
 pub use detect::{
-    DetectorError, DetectorInfo, FaceIdentity, FaceRecogniser, FoundFace, Guess, ImageWish, MOST_GUESSES,
-    ObjectClassifier, PersonDetector, Unfit, Weights,
+    DetectorError, DetectorInfo, FaceIdentity, FaceRecogniser, FaceTraits, FaceTraitsEstimator, FoundFace,
+    Guess, ImageWish, MOST_GUESSES, ObjectClassifier, PersonDetector, Unfit, Weights,
 };
 pub use detection::{Detection, Point, Rect};
 pub use event::{Event, EventId, EventKind, EventPhase, Severity, Sighting};

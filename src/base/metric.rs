@@ -150,6 +150,16 @@ metrics_list! {
         "Bytes held by the rings of all cameras.";
     IN_FLIGHT_BYTES = Gauge "meerkat_in_flight_bytes" []
         "Bytes of frames that are being received over all connections.";
+    DESK_COMMANDS = Counter "meerkat_desk_commands_total" ["command"]
+        "Commands of the desk's clients by command.";
+    DESK_KEPT_BYTES = Gauge "meerkat_desk_kept_bytes" ["kind"]
+        "Bytes that the desk keeps for its clients, by kind (picture, csv).";
+    RELAY_FILES = Counter "meerkat_relay_files_total" ["result"]
+        "Files from client to client by result (stored, fetched, expired).";
+    RELAY_WAITING_FILES = Gauge "meerkat_relay_waiting_files" []
+        "Files that wait for a client of the desk.";
+    RELAY_WAITING_BYTES = Gauge "meerkat_relay_waiting_bytes" []
+        "Bytes of the files that wait for a client of the desk, those that arrive included.";
     MODEL_INFO = Gauge "meerkat_model_info" ["model", "sha256"]
         "1 for each network or classic method in use, with the checksum of its weights; the classic ones have none.";
     BUILD_INFO = Gauge "meerkat_build_info" ["version", "commit"]

@@ -17,6 +17,7 @@ mod faces;
 mod models;
 mod push;
 mod recognise;
+mod relay;
 mod store;
 mod snooze;
 mod storage;
@@ -66,6 +67,7 @@ Examples:
   meerkat models pull                                 fetch the weights of its networks
   meerkat clips verify                                whether clips and database agree
   meerkat storage plan                                what would be deleted next, and when
+  meerkat relay keygen --out me.key                   a key for files that only the receiver can read
 
 Exit codes: 0 done, 1 failed, 2 wrong arguments or wrong configuration.
 Environment: MEERKAT__SECTION__KEY sets a configuration key; MEERKAT_LOG is a log filter such as meerkat=debug.";
@@ -94,6 +96,7 @@ enum Command {
     Storage(storage::StorageArgs),
     Watch(watch::WatchArgs),
     Analyse(analyse::AnalyseArgs),
+    Relay(relay::RelayArgs),
 }
 
 /// Why a command ended early.
@@ -161,6 +164,7 @@ impl Command {
             Command::Storage(args) => storage::run(&args),
             Command::Watch(args) => watch::run(&args),
             Command::Analyse(args) => analyse::run(&args),
+            Command::Relay(args) => relay::run(args),
         }
     }
 }

@@ -8,7 +8,9 @@ mod watch;
 
 use std::path::PathBuf;
 
-pub use desk::DeskSettings;
+pub use desk::{
+    DeskChatSettings, DeskCsvSettings, DeskFaceppSettings, DeskRelaySettings, DeskSettings, FaceppTakes,
+};
 pub use door::DoorSettings;
 pub use recognise::{RecogniseChunkedSettings, RecogniseSettings, RecogniseSizedSettings};
 pub use watch::WatchDialectSettings;

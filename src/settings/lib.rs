@@ -38,8 +38,9 @@ pub use attendance::{AttendanceDirection, AttendanceSettings, ShiftSettings, Wee
 pub use camera::CameraSettings;
 pub use delivery::DeliverySettings;
 pub use dialects::{
-    DeskSettings, DialectsSettings, DoorSettings, RecogniseChunkedSettings, RecogniseSettings,
-    RecogniseSizedSettings, WatchDialectSettings,
+    DeskChatSettings, DeskCsvSettings, DeskFaceppSettings, DeskRelaySettings, DeskSettings, DialectsSettings,
+    DoorSettings, FaceppTakes, RecogniseChunkedSettings, RecogniseSettings, RecogniseSizedSettings,
+    WatchDialectSettings,
 };
 pub use keep::{
     ClipSettings, Durability, LogFormat, LogSettings, StorageSettings, StoreSettings, SupervisionSettings,

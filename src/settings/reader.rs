@@ -248,7 +248,17 @@ fn origin(key: &str, value: &Value) -> Option<String> {
 fn is_secret_name(key: &str) -> bool {
     matches!(
         key.rsplit('.').next(),
-        Some("token" | "secret" | "url" | "proxy" | "password" | "app_secret" | "topic")
+        Some(
+            "token"
+                | "secret"
+                | "url"
+                | "proxy"
+                | "password"
+                | "app_secret"
+                | "topic"
+                | "api_key"
+                | "api_secret"
+        )
     )
 }
 

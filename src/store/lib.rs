@@ -41,6 +41,7 @@ pub mod evidence;
 pub mod spool;
 
 pub mod links;
+pub mod relay;
 
 pub mod ballast;
 pub mod data_folder;
@@ -74,6 +75,7 @@ pub use outbox::{
 pub use picture::PictureStore;
 pub use publish::{CaptureFiles, PROOF_ENDING, PendingFile, PublishedFile, STRIP_ENDING};
 pub use rebuild::Rebuilt;
+pub use relay::{Incoming, Outgoing, RELAY_CLIENTS, RelayLimits, RelayQueue, RelayRefused, RelayShelf};
 pub use reports::{Merge, Report, ToldAlert};
 pub use sidecar::{EventFacts, Sidecar};
 pub use snoozes::Snooze;

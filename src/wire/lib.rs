@@ -2,6 +2,7 @@
 //! No sockets, no files, no timers, no runtime: whoever owns the connection brings the bytes and the clock.
 #![forbid(unsafe_code)]
 
+pub mod desk;
 pub mod frame;
 pub mod recognise;
 pub mod watch;

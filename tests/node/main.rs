@@ -8,6 +8,7 @@ mod harness;
 mod alerts;
 mod chaos;
 mod channels;
+mod desk;
 mod detectors;
 mod disk;
 mod evidence;
