@@ -1,6 +1,7 @@
 //! The face actor: takes frames of all cameras in turn, finds faces and says whose they are. Shared; one per thread.
 
 mod gallery;
+pub(crate) mod strangers;
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -12,6 +13,7 @@ use metrics::counter;
 
 pub(crate) use gallery::Following;
 pub use gallery::Gallery;
+pub use strangers::Strangers;
 
 use crate::camera::{Outcome, Stage};
 use crate::detectors::{Look, Place, gather};
@@ -25,6 +27,7 @@ pub struct Faces {
     clock: Arc<dyn Clock>,
     events: EventsLink,
     gallery: Following,
+    strangers: Arc<Strangers>,
     place: Place<dyn FaceRecogniser>,
 }
 
@@ -35,18 +38,22 @@ impl Faces {
         clock: Arc<dyn Clock>,
         events: EventsLink,
         gallery: Arc<dyn Gallery>,
+        strangers: Arc<Strangers>,
         place: Place<dyn FaceRecogniser>,
     ) -> Self {
         for result in ["known", "unknown"].into_iter().chain(Unfit::ALL.map(Unfit::as_str)) {
             counter!(metric::FACES, "result" => result).increment(0);
         }
-        Self { line, clock, events, gallery: Following::new(gallery), place }
+        Self { line, clock, events, gallery: Following::new(gallery), strangers, place }
     }
 
-    fn tell(&self, look: &Look, faces: Vec<FoundFace>) {
+    fn tell(&self, look: &Look, faces: Vec<FoundFace>, space: Option<&str>) {
         let floor = look.camera.settings().face_min_score;
         let mut detections = Vec::new();
         for face in faces.into_iter().filter(|face| face.score >= floor) {
+            if let Some(space) = space {
+                self.strangers.offer(&look.camera, look.frame.wall, &look.image, &face, space);
+            }
             let (result, identity) = match face.identity {
                 FaceIdentity::Known { name, .. } => ("known", name),
                 FaceIdentity::Unknown => (face.unfit.map_or("unknown", Unfit::as_str), UNKNOWN.to_owned()),
@@ -70,6 +77,8 @@ impl Component for Faces {
             return Ok(Step::Idle);
         };
         let more = self.gallery.advance(recogniser);
+        let strangers_wanted = self.strangers.are_wanted();
+        recogniser.want_embeddings(strangers_wanted);
         let Some(looks) = gather(&self.line, ActorKind::Face, recogniser.wish(), recogniser.batch())? else {
             return Ok(if more { Step::Again } else { Step::Idle });
         };
@@ -82,9 +91,12 @@ impl Component for Faces {
             looks.iter().for_each(|look| look.camera.counters.frame(Stage::Face, Outcome::Error));
             Failure::error(error)
         })?;
+        // Of somebody who comes before everybody who is enrolled is known, nothing is known.
+        let is_certain = strangers_wanted && self.gallery.is_complete();
+        let space = if is_certain { recogniser.embedding_space() } else { None };
         self.place.looked(began, looks.len());
         for (look, faces) in looks.iter().zip(found) {
-            self.tell(look, faces);
+            self.tell(look, faces, space.as_deref());
         }
         Ok(Step::Again)
     }

@@ -38,12 +38,16 @@ pub struct Gallery {
     embeddings: Vec<f32>,
     /// Whose each of them is: an index into `people`.
     owners: Vec<usize>,
+    /// Embeddings of others who were taken for one of them, and for whom.
+    negatives: Vec<f32>,
+    mistaken: Vec<usize>,
 }
 
 #[derive(Debug, Clone)]
 struct Person {
     name: String,
     pictures: usize,
+    negatives: usize,
 }
 
 impl Gallery {
@@ -79,7 +83,7 @@ impl Gallery {
         let owner = match known {
             Some(person) => person,
             None => {
-                self.people.push(Person { name: name.to_owned(), pictures: 0 });
+                self.people.push(Person { name: name.to_owned(), pictures: 0, negatives: 0 });
                 self.people.len() - 1
             }
         };
@@ -94,9 +98,33 @@ impl Gallery {
         true
     }
 
-    /// The nearest person, if near enough and clearly nearer than the next one.
+    /// Adds an embedding of somebody who is not this person. Returns whether it was kept: the person must have an
+    /// embedding, and else as for [`Gallery::add`].
+    pub fn add_negative(&mut self, name: &str, embedding: &[f32]) -> bool {
+        let Some(unit) = normalised(embedding).filter(|unit| unit.len() == self.values) else { return false };
+        let Some(mistaken) = self.people.iter().rposition(|person| person.name == name) else { return false };
+        let Some(person) =
+            self.people.get_mut(mistaken).filter(|person| person.negatives < Self::MOST_PICTURES)
+        else {
+            return false;
+        };
+        if self.mistaken.len() >= Self::MOST_EMBEDDINGS {
+            return false;
+        }
+        person.negatives += 1;
+        self.negatives.extend_from_slice(&unit);
+        self.mistaken.push(mistaken);
+        true
+    }
+
+    /// The nearest person, if near enough and clearly nearer than the next one. Whoever has a negative that is nearer
+    /// than all their own pictures is not the one, and does not compete either.
     pub fn find(&self, embedding: &[f32], settings: &MatchSettings) -> Option<Match<'_>> {
-        let (nearest, next) = self.two_nearest(embedding)?;
+        let (nearest, next) = if self.mistaken.is_empty() {
+            self.two_nearest(embedding)?
+        } else {
+            self.two_nearest_of_the_possible(embedding)?
+        };
         // NaN thresholds let nobody in.
         let known = nearest.cosine >= settings.threshold && nearest.cosine - next >= settings.margin;
         known.then_some(nearest)
@@ -105,6 +133,36 @@ impl Gallery {
     /// The nearest person, whoever it is; `None` when there is nobody or the embedding is none.
     pub fn nearest(&self, embedding: &[f32]) -> Option<Match<'_>> {
         self.two_nearest(embedding).map(|(nearest, _)| nearest)
+    }
+
+    /// As [`Gallery::two_nearest`], without those whom a negative rules out.
+    fn two_nearest_of_the_possible(&self, embedding: &[f32]) -> Option<(Match<'_>, f32)> {
+        let unit = normalised(embedding).filter(|unit| unit.len() == self.values)?;
+        let nearest = |rows: &[f32], owners: &[usize]| {
+            let mut best = vec![f32::NEG_INFINITY; self.people.len()];
+            for (row, &owner) in rows.chunks_exact(self.values).zip(owners) {
+                if let Some(best) = best.get_mut(owner) {
+                    *best = best.max(cosine(row, &unit).clamp(-1.0, 1.0));
+                }
+            }
+            best
+        };
+        let own = nearest(&self.embeddings, &self.owners);
+        let others = nearest(&self.negatives, &self.mistaken);
+        let (mut best, mut next): (Option<Match<'_>>, f32) = (None, -1.0);
+        for ((person, &own), &other) in self.people.iter().zip(&own).zip(&others) {
+            if other > own {
+                continue;
+            }
+            match best {
+                Some(found) if own <= found.cosine => next = next.max(own),
+                found => {
+                    next = found.map_or(next, |found| found.cosine);
+                    best = Some(Match { name: &person.name, cosine: own });
+                }
+            }
+        }
+        best.map(|best| (best, next))
     }
 
     /// The nearest person and the cosine of the next one; that of the farthest possible when there is only one.
@@ -207,6 +265,30 @@ mod tests {
     }
 
     #[test]
+    fn a_face_nearer_to_a_negative_is_not_that_person() {
+        let mut gallery = Gallery::new();
+        assert!(gallery.add("ann", &at(0.0)) && gallery.add("ann", &at(20.0)));
+        assert_eq!(name(&gallery, 35.0), Some("ann"));
+        assert!(gallery.add_negative("ann", &at(38.0)));
+        assert_eq!(name(&gallery, 35.0), None, "nearer to 38 than to 20");
+        assert_eq!(name(&gallery, 25.0), Some("ann"), "nearer to 20 than to 38");
+        // Whoever is ruled out does not stand in the way of somebody else.
+        let mut gallery = Gallery::new();
+        gallery.add("ann", &at(0.0));
+        gallery.add("bob", &at(20.0));
+        assert_eq!(name(&gallery, 9.0), None, "too near to both");
+        assert!(gallery.add_negative("ann", &at(10.0)));
+        assert_eq!(name(&gallery, 9.0), Some("bob"));
+        assert_eq!(gallery.nearest(&at(9.0)).unwrap().name, "ann", "who is nearest is another question");
+        assert!(!gallery.add_negative("eve", &at(1.0)), "nobody of that name");
+        assert!(!gallery.add_negative("ann", &[1.0]) && !gallery.add_negative("ann", &[0.0, 0.0]));
+        for _ in 1..Gallery::MOST_PICTURES {
+            assert!(gallery.add_negative("ann", &at(10.0)));
+        }
+        assert!(!gallery.add_negative("ann", &at(10.0)));
+    }
+
+    #[test]
     fn pictures_per_person_are_bounded() {
         let mut gallery = gallery();
         for _ in 1..Gallery::MOST_PICTURES {
@@ -234,6 +316,21 @@ mod tests {
             order.sort_by(|&a: &usize, &b| best[b].total_cmp(&best[a]));
             let clear = best[order[0]] >= 0.4 && best[order[0]] - best[order[1]].max(-1.0) >= 0.1;
             prop_assert_eq!(found.map(|found| found.name.to_owned()), clear.then(|| order[0].to_string()));
+        }
+
+        #[test]
+        fn negatives_that_are_farther_than_everything_change_nothing(rows in proptest::collection::vec((0usize..4, any::<[i8; 3]>()), 1..30), face: [i8; 3]) {
+            let face = face.map(f32::from);
+            let mut plain = Gallery::new();
+            for (person, row) in rows {
+                plain.add(&person.to_string(), &row.map(f32::from));
+            }
+            let mut with = plain.clone();
+            for person in 0..4 {
+                with.add_negative(&person.to_string(), &face.map(|value| -value));
+            }
+            let who = |gallery: &Gallery| gallery.find(&face, &SETTINGS).map(|found| (found.name.to_owned(), found.cosine));
+            prop_assert_eq!(who(&with), who(&plain));
         }
     }
 }

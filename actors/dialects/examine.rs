@@ -357,6 +357,7 @@ mod tests {
                 score,
                 identity,
                 unfit: None,
+                embedding: None,
             };
             Ok(vec![face(0.9, identity), face(0.2, FaceIdentity::Unknown)])
         }

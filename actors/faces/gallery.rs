@@ -21,6 +21,10 @@ pub trait Gallery: Send + Sync {
     fn generation(&self) -> Result<u64, String>;
     /// Everybody, with the files of their pictures.
     fn people(&self) -> Result<Vec<(String, Vec<PathBuf>)>, String>;
+    /// Who was taken for others, with the files of pictures of these.
+    fn negatives(&self) -> Result<Vec<(String, Vec<PathBuf>)>, String> {
+        Ok(Vec::new())
+    }
 }
 
 /// Follows the gallery on behalf of one recogniser.
@@ -35,8 +39,18 @@ pub(crate) struct Following {
 struct Making {
     generation: u64,
     people: usize,
-    left: VecDeque<(String, PathBuf)>,
+    left: VecDeque<(Sort, String, PathBuf)>,
     usable: usize,
+    negatives: usize,
+}
+
+/// What a picture says of a person.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sort {
+    /// Who they are.
+    Own,
+    /// Who they are not.
+    Negative,
 }
 
 impl Following {
@@ -55,6 +69,11 @@ impl Following {
         (self.in_force, self.making, self.looked) = (None, None, None);
     }
 
+    /// Whether the recogniser knows everybody who is to be known, as far as was looked.
+    pub fn is_complete(&self) -> bool {
+        self.in_force.is_some() && self.making.is_none()
+    }
+
     /// Does one piece of work: at most one picture. True when there is more to do at once.
     pub fn advance(&mut self, recogniser: &mut dyn FaceRecogniser) -> bool {
         if self.looked.is_none_or(|at| at.elapsed() >= INTERVAL) {
@@ -62,17 +81,29 @@ impl Following {
             self.look(recogniser);
         }
         let Some(making) = &mut self.making else { return false };
-        let Some((name, file)) = making.left.pop_front() else {
+        let Some((sort, name, file)) = making.left.pop_front() else {
             recogniser.use_gallery();
-            info!(people = making.people, pictures = making.usable, "gallery taken over");
+            let Making { people, usable: pictures, negatives, .. } = *making;
+            info!(people, pictures, negatives, "gallery taken over");
             self.in_force = Some(making.generation);
             self.making = None;
             return false;
         };
-        let taken = picture(&file)
-            .and_then(|image| recogniser.add_to_gallery(&name, &image).map_err(|error| error.to_string()));
+        let taken = picture(&file).and_then(|image| {
+            let taken = match sort {
+                Sort::Own => recogniser.add_to_gallery(&name, &image),
+                Sort::Negative => recogniser.add_negative(&name, &image),
+            };
+            taken.map_err(|error| error.to_string())
+        });
         match taken {
-            Ok(usable) => making.usable += usize::from(usable),
+            Ok(usable) => {
+                let count = match sort {
+                    Sort::Own => &mut making.usable,
+                    Sort::Negative => &mut making.negatives,
+                };
+                *count += usize::from(usable);
+            }
             // The other pictures are as good as before.
             Err(error) => warn!(error, "an enrolled picture cannot be used"),
         }
@@ -83,22 +114,28 @@ impl Following {
     fn look(&mut self, recogniser: &mut dyn FaceRecogniser) {
         let known = self.making.as_ref().map(|making| making.generation).or(self.in_force);
         let changed = self.gallery.generation().and_then(|generation| {
-            if known == Some(generation) { Ok(None) } else { Ok(Some((generation, self.gallery.people()?))) }
+            if known == Some(generation) {
+                return Ok(None);
+            }
+            Ok(Some((generation, self.gallery.people()?, self.gallery.negatives()?)))
         });
         match changed {
             Ok(None) => {}
-            Ok(Some((generation, people))) => {
+            Ok(Some((generation, people, negatives))) => {
                 let count = people.len();
-                let left = people
-                    .into_iter()
-                    .flat_map(|(name, files)| files.into_iter().map(move |file| (name.clone(), file)))
-                    .collect();
+                // A negative means nothing before the person's own pictures are there.
+                let left = pictures(Sort::Own, people).chain(pictures(Sort::Negative, negatives)).collect();
                 recogniser.begin_gallery();
-                self.making = Some(Making { generation, people: count, left, usable: 0 });
+                self.making = Some(Making { generation, people: count, left, usable: 0, negatives: 0 });
             }
             Err(error) => warn!(error, "the gallery cannot be read"),
         }
     }
+}
+
+fn pictures(sort: Sort, of: Vec<(String, Vec<PathBuf>)>) -> impl Iterator<Item = (Sort, String, PathBuf)> {
+    of.into_iter()
+        .flat_map(move |(name, files)| files.into_iter().map(move |file| (sort, name.clone(), file)))
 }
 
 fn picture(path: &Path) -> Result<Image, String> {
@@ -118,7 +155,7 @@ mod tests {
     type People = Vec<(String, Vec<PathBuf>)>;
 
     /// A gallery of a test's own.
-    struct Book(Mutex<Result<(u64, People), String>>);
+    struct Book(Mutex<Result<(u64, People), String>>, People);
 
     impl Gallery for Book {
         fn generation(&self) -> Result<u64, String> {
@@ -127,6 +164,10 @@ mod tests {
 
         fn people(&self) -> Result<People, String> {
             self.0.lock().unwrap().as_ref().map(|(_, people)| people.clone()).map_err(Clone::clone)
+        }
+
+        fn negatives(&self) -> Result<People, String> {
+            Ok(self.1.clone())
         }
     }
 
@@ -158,6 +199,11 @@ mod tests {
             Ok(true)
         }
 
+        fn add_negative(&mut self, name: &str, _picture: &Image) -> Result<bool, DetectorError> {
+            self.coming.push(format!("not {name}"));
+            Ok(true)
+        }
+
         fn use_gallery(&mut self) {
             self.known = std::mem::take(&mut self.coming);
         }
@@ -175,8 +221,24 @@ mod tests {
     }
 
     fn following(people: People) -> (Arc<Book>, Following) {
-        let book = Arc::new(Book(Mutex::new(Ok((1, people)))));
+        let book = Arc::new(Book(Mutex::new(Ok((1, people))), Vec::new()));
         (Arc::clone(&book), Following::new(book))
+    }
+
+    #[test]
+    fn negatives_come_after_everybody_is_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = picture_file(folder.path());
+        let of = |name: &str| (name.to_owned(), vec![file.clone()]);
+        let book = Book(Mutex::new(Ok((1, vec![of("Alice"), of("Bob")]))), vec![of("Alice")]);
+        let mut following = Following::new(Arc::new(book));
+        let mut pupil = Pupil::default();
+        assert!(!following.is_complete());
+        while following.advance(&mut pupil) {
+            assert!(!following.is_complete());
+        }
+        assert!(following.is_complete());
+        assert_eq!(pupil.known, ["Alice", "Bob", "not Alice"]);
     }
 
     #[test]

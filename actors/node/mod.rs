@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use meerkat_base::{Budget, Shutdown, metric};
 use meerkat_notify::{Channel, RetryPolicy};
-use meerkat_settings::{RetentionSettings, Settings};
+use meerkat_settings::{FacesSettings, RetentionSettings, Settings};
 use meerkat_store::{Durability, LinkKey};
 use metrics::gauge;
 use tracing::{info, warn};
@@ -29,7 +29,7 @@ use crate::detectors::{Known, Place};
 use crate::dialects::desk::DeskHouse;
 use crate::dialects::{self, DialectTools, Dialects};
 use crate::events::{CourierRules, CourierTools, Events, EventsLink, EventsTools};
-use crate::faces::Faces;
+use crate::faces::{Faces, Strangers};
 use crate::gate::Gates;
 use crate::notices::{Crier, CrierTools, Failures, Notices, Silence};
 use crate::notifier::{Notifier, NotifierLink, NotifierTools, Shrinker};
@@ -75,6 +75,7 @@ pub struct Node {
     room: Arc<Room>,
     storage: StorageState,
     retention: Arc<RwLock<RetentionSettings>>,
+    unknown_faces: Arc<RwLock<FacesSettings>>,
     events_solo: Solo<Events>,
     io: IoGroup,
     dialects: Dialects,
@@ -216,13 +217,18 @@ impl Node {
                 Ok(Box::new(People::new(Arc::clone(&line), Arc::clone(&clock), events.clone(), place)))
             })
         });
+        let unknown_faces = Arc::new(RwLock::new(settings.faces));
+        let strangers = Strangers::new(archivist.clone(), Arc::clone(&clock), Arc::clone(&unknown_faces));
         let faces = stations(&detect, |n| {
             let (line, clock, events) = (Arc::clone(&gates.faces), Arc::clone(&clock), events.clone());
             let (face, known, gallery) = (face.clone(), detectors.clone(), Arc::clone(&gallery));
+            let strangers = Arc::clone(&strangers);
             detect.station(ActorKind::Face, None, deadline, move || {
                 let place = Place::new(face.clone(), "face", known.clone(), n)?;
                 let (line, clock, gallery) = (Arc::clone(&line), Arc::clone(&clock), Arc::clone(&gallery));
-                Ok(Box::new(Faces::new(line, clock, events.clone(), gallery, place)) as Box<dyn Component>)
+                let strangers = Arc::clone(&strangers);
+                let faces = Faces::new(line, clock, events.clone(), gallery, strangers, place);
+                Ok(Box::new(faces) as Box<dyn Component>)
             })
         });
         // Built at once: whether a detector can be had is known from the start, not at the first frame.
@@ -252,6 +258,7 @@ impl Node {
             clock: Arc::clone(&clock),
             notices: notices.sink(),
             retention: Arc::clone(&retention),
+            faces: Arc::clone(&unknown_faces),
             storage: settings.storage.clone(),
             cameras: settings.cameras.keys().cloned().collect(),
             state: storage.clone(),
@@ -388,6 +395,7 @@ impl Node {
             room,
             storage,
             retention,
+            unknown_faces,
             events_solo,
             io,
             dialects,
@@ -430,6 +438,7 @@ impl Node {
         self.encoders.set_recorded(settings.clip.kinds.clone());
         self.events.reload(settings.events.clone());
         *self.retention.write().unwrap_or_else(PoisonError::into_inner) = settings.retention.clone();
+        *self.unknown_faces.write().unwrap_or_else(PoisonError::into_inner) = settings.faces;
         *self.rules.write().unwrap_or_else(PoisonError::into_inner) = courier_rules(&settings);
         self.alerts.reload(&settings);
         self.crier_tools.reload(settings.notify.notices.clone());

@@ -7,7 +7,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use meerkat_base::{CameraId, Clock, EventKind, Evidence, Notice, NoticeSink, WallTime, metric};
-use meerkat_settings::{RetentionSettings, StorageSettings};
+use meerkat_settings::{FacesSettings, RetentionSettings, StorageSettings};
 use meerkat_store::disk::{Usage, UsageWalk};
 use meerkat_store::{Durability, EventQuery, StoreError, StoreReader};
 use metrics::{counter, gauge};
@@ -19,6 +19,7 @@ use super::hands::{Doomed, Hands, Why};
 use super::room::{Refusal, Room};
 use super::state::StorageState;
 use super::sweep::Sweep;
+use super::unknown;
 use crate::archivist::Archivist;
 use crate::supervision::{ActorKind, Component, Failure, Step, fault};
 
@@ -61,6 +62,8 @@ pub struct EvictorTools {
     pub notices: Arc<dyn NoticeSink>,
     /// How long what is kept; may change while the node runs.
     pub retention: Arc<RwLock<RetentionSettings>>,
+    /// How long unknown faces are kept; may change while the node runs.
+    pub faces: Arc<RwLock<FacesSettings>>,
     /// The disk's settings.
     pub storage: StorageSettings,
     /// Configured cameras, for labels.
@@ -384,9 +387,15 @@ impl Evictor {
             if self.sweep.is_none() && Instant::now() >= self.next_sweep {
                 self.next_sweep = Instant::now() + SWEEP;
                 let rules = self.tools.retention.read().unwrap_or_else(PoisonError::into_inner).clone();
+                let report = self.tools.state.report();
+                let by_age = report.clock_doubt.is_none();
+                let keep = self.tools.faces.read().unwrap_or_else(PoisonError::into_inner).unknown_keep;
+                let tidied =
+                    self.hands.as_ref().map_or(Ok(()), |(_, hands)| unknown::tidy(hands, keep, by_age, now));
+                if let Err(error) = tidied {
+                    self.complain(&error);
+                }
                 if rules.shortest_age().is_some() || rules.counts_bytes() {
-                    let report = self.tools.state.report();
-                    let by_age = report.clock_doubt.is_none();
                     self.sweep = Some(Sweep::new(rules, now, by_age, &report.cameras));
                 }
             }

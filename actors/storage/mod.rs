@@ -1,5 +1,5 @@
 //! The disk as a whole: whether there is room (`room.rs`), who makes some and what goes by age and amount
-//! (`evictor.rs`, with `candidates.rs`, `sweep.rs` and `hands.rs`), and whether the clock can be believed (`clock.rs`).
+//! (`evictor.rs`, with `candidates.rs`, `sweep.rs`, `unknown.rs` and `hands.rs`), and whether the clock can be believed (`clock.rs`).
 //! Nothing here runs on the thread of the database or of a recorder.
 
 mod candidates;
@@ -10,6 +10,7 @@ mod plan;
 mod room;
 mod state;
 mod sweep;
+mod unknown;
 
 pub use clock::Doubt;
 pub use evictor::{DeletionSuspended, Evictor, EvictorTools};

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use meerkat_base::{CameraId, Clock, Event, EventKind, ManualClock, Notice, NoticeSink, WallTime};
 use meerkat_store::{
-    ClipRow, ClipState, DataFolder, DataLock, Durability, KeepTarget, NewAlert, SnapshotRow, Store,
-    StoreOptions,
+    ClipRow, ClipState, DataFolder, DataLock, Durability, Embedding, KeepTarget, NewAlert, NewUnknown,
+    SnapshotRow, Store, StoreOptions, UnknownLimits,
 };
 use tempfile::TempDir;
 
@@ -68,6 +68,7 @@ impl Rig {
             clock: Arc::new(clock.clone()),
             notices: heard.clone(),
             retention: Arc::new(RwLock::new(settings.retention.clone())),
+            faces: Arc::new(RwLock::new(settings.faces)),
             storage: settings.storage.clone(),
             cameras: settings.cameras.keys().cloned().collect(),
             state: state.clone(),
@@ -335,4 +336,32 @@ fn a_clock_that_jumps_stops_deletion_by_age_until_a_person_confirms_it_also_over
     let heard = rig.heard.0.lock().unwrap().clone();
     assert_eq!(heard, [true, true, false].map(|holds| (EventKind::ClockJump, holds)));
     assert_eq!(rig.left().len(), 3, "nothing went meanwhile");
+}
+
+#[test]
+fn unknown_faces_go_when_their_time_is_over_but_not_by_a_clock_in_doubt() {
+    let rig = Rig::new(&[]);
+    let limits = UnknownLimits { likeness: 0.5, groups: 9, pictures: 9, bytes: 1 << 20 };
+    for (n, days) in [(0, 8), (1, 6)] {
+        let mut values = vec![0.0; 2];
+        values[n] = 1.0;
+        let face = NewUnknown {
+            camera: CameraId::parse("door").unwrap(),
+            at: WallTime(NOON.0 - days * DAY),
+            width_px: 50.0,
+            jpeg: b"jpeg".to_vec(),
+            embedding: Embedding { space: "net".into(), values },
+        };
+        rig.ask(move |store| store.keep_unknown(&face, &limits));
+    }
+    let left = |keep: Option<Duration>, by_age| {
+        unknown::tidy(&rig.hands(), keep, by_age, rig.clock.wall()).unwrap();
+        let files = std::fs::read_dir(rig.path("unknown")).unwrap().count();
+        (rig.ask(|store| store.unknown_totals()).groups, files)
+    };
+    let week = rig.tools.faces.read().unwrap().unknown_keep;
+    assert_eq!(week, Some(Duration::from_secs(7 * 86_400)));
+    assert_eq!(left(week, false), (2, 2));
+    assert_eq!(left(week, true), (1, 1));
+    assert_eq!(left(None, false), (0, 0), "whoever wants none needs no clock");
 }

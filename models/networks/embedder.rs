@@ -37,6 +37,12 @@ impl FaceEmbedder {
         &mut self.network
     }
 
+    /// Names what its embeddings can be compared with: those of the same weights.
+    pub fn space(&self) -> String {
+        let sha256 = self.network.sha256();
+        format!("{}:{}", self.network.name(), sha256.get(..16).unwrap_or(sha256))
+    }
+
     /// A face turned and scaled as the network expects it: three planes of 128 x 128 values. `None` when its points
     /// allow no alignment.
     pub fn align(image: &Image, face: &Face) -> Option<Vec<f32>> {

@@ -35,12 +35,15 @@ pub struct CandleFaceRecogniser {
     gallery: Gallery,
     /// The gallery that is being made.
     coming: Gallery,
+    /// Whether faces are to have their embeddings.
+    with_embeddings: bool,
 }
 
 impl CandleFaceRecogniser {
     /// Puts two networks together. The gallery is empty.
     pub fn new(finder: FaceFinder, embedder: FaceEmbedder, settings: RecogniserSettings) -> Self {
-        Self { finder, embedder, settings, gallery: Gallery::new(), coming: Gallery::new() }
+        let (gallery, coming) = (Gallery::new(), Gallery::new());
+        Self { finder, embedder, settings, gallery, coming, with_embeddings: false }
     }
 
     /// The network that finds faces.
@@ -68,12 +71,12 @@ impl CandleFaceRecogniser {
             let mut answers = Vec::with_capacity(faces.len());
             for face in faces {
                 let unfit = match self.admit(image, &face) {
-                    Ok(planes) if self.gallery.embeddings() > 0 => {
+                    Ok(planes) if self.with_embeddings || self.gallery.embeddings() > 0 => {
                         places.push((picture, answers.len()));
                         aligned.push(planes);
                         None
                     }
-                    // Nobody is enrolled: the answer is known without asking.
+                    // Nobody is enrolled, and nobody wants more: the answer is known without asking.
                     Ok(_) => None,
                     Err(unfit) => Some(unfit),
                 };
@@ -82,22 +85,22 @@ impl CandleFaceRecogniser {
                     score: face.score,
                     identity: FaceIdentity::Unknown,
                     unfit,
+                    embedding: None,
                 });
             }
             all.push(answers);
         }
         let embeddings = self.embedder.embed_aligned(&aligned)?;
         for ((picture, place), embedding) in places.into_iter().zip(embeddings) {
-            let matched =
-                embedding.and_then(|embedding| self.gallery.find(&embedding, &self.settings.matching));
-            if let (Some(matched), Some(answer)) =
-                (matched, all.get_mut(picture).and_then(|a| a.get_mut(place)))
-            {
+            let answer = all.get_mut(picture).and_then(|answers| answers.get_mut(place));
+            let (Some(embedding), Some(answer)) = (embedding, answer) else { continue };
+            if let Some(matched) = self.gallery.find(&embedding, &self.settings.matching) {
                 answer.identity = FaceIdentity::Known {
                     name: matched.name.to_owned(),
                     score: matched.cosine.clamp(0.0, 1.0),
                 };
             }
+            answer.embedding = self.with_embeddings.then_some(embedding);
         }
         Ok(all)
     }
@@ -115,11 +118,26 @@ impl CandleFaceRecogniser {
     /// # Errors
     /// When a device fails.
     pub fn add(&mut self, name: &str, picture: &Image) -> Result<bool, RunError> {
+        let embedding = self.embed_largest(picture)?;
+        Ok(embedding.is_some_and(|embedding| self.coming.add(name, &embedding)))
+    }
+
+    /// Adds the largest face of a picture, which is not this person's, to the gallery that was begun. Returns whether
+    /// it can be used.
+    ///
+    /// # Errors
+    /// When a device fails.
+    pub fn add_negative(&mut self, name: &str, picture: &Image) -> Result<bool, RunError> {
+        let embedding = self.embed_largest(picture)?;
+        Ok(embedding.is_some_and(|embedding| self.coming.add_negative(name, &embedding)))
+    }
+
+    /// The embedding of the largest face of a picture, if that is fit.
+    fn embed_largest(&mut self, picture: &Image) -> Result<Option<Vec<f32>>, RunError> {
         let mut faces = self.finder.find(picture)?;
         largest_first(&mut faces);
-        let Some(Ok(planes)) = faces.first().map(|face| self.admit(picture, face)) else { return Ok(false) };
-        let embedding = self.embedder.embed_aligned(&[planes])?.pop().flatten();
-        Ok(embedding.is_some_and(|embedding| self.coming.add(name, &embedding)))
+        let Some(Ok(planes)) = faces.first().map(|face| self.admit(picture, face)) else { return Ok(None) };
+        Ok(self.embedder.embed_aligned(&[planes])?.pop().flatten())
     }
 
     fn failed(&self, error: &RunError) -> DetectorError {
@@ -145,6 +163,18 @@ impl FaceRecogniser for CandleFaceRecogniser {
 
     fn add_to_gallery(&mut self, name: &str, picture: &Image) -> Result<bool, DetectorError> {
         self.add(name, picture).map_err(|error| self.failed(&error))
+    }
+
+    fn add_negative(&mut self, name: &str, picture: &Image) -> Result<bool, DetectorError> {
+        Self::add_negative(self, name, picture).map_err(|error| self.failed(&error))
+    }
+
+    fn want_embeddings(&mut self, wanted: bool) {
+        self.with_embeddings = wanted;
+    }
+
+    fn embedding_space(&self) -> Option<String> {
+        Some(self.embedder.space())
     }
 
     fn use_gallery(&mut self) {
@@ -252,6 +282,39 @@ mod tests {
             None,
             "what was begun first is forgotten"
         );
+    }
+
+    #[test]
+    fn embeddings_are_given_when_they_are_wanted_and_only_of_fit_faces() {
+        let mut recogniser = recogniser();
+        let (dark, even) = (board(120, 90, 60, 40), board(120, 90, 60, 0));
+        let have = |recogniser: &mut CandleFaceRecogniser, picture: &Image| -> Vec<bool> {
+            recogniser.recognise(picture).unwrap().iter().map(|face| face.embedding.is_some()).collect()
+        };
+        assert_eq!(have(&mut recogniser, &dark), [false, false]);
+        recogniser.want_embeddings(true);
+        assert_eq!(have(&mut recogniser, &dark), [true, true], "also when nobody is enrolled");
+        assert_eq!(have(&mut recogniser, &even), [false, false], "blurred");
+        recogniser.want_embeddings(false);
+        assert_eq!(have(&mut recogniser, &dark), [false, false]);
+        assert!(recogniser.embedding_space().unwrap().starts_with("embedding:"));
+    }
+
+    #[test]
+    fn a_negative_takes_the_name_away_from_faces_like_it() {
+        let mut recogniser = recogniser();
+        let (dark, dim) = (board(120, 90, 60, 40), board(120, 90, 66, 40));
+        recogniser.begin_gallery();
+        assert!(!recogniser.add_negative("ann", &dim).unwrap(), "nobody of that name yet");
+        assert!(recogniser.add_to_gallery("ann", &dark).unwrap());
+        recogniser.use_gallery();
+        assert_eq!(who(&recogniser.recognise(&dim).unwrap())[0].0, Some("ann"));
+        recogniser.begin_gallery();
+        assert!(recogniser.add_to_gallery("ann", &dark).unwrap());
+        assert!(FaceRecogniser::add_negative(&mut recogniser, "ann", &dim).unwrap());
+        recogniser.use_gallery();
+        assert_eq!(who(&recogniser.recognise(&dim).unwrap())[0].0, None);
+        assert_eq!(who(&recogniser.recognise(&dark).unwrap())[0].0, Some("ann"));
     }
 
     #[test]

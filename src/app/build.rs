@@ -145,4 +145,8 @@ impl Gallery for StoredGallery {
     fn people(&self) -> Result<Vec<(String, Vec<PathBuf>)>, String> {
         self.0.ask(StoreReader::gallery).map_err(|error| error.to_string())
     }
+
+    fn negatives(&self) -> Result<Vec<(String, Vec<PathBuf>)>, String> {
+        self.0.ask(StoreReader::negatives).map_err(|error| error.to_string())
+    }
 }

@@ -41,7 +41,7 @@ use detectors::Detectors;
 pub(crate) use alerts::summary as alert_summary;
 pub use demo::{DemoOptions, demo};
 pub(crate) use ledger::rules as ledger_rules;
-pub(crate) use people::enrolment_format;
+pub(crate) use people::{OwnFolder, People, unknown_faces};
 pub(crate) use snoozes::{snooze, status as snooze_status};
 pub(crate) use weights::models_folder;
 
@@ -134,7 +134,9 @@ impl App {
             housekeeping::Housekeeping::start(&settings, disk, node.view(), Arc::clone(&clock))?;
         let nightly =
             nightly::Nightly::start(&settings, store, node.view(), Arc::clone(&clock), Arc::new(notices))?;
-        let people = Arc::new(people::Desk::new(node.view(), Arc::clone(&clock), detectors.judge()));
+        let archivist = node.view().archivist().clone();
+        let people =
+            Arc::new(people::People::new(archivist, Arc::clone(&clock), detectors.judge(), &settings));
         let alerts = Arc::new(alerts::Desk::new(node.view(), Arc::clone(&clock)));
         let snoozes = Arc::new(snoozes::SnoozeDesk::new(node.view(), Arc::clone(&clock)));
         let storage_desk = Arc::new(storage::Desk::new(node.view(), &settings, Arc::clone(&clock)));

@@ -150,6 +150,22 @@ pub struct FoundFace {
     pub identity: FaceIdentity,
     /// Why it was not compared with anybody, if so; its identity is unknown then.
     pub unfit: Option<Unfit>,
+    /// What its likeness with other faces is computed from, of length 1. Only where embeddings were asked for
+    /// ([`FaceRecogniser::want_embeddings`]), and only of a face that is fit.
+    pub embedding: Option<Vec<f32>>,
+}
+
+impl FoundFace {
+    /// How much is around a face that is cut out, on each side, in sizes of the face: as much as networks and cascades
+    /// want to find it again.
+    const AROUND: f32 = 0.6;
+
+    /// The face with what is around it, in pixels of the picture looked at; may reach beyond its edges.
+    pub fn surroundings(&self) -> Rect {
+        let Rect { x, y, width, height } = self.bbox;
+        let (side, top) = (width * Self::AROUND, height * Self::AROUND);
+        Rect::new(x - side, y - top, width + 2.0 * side, height + 2.0 * top)
+    }
 }
 
 /// Finds faces and says whose they are, after being told who is enrolled.
@@ -163,6 +179,12 @@ pub trait FaceRecogniser: Send {
     fn begin_gallery(&mut self);
     /// Adds a picture of a person to the gallery that was begun. Returns whether it has a face that can be used.
     fn add_to_gallery(&mut self, name: &str, picture: &Image) -> Result<bool, DetectorError>;
+    /// Adds a picture of somebody who is taken for a person of the gallery that was begun, and is not: a face that is
+    /// nearer to it than to the person's own pictures is not that person. Those pictures come first. Returns whether
+    /// it has a face that can be used.
+    fn add_negative(&mut self, _name: &str, _picture: &Image) -> Result<bool, DetectorError> {
+        Ok(false)
+    }
     /// Puts the gallery that was begun in force.
     fn use_gallery(&mut self);
     /// Looks at one picture; boxes are in pixels of *that* picture, largest face first.
@@ -171,6 +193,14 @@ pub trait FaceRecogniser: Send {
     /// What it computes with; the classic ones have no weights.
     fn weights(&self) -> Vec<Weights> {
         Vec::new()
+    }
+
+    /// Whether the faces of the looks that follow are to have their embeddings. Nothing to a method that has none.
+    fn want_embeddings(&mut self, _wanted: bool) {}
+
+    /// Names what embeddings belong to: those of one name can be compared with each other. `None`: there are none.
+    fn embedding_space(&self) -> Option<String> {
+        None
     }
 
     /// Pictures that it likes to be given at once, if there are as many; 1: there is nothing to gain.

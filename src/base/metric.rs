@@ -130,6 +130,12 @@ metrics_list! {
         "Pictures of clients that were examined by result (ok, not_a_picture, lost).";
     EXAMINE_DURATION = Histogram "meerkat_examine_duration_seconds" []
         "Time from a client's picture being there to its faces being found and marked, waiting included.";
+    UNKNOWN_FACES = Counter "meerkat_unknown_faces_total" ["result"]
+        "Unknown faces that could be kept by result (kept, repeated, full, no_room, busy, error), and what went (gave_way, expired).";
+    UNKNOWN_GROUPS = Gauge "meerkat_unknown_face_groups" []
+        "Groups of unknown faces that are kept.";
+    UNKNOWN_BYTES = Gauge "meerkat_unknown_face_bytes" []
+        "Bytes of the pictures of unknown faces that are kept.";
     SESSIONS = Gauge "meerkat_sessions" ["dialect"]
         "Open connections by dialect.";
     PROTOCOL_ERRORS = Counter "meerkat_protocol_errors_total" ["reason"]

@@ -3,30 +3,41 @@
 use std::path::Path;
 
 use anyhow::{Context, anyhow};
-use meerkat_base::{FaceRecogniser, Image};
+use meerkat_base::FaceRecogniser;
 use meerkat_store::{StoreError, StoreReader};
 
 use super::picture_file;
 
 /// Teaches it everybody who is enrolled in a data folder; says whether there is anybody. No folder is nobody.
 pub(super) fn teach(recogniser: &mut dyn FaceRecogniser, data_dir: &Path) -> anyhow::Result<bool> {
-    let people = match StoreReader::open(data_dir) {
-        Ok(store) => store.gallery().context("the enrolled faces cannot be read")?,
-        Err(StoreError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+    let store = match StoreReader::open(data_dir) {
+        Ok(store) => store,
+        Err(StoreError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
+            return Ok(false);
+        }
         Err(error) => return Err(anyhow!(error).context("the enrolled faces cannot be read")),
     };
+    let people = store.gallery().context("the enrolled faces cannot be read")?;
+    let negatives = store.negatives().context("the enrolled faces cannot be read")?;
     let wish = recogniser.wish();
-    let mut gallery: Vec<(String, Vec<Image>)> = Vec::new();
+    let picture = |file: &Path| {
+        let bytes = picture_file::read(file).with_context(|| file.display().to_string())?;
+        let (picture, _) =
+            meerkat_vision::decode_image(&bytes, wish).with_context(|| file.display().to_string())?;
+        anyhow::Ok(picture)
+    };
+    let is_anybody = !people.is_empty();
+    recogniser.begin_gallery();
     for (name, files) in people {
-        let mut pictures = Vec::new();
         for file in files {
-            let bytes = picture_file::read(&file).with_context(|| file.display().to_string())?;
-            let (picture, _) =
-                meerkat_vision::decode_image(&bytes, wish).with_context(|| file.display().to_string())?;
-            pictures.push(picture);
+            recogniser.add_to_gallery(&name, &picture(&file)?).map_err(|error| anyhow!(error))?;
         }
-        gallery.push((name, pictures));
     }
-    recogniser.enrol(&gallery).map_err(|error| anyhow!(error))?;
-    Ok(!gallery.is_empty())
+    for (name, files) in negatives {
+        for file in files {
+            recogniser.add_negative(&name, &picture(&file)?).map_err(|error| anyhow!(error))?;
+        }
+    }
+    recogniser.use_gallery();
+    Ok(is_anybody)
 }

@@ -9,7 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use meerkat_base::{ImageFormat, Secret};
 use meerkat_outbound::{HttpClient, OutboundSettings, Reply, SecretUrl};
 use meerkat_store::Person;
-use meerkat_web::{MAX_ENROLMENT_BYTES, MAX_ENROLMENT_PICTURES, NewSnooze, SnoozeEnd};
+use meerkat_web::{Even, MAX_ENROLMENT_BYTES, MAX_ENROLMENT_PICTURES, NewSnooze, PersonSummary, SnoozeEnd};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
@@ -34,6 +34,8 @@ pub(super) struct Listed {
     pub consent_at: String,
     pub created: String,
     pub pictures: u64,
+    #[serde(default)]
+    pub negatives: u64,
 }
 
 impl From<Person> for Listed {
@@ -45,6 +47,21 @@ impl From<Person> for Listed {
             consent_at: person.consent_at.to_string(),
             created: person.created.to_string(),
             pictures: person.pictures,
+            negatives: person.negatives,
+        }
+    }
+}
+
+impl From<PersonSummary> for Listed {
+    fn from(person: PersonSummary) -> Self {
+        Self {
+            id: person.id,
+            name: person.name,
+            consent_by: person.consent_by,
+            consent_at: person.consent_at.to_string(),
+            created: person.created.to_string(),
+            pictures: person.pictures,
+            negatives: person.negatives,
         }
     }
 }
@@ -54,6 +71,8 @@ impl From<Person> for Listed {
 pub(super) enum NotEnrolled {
     /// These pictures, counted from 1, cannot be used, and why.
     Pictures(Vec<(usize, String)>),
+    /// They look like somebody who is enrolled under another name, in words.
+    Known(String),
     /// Anything else.
     Failed(anyhow::Error),
 }
@@ -108,9 +127,10 @@ impl RunningNode {
         &self,
         name: &str,
         consent_by: &str,
-        pictures: &[(Vec<u8>, ImageFormat)],
+        pictures: &[(ImageFormat, Vec<u8>)],
+        even: Even,
     ) -> Result<Listed, NotEnrolled> {
-        let encoded: u64 = pictures.iter().map(|(bytes, _)| bytes.len().div_ceil(3) as u64 * 4 + 64).sum();
+        let encoded: u64 = pictures.iter().map(|(_, bytes)| bytes.len().div_ceil(3) as u64 * 4 + 64).sum();
         if pictures.len() > MAX_ENROLMENT_PICTURES || encoded + 8192 > MAX_ENROLMENT_BYTES {
             return Err(NotEnrolled::Failed(anyhow!(
                 "a running node takes at most {MAX_ENROLMENT_PICTURES} pictures at once, and {} MiB in all; enrol \
@@ -118,21 +138,28 @@ impl RunningNode {
                 (MAX_ENROLMENT_BYTES >> 20) / 4 * 3
             )));
         }
-        let pictures: Vec<Value> = pictures
-            .iter()
-            .map(|(bytes, format)| json!({ "format": word(*format), "data": STANDARD.encode(bytes) }))
-            .collect();
-        let order = json!({ "name": name, "consent_by": consent_by, "pictures": pictures });
-        let url = self.url("")?;
-        let reply = self.runtime.block_on(self.client.post_bytes(
-            &url,
-            "application/json",
-            &self.headers(),
-            order.to_string().into(),
-        ))?;
-        let answer = read(&reply)?;
+        let pictures: Vec<Value> =
+            pictures.iter().map(|(format, bytes)| encoded_picture(*format, bytes)).collect();
+        let order = json!({
+            "name": name,
+            "consent_by": consent_by,
+            "pictures": pictures,
+            "even_if_known": even.if_known,
+            "even_if_unlike": even.if_unlike,
+        });
+        self.order_enrolment("people", &order)
+    }
+
+    /// Orders an enrolment below `/api/v1/`, of whatever.
+    pub fn order_enrolment(&self, below: &str, order: &Value) -> Result<Listed, NotEnrolled> {
+        let (reply, answer) = self.order(below, order)?;
         if reply.is_success() {
             return Ok(serde_json::from_value(answer)?);
+        }
+        if reply.status == 409 {
+            let words =
+                answer["error"].as_str().unwrap_or("this looks like somebody who is enrolled already");
+            return Err(NotEnrolled::Known(words.to_owned()));
         }
         let problems: Vec<(usize, String)> = answer["pictures"]
             .as_array()
@@ -148,22 +175,30 @@ impl RunningNode {
         Err(NotEnrolled::Pictures(problems))
     }
 
-    /// Removes somebody, by name or id; whether there was such a person.
-    pub fn remove(&self, name_or_id: &str) -> anyhow::Result<bool> {
+    /// Sends an order below `/api/v1/`; what was answered, whatever it is.
+    pub fn order(&self, below: &str, order: &Value) -> anyhow::Result<(Reply, Value)> {
+        let (url, headers) = (self.api(below)?, self.headers());
+        let sent = self.client.post_bytes(&url, "application/json", &headers, order.to_string().into());
+        let reply = self.runtime.block_on(sent)?;
+        let answer = read(&reply)?;
+        Ok((reply, answer))
+    }
+
+    /// Where somebody stands below `/api/v1/`, given by name or id; nothing when there is no such person.
+    pub fn place_of(&self, name_or_id: &str) -> anyhow::Result<Option<String>> {
         let wanted = name_or_id.trim();
         // By id: not every name can stand in an address.
         let people = self.people()?;
         let found = people.iter().find(|one| one.name == wanted);
-        let Some(person) = found.or_else(|| people.iter().find(|one| one.id == wanted)) else {
-            return Ok(false);
-        };
-        let url = self.url(&format!("/{}", person.id))?;
+        let person = found.or_else(|| people.iter().find(|one| one.id == wanted));
+        Ok(person.map(|person| format!("people/{}", person.id)))
+    }
+
+    /// Removes something below `/api/v1/`; nothing when it is not there.
+    pub fn delete_if_there(&self, below: &str) -> anyhow::Result<Option<Value>> {
+        let url = self.api(below)?;
         let reply = self.runtime.block_on(self.client.delete(&url, &self.headers()))?;
-        if reply.status == 404 {
-            return Ok(false);
-        }
-        let answer = read(&reply)?;
-        if reply.is_success() { Ok(true) } else { Err(refusal(&reply, &answer)) }
+        if reply.status == 404 { Ok(None) } else { self.answer(&reply).map(Some) }
     }
 
     /// Lets deletion go on after a look at the database; whether it was suspended.
@@ -274,10 +309,6 @@ impl RunningNode {
         Ok(answer)
     }
 
-    fn url(&self, below: &str) -> anyhow::Result<SecretUrl> {
-        self.api(&format!("people{below}"))
-    }
-
     fn url_at(&self, address: &str) -> anyhow::Result<SecretUrl> {
         Ok(SecretUrl::parse(&format!("http://{}{address}", self.address))?)
     }
@@ -315,12 +346,17 @@ fn read(reply: &Reply) -> anyhow::Result<Value> {
         .map_err(|_| anyhow!("what answers there is no node of this version (status {})", reply.status))
 }
 
-fn refusal(reply: &Reply, answer: &Value) -> anyhow::Error {
+pub(super) fn refusal(reply: &Reply, answer: &Value) -> anyhow::Error {
     match (reply.status, answer["error"].as_str()) {
         (401, _) => anyhow!("the node wants its http.token, which this configuration does not have"),
         (_, Some(words)) => anyhow!("the node refuses: {words}"),
         (status, None) => anyhow!("the node answers with status {status}"),
     }
+}
+
+/// A picture as it stands in an order.
+pub(super) fn encoded_picture(format: ImageFormat, bytes: &[u8]) -> Value {
+    json!({ "format": word(format), "data": STANDARD.encode(bytes) })
 }
 
 fn word(format: ImageFormat) -> &'static str {

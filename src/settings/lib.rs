@@ -12,6 +12,7 @@ mod attendance;
 mod camera;
 mod delivery;
 mod dialects;
+mod faces;
 mod keep;
 mod listen;
 mod mask;
@@ -42,6 +43,7 @@ pub use dialects::{
     DoorSettings, FaceppTakes, RecogniseChunkedSettings, RecogniseSettings, RecogniseSizedSettings,
     WatchDialectSettings,
 };
+pub use faces::FacesSettings;
 pub use keep::{
     ClipSettings, Durability, LogFormat, LogSettings, StorageSettings, StoreSettings, SupervisionSettings,
     TimeOfDay, VideoSize,
@@ -97,6 +99,8 @@ pub struct Settings {
     pub guard: GuardSettings,
     /// Detectors.
     pub detectors: DetectorsSettings,
+    /// Faces that match nobody.
+    pub faces: FacesSettings,
     /// Weights of networks.
     pub models: ModelsSettings,
     /// How sightings become events.
@@ -173,6 +177,7 @@ impl Settings {
         let motion = MotionSettings::read(reader);
         let guard = GuardSettings::read(reader);
         let detectors = DetectorsSettings::read(reader);
+        let faces = FacesSettings::read(reader);
         let models = ModelsSettings::read(reader);
         let events = EventsSettings::read(reader);
         let storage = StorageSettings::read(reader);
@@ -200,6 +205,7 @@ impl Settings {
             motion,
             guard,
             detectors,
+            faces,
             models,
             events,
             storage,

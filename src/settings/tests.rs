@@ -46,6 +46,14 @@ fn defaults_are_valid_and_as_documented() {
 }
 
 #[test]
+fn unknown_faces_are_kept_for_a_week_unless_somebody_says_otherwise() {
+    let keep = |text: &str| loaded(text).faces.unknown_keep;
+    assert_eq!(keep(""), Some(Duration::from_secs(7 * 86_400)));
+    assert_eq!(keep("[faces]\nunknown_keep_days = 0.5"), Some(Duration::from_secs(43_200)));
+    assert_eq!(keep("[faces]\nunknown_keep_days = 0"), None);
+}
+
+#[test]
 fn each_wrong_value_is_named() {
     // (key, wrong values as TOML)
     let table: &[(&str, &[&str])] = &[
@@ -176,6 +184,12 @@ fn each_wrong_value_is_named() {
         ("detectors.face.every_ms", &["60001"]),
         ("detectors.face.gate", &["\"door\""]),
         ("detectors.face.idle_every_ms", &["3600001"]),
+        ("faces.unknown_keep_days", &["-1", "366", "\"week\""]),
+        ("faces.unknown_likeness", &["-0.1", "1.1", "nan"]),
+        ("faces.unknown_min_width_px", &["-1", "10001"]),
+        ("faces.unknown_groups", &["0", "1001"]),
+        ("faces.unknown_pictures", &["0", "21"]),
+        ("faces.unknown_bytes", &["65535", "1073741825", "\"32M\""]),
         ("models.dir", &["1", "[]"]),
         ("models.proxy", &["\"proxy:3128\"", "1"]),
         ("models.proxy_file", &["\"/does/not/exist\""]),

@@ -195,6 +195,7 @@ fn copy_to_part(
     if journal != "delete" {
         return Err(StoreError::Refused(format!("{}: the copy keeps a log", path.display())));
     }
+    crate::unknown::leave_out_of_copy(&copy)?;
     report("checking the copy", 0, 0);
     check::pages(&copy, &path, depth)?;
     drop(copy);

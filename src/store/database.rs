@@ -186,14 +186,14 @@ impl Store {
             root.sync()?;
         }
         let folder = root.path().to_path_buf();
-        let store = Self {
+        let mut store = Self {
             reader: StoreReader { connection, folder, file: identity(&path) },
             root,
             durability: options.durability,
             lock: lock.clone(),
         };
         if store.deletion_suspended().map_err(|error| error.into_damage(&path))?.is_none() {
-            store.finish_enrolments()?;
+            store.finish_faces()?;
         }
         Ok(store)
     }

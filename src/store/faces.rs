@@ -9,11 +9,16 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use crate::database::{Store, StoreReader};
+use crate::embedding::{self, Embedding};
 use crate::error::{Result, StoreError};
-use crate::files::{Folder, PART_PREFIX};
-use crate::sql::{from_count, parsed};
+use crate::face_files::part;
+use crate::files::Folder;
+use crate::sql::{count, from_count, parsed};
 
-const FACES: &str = "faces";
+pub(crate) const FACES: &str = "faces";
+/// What changes with every change of whom recognition is to know.
+pub(crate) const NEXT_GENERATION: &str =
+    "UPDATE counters SET value = value + 1 WHERE name = 'gallery_generation'";
 /// Characters of a name at most.
 pub const MAX_NAME_CHARS: usize = 100;
 /// Pictures of one person at most.
@@ -45,14 +50,48 @@ pub struct Person {
     pub created: WallTime,
     /// How many pictures there are of them.
     pub pictures: u64,
+    /// How many pictures there are of others who were taken for them.
+    pub negatives: u64,
+}
+
+/// A picture of a face that is to be kept.
+#[derive(Debug, Clone, Copy)]
+pub struct FacePicture<'a> {
+    /// The encoded picture; stored unchanged.
+    pub bytes: &'a [u8],
+    /// Its container.
+    pub format: ImageFormat,
+    /// What its likeness is computed from, where that is known.
+    pub embedding: Option<&'a Embedding>,
+}
+
+/// An enrolment.
+#[derive(Debug, Clone, Copy)]
+pub struct Enrolling<'a> {
+    /// Under which name.
+    pub name: &'a str,
+    /// At least one.
+    pub pictures: &'a [FacePicture<'a>],
+    /// Who agreed.
+    pub consent: &'a Consent,
+    /// The group of unknown faces that it is made of, which goes with it.
+    pub group: Option<u64>,
+}
+
+/// What went with a person who was removed, beside what was theirs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Forgotten {
+    /// Groups of unknown faces like theirs.
+    pub unknown_groups: u64,
+    /// Negatives of others that showed them.
+    pub negatives: u64,
 }
 
 impl Store {
-    /// Enrols a person, or adds pictures to one who is enrolled (the consent is then renewed). At least
-    /// one picture; each is stored unchanged. After a crash either all or none of them are there.
+    /// Enrols a person with pictures of which nothing more is known; see [`Store::enrol_faces`].
     ///
     /// # Errors
-    /// [`StoreError::Refused`] for a name, consent or picture that does not fit the limits of this file.
+    /// As [`Store::enrol_faces`].
     pub fn enrol(
         &mut self,
         name: &str,
@@ -60,9 +99,23 @@ impl Store {
         consent: &Consent,
         now: WallTime,
     ) -> Result<Person> {
+        let pictures: Vec<FacePicture<'_>> =
+            pictures.iter().map(|&(bytes, format)| FacePicture { bytes, format, embedding: None }).collect();
+        self.enrol_faces(&Enrolling { name, pictures: &pictures, consent, group: None }, now)
+    }
+
+    /// Enrols a person, or adds pictures to one who is enrolled (the consent is then renewed). At least
+    /// one picture; each is stored unchanged. After a crash either all or none of them are there.
+    ///
+    /// # Errors
+    /// [`StoreError::Refused`] for a name, consent or picture that does not fit the limits of this file.
+    pub fn enrol_faces(&mut self, enrolling: &Enrolling<'_>, now: WallTime) -> Result<Person> {
+        let Enrolling { name, pictures, consent, group } = *enrolling;
         let name = checked_name(name)?;
         check_consent(consent)?;
         check_pictures(pictures)?;
+        // Somebody of this name may be half removed.
+        self.finish_face_removals()?;
         let known = self.person(name)?;
         let is_new = known.is_none();
         let have = known.as_ref().map_or(0, |person| person.pictures);
@@ -72,13 +125,15 @@ impl Store {
         let id = known.map_or_else(Uuid::new_v4, |person| person.id);
         let faces = self.root().make_sub(FACES)?;
         let folder = faces.make_sub(&id.to_string())?;
-        let files: Vec<String> =
-            pictures.iter().map(|(_, format)| format!("{}.{}", Uuid::new_v4(), format.extension())).collect();
+        let files: Vec<String> = pictures
+            .iter()
+            .map(|picture| format!("{}.{}", Uuid::new_v4(), picture.format.extension()))
+            .collect();
 
         // Pictures first under names of unfinished files, then the rows, then the final names: a crash in
-        // between is sorted out by `finish_enrolments`.
+        // between is sorted out by `finish_faces`.
         let written = self.write_parts(&faces, &folder, pictures, &files);
-        let committed = written.and_then(|()| self.write_rows(id, name, &files, consent, now));
+        let committed = written.and_then(|()| self.write_rows(id, enrolling, &files, now));
         if let Err(error) = committed {
             files.iter().for_each(|file| folder.remove_quietly(&part(file)));
             if is_new && let Err(left) = faces.remove_sub(&id.to_string()) {
@@ -89,10 +144,14 @@ impl Store {
         for file in &files {
             folder.rename_new(&part(file), &folder, file)?;
         }
-        if self.durability().syncs() {
-            folder.sync()?;
-        }
+        self.settle(&folder)?;
         self.next_generation()?;
+        if group.is_some()
+            && let Err(left) = self.finish_face_removals()
+        {
+            // They are marked, and nobody sees them any more.
+            tracing::warn!(error = %left, "the unknown faces of an enrolment are removed later");
+        }
         self.person(name)?.ok_or_else(|| StoreError::Refused(format!("{name} was not written")))
     }
 
@@ -100,11 +159,11 @@ impl Store {
         &self,
         faces: &Folder,
         folder: &Folder,
-        pictures: &[(&[u8], ImageFormat)],
+        pictures: &[FacePicture<'_>],
         files: &[String],
     ) -> Result<()> {
-        for ((bytes, _), file) in pictures.iter().zip(files) {
-            folder.write_new(&part(file), bytes, self.durability())?;
+        for (picture, file) in pictures.iter().zip(files) {
+            folder.write_new(&part(file), picture.bytes, self.durability())?;
         }
         if self.durability().syncs() {
             folder.sync()?;
@@ -117,75 +176,78 @@ impl Store {
     fn write_rows(
         &mut self,
         id: Uuid,
-        name: &str,
+        enrolling: &Enrolling<'_>,
         files: &[String],
-        consent: &Consent,
         now: WallTime,
     ) -> Result<()> {
+        let Enrolling { name, pictures, consent, group } = *enrolling;
         let transaction = self.begin()?;
         let number: i64 = transaction.query_row(
             "INSERT INTO people (id, name, consent_by, consent_at, created) VALUES (?1, ?2, ?3, ?4, ?5)
              ON CONFLICT (id) DO UPDATE SET consent_by = excluded.consent_by, consent_at = excluded.consent_at
              RETURNING number",
-            params![id.to_string(), name, consent.by.trim(), consent.at.0, now.0],
+            params![id.to_string(), name.trim(), consent.by.trim(), consent.at.0, now.0],
             |row| row.get(0),
         )?;
-        for file in files {
+        for (file, picture) in files.iter().zip(pictures) {
+            let (blob, space) = picture
+                .embedding
+                .map(|embedding| (embedding::blob(&embedding.values), embedding.space.as_str()))
+                .unzip();
             transaction.execute(
-                "INSERT INTO face_pictures (person, file, created) VALUES (?1, ?2, ?3)",
-                params![number, file, now.0],
+                "INSERT INTO face_pictures (person, file, created, embedding, space)
+                 VALUES (?1, ?2, ?3, ?4, ?5)",
+                params![number, file, now.0, blob, space],
+            )?;
+        }
+        if let Some(group) = group {
+            transaction
+                .execute("UPDATE unknown_faces SET deleting = 1 WHERE \"group\" = ?1", [count(group)])?;
+        }
+        Ok(transaction.commit()?)
+    }
+
+    /// Removes a person, given by name or id, with their pictures, the numbers of these, their negatives and their lines
+    /// in the ledger. Unknown faces, and negatives of others, that are like them (by at least this cosine) go too.
+    /// `None`: there was no such person. From the moment that it is ordered nobody sees the person any more; what a
+    /// crash leaves is removed by the next start.
+    pub fn remove_person(&mut self, name_or_id: &str, likeness: f32) -> Result<Option<Forgotten>> {
+        let Some(person) = self.person(name_or_id)? else { return Ok(None) };
+        let own = self.embeddings_of(&person.id.to_string())?;
+        let unknown = self.unknown_like(&own, likeness)?;
+        let negatives = self.negatives_like(person.id, &own, likeness)?;
+        let transaction = self.begin()?;
+        transaction.execute("UPDATE people SET deleting = 1 WHERE id = ?1", [person.id.to_string()])?;
+        let mut forgotten = Forgotten::default();
+        for group in unknown {
+            forgotten.unknown_groups += 1;
+            transaction.execute("UPDATE unknown_faces SET deleting = 1 WHERE \"group\" = ?1", [group])?;
+        }
+        for number in negatives {
+            forgotten.negatives += 1;
+            transaction.execute("UPDATE face_negatives SET deleting = 1 WHERE number = ?1", [number])?;
+        }
+        transaction.execute(NEXT_GENERATION, [])?;
+        transaction.commit()?;
+        self.finish_face_removals()?;
+        Ok(Some(forgotten))
+    }
+
+    /// Notes what was computed of enrolled pictures, each by the name of its file; `None`: there is nothing to compare
+    /// in it.
+    pub fn set_face_embeddings(&mut self, space: &str, found: &[(String, Option<Vec<f32>>)]) -> Result<()> {
+        let transaction = self.begin()?;
+        for (file, values) in found {
+            transaction.execute(
+                "UPDATE face_pictures SET embedding = ?2, space = ?3 WHERE file = ?1",
+                params![file, embedding::blob(values.as_deref().unwrap_or_default()), space],
             )?;
         }
         Ok(transaction.commit()?)
     }
 
-    /// Gives pictures of enrolments that a crash interrupted their final names, or removes those whose
-    /// rows were never written. Touches nothing but unfinished files.
-    pub(crate) fn finish_enrolments(&self) -> Result<()> {
-        if !self.root().has(FACES) {
-            return Ok(());
-        }
-        let faces = self.root().sub(FACES)?;
-        for person in faces.entries()?.into_iter().filter(|entry| entry.is_folder) {
-            let folder = faces.sub(&person.name)?;
-            for entry in folder.entries()? {
-                let Some(file) = entry.name.strip_prefix(PART_PREFIX) else { continue };
-                let known: bool = self.connection.query_row(
-                    "SELECT EXISTS (SELECT 1 FROM face_pictures WHERE file = ?1)",
-                    [file],
-                    |row| row.get(0),
-                )?;
-                if known {
-                    folder.rename_new(&entry.name, &folder, file)?;
-                } else {
-                    folder.remove(&entry.name)?;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Removes a person, given by name or id, with their pictures and their lines in the ledger. Returns
-    /// whether there was such a person. Can be repeated when it failed half-way.
-    pub fn remove_person(&mut self, name_or_id: &str) -> Result<bool> {
-        let Some(person) = self.person(name_or_id)? else { return Ok(false) };
-        // Pictures first: rows that point to nothing can be removed again, pictures without rows
-        // would be forgotten.
-        if self.root().has(FACES) {
-            let faces = self.root().sub(FACES)?;
-            faces.remove_sub(&person.id.to_string())?;
-            if self.durability().syncs() {
-                faces.sync()?;
-            }
-        }
-        self.connection.execute("DELETE FROM people WHERE id = ?1", [person.id.to_string()])?;
-        self.next_generation()?;
-        Ok(true)
-    }
-
     fn next_generation(&self) -> Result<()> {
-        self.connection
-            .execute("UPDATE counters SET value = value + 1 WHERE name = 'gallery_generation'", [])?;
+        self.connection.execute(NEXT_GENERATION, [])?;
         Ok(())
     }
 }
@@ -193,15 +255,17 @@ impl Store {
 impl StoreReader {
     /// Everybody who is enrolled, by name.
     pub fn people(&self) -> Result<Vec<Person>> {
-        let mut statement =
-            self.connection.prepare_cached(&format!("SELECT {PERSON_COLUMNS} FROM people ORDER BY name"))?;
+        let mut statement = self.connection.prepare_cached(&format!(
+            "SELECT {PERSON_COLUMNS} FROM people WHERE deleting = 0 ORDER BY name"
+        ))?;
         statement.query_and_then([], person_row)?.collect()
     }
 
     /// Somebody who is enrolled, by name or id.
     pub fn person(&self, name_or_id: &str) -> Result<Option<Person>> {
         let mut statement = self.connection.prepare_cached(&format!(
-            "SELECT {PERSON_COLUMNS} FROM people WHERE name = ?1 OR id = ?1 ORDER BY name = ?1 DESC LIMIT 1"
+            "SELECT {PERSON_COLUMNS} FROM people
+             WHERE (name = ?1 OR id = ?1) AND deleting = 0 ORDER BY name = ?1 DESC LIMIT 1"
         ))?;
         statement.query_and_then([name_or_id.trim()], person_row)?.next().transpose()
     }
@@ -211,19 +275,64 @@ impl StoreReader {
         let mut statement = self.connection.prepare_cached(
             "SELECT people.name, people.id, face_pictures.file
              FROM people JOIN face_pictures ON face_pictures.person = people.number
+             WHERE people.deleting = 0
              ORDER BY people.name, face_pictures.number",
         )?;
-        let mut rows = statement.query([])?;
-        let mut gallery: Vec<(String, Vec<PathBuf>)> = Vec::new();
-        while let Some(row) = rows.next()? {
-            let (name, id, file): (String, String, String) = (row.get(0)?, row.get(1)?, row.get(2)?);
-            let path = self.folder.join(FACES).join(id).join(file);
-            match gallery.last_mut() {
-                Some((last, paths)) if *last == name => paths.push(path),
-                _ => gallery.push((name, vec![path])),
+        grouped(&self.folder, statement.query([])?)
+    }
+
+    /// What was computed of the enrolled pictures in one space, with the names they are of; those in which there was
+    /// nothing to compare are left out.
+    pub fn face_embeddings(&self, space: &str) -> Result<Vec<(String, Vec<f32>)>> {
+        let mut statement = self.connection.prepare_cached(
+            "SELECT people.name, face_pictures.embedding
+             FROM people JOIN face_pictures ON face_pictures.person = people.number
+             WHERE people.deleting = 0 AND face_pictures.space = ?1 AND face_pictures.embedding IS NOT NULL",
+        )?;
+        let rows = statement.query_map([space], |row| Ok((row.get(0)?, row.get::<_, Vec<u8>>(1)?)))?;
+        let mut found = Vec::new();
+        for row in rows {
+            let (name, blob): (String, Vec<u8>) = row?;
+            let values = embedding::values(&blob);
+            if !values.is_empty() {
+                found.push((name, values));
             }
         }
-        Ok(gallery)
+        Ok(found)
+    }
+
+    /// Enrolled pictures, of one person (by id) or of all, of which nothing was computed in a space yet: the names of
+    /// their files and where they are.
+    pub fn faces_to_embed(&self, space: &str, person: Option<&str>) -> Result<Vec<(String, PathBuf)>> {
+        let mut statement = self.connection.prepare_cached(
+            "SELECT face_pictures.file, people.id
+             FROM people JOIN face_pictures ON face_pictures.person = people.number
+             WHERE people.deleting = 0 AND face_pictures.space IS NOT ?1 AND (?2 IS NULL OR people.id = ?2)
+             ORDER BY face_pictures.number",
+        )?;
+        let rows = statement.query_map(params![space, person], |row| {
+            Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?))
+        })?;
+        let mut found = Vec::new();
+        for row in rows {
+            let (file, id) = row?;
+            let path = self.folder.join(FACES).join(id).join(&file);
+            found.push((file, path));
+        }
+        Ok(found)
+    }
+
+    /// Everything that was computed of somebody's pictures, in whatever space.
+    fn embeddings_of(&self, id: &str) -> Result<Vec<Embedding>> {
+        let mut statement = self.connection.prepare_cached(
+            "SELECT face_pictures.space, face_pictures.embedding
+             FROM people JOIN face_pictures ON face_pictures.person = people.number
+             WHERE people.id = ?1 AND face_pictures.space IS NOT NULL AND face_pictures.embedding IS NOT NULL",
+        )?;
+        let rows = statement.query_map([id], |row| {
+            Ok(Embedding { space: row.get(0)?, values: embedding::values(&row.get::<_, Vec<u8>>(1)?) })
+        })?;
+        Ok(rows.collect::<rusqlite::Result<_>>()?)
     }
 
     /// Grows with every change of the gallery.
@@ -235,7 +344,8 @@ impl StoreReader {
 }
 
 const PERSON_COLUMNS: &str = "id, name, consent_by, consent_at, created,
-     (SELECT count(*) FROM face_pictures WHERE person = people.number)";
+     (SELECT count(*) FROM face_pictures WHERE person = people.number),
+     (SELECT count(*) FROM face_negatives WHERE person = people.number AND deleting = 0)";
 
 fn person_row(row: &Row<'_>) -> Result<Person> {
     Ok(Person {
@@ -245,11 +355,33 @@ fn person_row(row: &Row<'_>) -> Result<Person> {
         consent_at: WallTime(row.get(3)?),
         created: WallTime(row.get(4)?),
         pictures: from_count(row.get(5)?),
+        negatives: from_count(row.get(6)?),
     })
 }
 
-fn part(file: &str) -> String {
-    format!("{PART_PREFIX}{file}")
+/// Rows of (name, id, file) that come sorted by name, as names with paths.
+pub(crate) fn grouped(
+    folder: &std::path::Path,
+    mut rows: rusqlite::Rows<'_>,
+) -> Result<Vec<(String, Vec<PathBuf>)>> {
+    let mut found: Vec<(String, Vec<PathBuf>)> = Vec::new();
+    while let Some(row) = rows.next()? {
+        let (name, id, file): (String, String, String) = (row.get(0)?, row.get(1)?, row.get(2)?);
+        let path = folder.join(FACES).join(id).join(file);
+        match found.last_mut() {
+            Some((last, paths)) if *last == name => paths.push(path),
+            _ => found.push((name, vec![path])),
+        }
+    }
+    Ok(found)
+}
+
+/// Whether somebody can have this name.
+///
+/// # Errors
+/// [`StoreError::Refused`] says why not.
+pub fn check_name(name: &str) -> Result<()> {
+    checked_name(name).map(|_| ())
 }
 
 fn checked_name(name: &str) -> Result<&str> {
@@ -275,11 +407,14 @@ fn check_consent(consent: &Consent) -> Result<()> {
     Ok(())
 }
 
-fn check_pictures(pictures: &[(&[u8], ImageFormat)]) -> Result<()> {
+fn check_pictures(pictures: &[FacePicture<'_>]) -> Result<()> {
     if pictures.is_empty() {
         return Err(StoreError::Refused("an enrolment needs at least one picture".into()));
     }
-    for (bytes, format) in pictures {
+    for FacePicture { bytes, format, embedding } in pictures {
+        if let Some(embedding) = embedding {
+            embedding.check()?;
+        }
         if *format == ImageFormat::Unknown || bytes.is_empty() || bytes.len() > MAX_FACE_BYTES {
             return Err(StoreError::Refused(
                 "a face picture is a JPEG, PNG, WebP or BMP of at most 16 MiB".into(),
@@ -360,12 +495,12 @@ mod tests {
         assert_eq!(store.check_ins(None, 9).unwrap().len(), 3);
         assert_eq!(store.check_ins(Some(WallTime(9)), 9).unwrap(), []);
 
-        assert!(store.remove_person("Ada/../é").unwrap());
-        assert!(!store.remove_person("Ada/../é").unwrap());
+        assert!(store.remove_person("Ada/../é", 0.4).unwrap().is_some());
+        assert!(store.remove_person("Ada/../é", 0.4).unwrap().is_none());
         assert_eq!(files_below(&folder.path().join("faces")), 1);
         assert_eq!(store.check_ins(None, 9).unwrap()[0].name, "Bob");
         let bob = store.person("Bob").unwrap().unwrap();
-        assert!(store.remove_person(&bob.id.to_string()).unwrap());
+        assert!(store.remove_person(&bob.id.to_string(), 0.4).unwrap().is_some());
         assert_eq!(files_below(&folder.path().join("faces")), 0);
         assert_eq!(store.gallery().unwrap(), []);
         assert_eq!(store.gallery_generation().unwrap(), before + 5);

@@ -20,14 +20,18 @@ mod swap;
 
 pub mod attendance;
 pub mod clips;
+pub mod embedding;
 pub mod events;
+mod face_files;
 pub mod faces;
 pub mod inventory;
 pub mod ledger;
+pub mod negatives;
 pub mod outbox;
 pub mod reports;
 pub mod snoozes;
 pub mod suspension;
+pub mod unknown;
 
 pub mod keep;
 pub mod retention;
@@ -61,9 +65,10 @@ pub use capture::{CaptureKind, clean_temporaries};
 pub use clips::{ClipRow, ClipState, SnapshotRow};
 pub use data_folder::{DataFolder, replace_file};
 pub use database::{DataLock, Store, StoreOptions, StoreReader};
+pub use embedding::Embedding;
 pub use error::{Result, StoreError};
 pub use events::{EventCursor, EventQuery, EventRow};
-pub use faces::{Consent, Person};
+pub use faces::{Consent, Enrolling, FacePicture, Forgotten, Person};
 pub use files::{BootId, Durability};
 pub use keep::KeepTarget;
 pub use links::{LinkKey, LinkRefused};
@@ -84,3 +89,6 @@ pub use spool::{
 };
 pub use suspension::Suspension;
 pub use text_log::TextLog;
+pub use unknown::{
+    KeptUnknown, NewUnknown, Tidied, UnknownGroup, UnknownLimits, UnknownPicture, UnknownTotals,
+};

@@ -18,6 +18,7 @@ pub(crate) const STEPS: &[&str] = &[
     include_str!("schema/006_outbox_parts.sql"),
     include_str!("schema/007_visits.sql"),
     include_str!("schema/008_retention.sql"),
+    include_str!("schema/009_unknown_faces.sql"),
 ];
 
 /// "Mkat" in ASCII: tells our databases from those of other programs (`PRAGMA application_id`).

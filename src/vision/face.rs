@@ -74,6 +74,9 @@ struct Enrolled {
     name: String,
     model: Ptr<LBPHFaceRecognizer>,
     pictures: usize,
+    /// A model of all pictures of others who were taken for this one.
+    others: Option<Ptr<LBPHFaceRecognizer>>,
+    negatives: usize,
 }
 
 /// A face in pixels of the picture, and how many hits of the cascade it had.
@@ -127,32 +130,53 @@ impl LbphFaceRecogniser {
         if self.coming.iter().any(is_full) {
             return Ok(false);
         }
-        let gray = gray_of(picture)?;
-        let Some(face) = self.faces(&gray)?.first().copied() else { return Ok(false) };
-        let (mut faces, mut labels) = (Vector::<Mat>::new(), Vector::<i32>::new());
-        faces.push(normalised(&gray, face.area)?);
-        labels.push(0);
+        let Some(face) = self.largest(picture)? else { return Ok(false) };
         match self.coming.iter_mut().find(|person| person.name == name) {
             Some(person) => {
-                person.model.update(&faces, &labels)?;
+                learn(&mut person.model, face)?;
                 person.pictures += 1;
             }
             None => {
-                // Radius 1, 8 neighbours, 8 x 8 cells: the method's usual values.
-                let mut model = LBPHFaceRecognizer::create(1, 8, 8, 8, f64::MAX)?;
-                model.train(&faces, &labels)?;
-                self.coming.push(Enrolled { name: name.to_owned(), model, pictures: 1 });
+                let (name, model) = (name.to_owned(), learned(face)?);
+                self.coming.push(Enrolled { name, model, pictures: 1, others: None, negatives: 0 });
             }
         }
         Ok(true)
     }
 
+    fn add_other(&mut self, name: &str, picture: &Image) -> Result<bool, VisionError> {
+        let can_learn = |person: &Enrolled| person.name == name && person.negatives < MOST_PICTURES;
+        if !self.coming.iter().any(can_learn) {
+            return Ok(false);
+        }
+        let Some(face) = self.largest(picture)? else { return Ok(false) };
+        let Some(person) = self.coming.iter_mut().find(|person| can_learn(person)) else { return Ok(false) };
+        match &mut person.others {
+            Some(others) => learn(others, face)?,
+            none => *none = Some(learned(face)?),
+        }
+        person.negatives += 1;
+        Ok(true)
+    }
+
+    /// The largest face of a picture, as it is compared.
+    fn largest(&mut self, picture: &Image) -> Result<Option<Mat>, VisionError> {
+        let gray = gray_of(picture)?;
+        let Some(face) = self.faces(&gray)?.first().copied() else { return Ok(None) };
+        Ok(Some(normalised(&gray, face.area)?))
+    }
+
     fn identify(&self, face: &Mat) -> Result<FaceIdentity, VisionError> {
         let mut distances = Vec::new();
         for person in &self.gallery {
-            let (mut label, mut distance) = (0, f64::MAX);
-            person.model.predict(face, &mut label, &mut distance)?;
-            distances.push((distance, person.name.as_str()));
+            let own = distance(&person.model, face)?;
+            // Nearer to somebody who was taken for this person.
+            if let Some(others) = &person.others
+                && distance(others, face)? < own
+            {
+                continue;
+            }
+            distances.push((own, person.name.as_str()));
         }
         Ok(verdict(distances, self.settings.max_distance))
     }
@@ -171,7 +195,7 @@ impl LbphFaceRecogniser {
             // A cascade gives no probability; the number of hits that agree is the best it has. Three are worth 0.7,
             // the usual floor, which is that of networks.
             let score = hits as f32 / (hits as f32 + 1.25);
-            found.push(FoundFace { bbox, score, identity, unfit: None });
+            found.push(FoundFace { bbox, score, identity, unfit: None, embedding: None });
         }
         Ok(found)
     }
@@ -192,6 +216,10 @@ impl FaceRecogniser for LbphFaceRecogniser {
 
     fn add_to_gallery(&mut self, name: &str, picture: &Image) -> Result<bool, DetectorError> {
         self.add(name, picture).map_err(failed)
+    }
+
+    fn add_negative(&mut self, name: &str, picture: &Image) -> Result<bool, DetectorError> {
+        self.add_other(name, picture).map_err(failed)
     }
 
     fn use_gallery(&mut self) {
@@ -244,6 +272,36 @@ fn normalised(gray: &Mat, area: opencv::core::Rect) -> Result<Mat, VisionError> 
     imgproc::resize(&part, &mut sized, Size::new(FACE_SIDE, FACE_SIDE), 0.0, 0.0, imgproc::INTER_AREA)?;
     imgproc::create_clahe(2.0, Size::new(4, 4))?.apply(&sized, &mut even)?;
     Ok(even)
+}
+
+/// A model of one face.
+fn learned(face: Mat) -> Result<Ptr<LBPHFaceRecognizer>, VisionError> {
+    // Radius 1, 8 neighbours, 8 x 8 cells: the method's usual values.
+    let mut model = LBPHFaceRecognizer::create(1, 8, 8, 8, f64::MAX)?;
+    let (faces, labels) = lesson(face);
+    model.train(&faces, &labels)?;
+    Ok(model)
+}
+
+/// Adds a face to a model.
+fn learn(model: &mut Ptr<LBPHFaceRecognizer>, face: Mat) -> Result<(), VisionError> {
+    let (faces, labels) = lesson(face);
+    model.update(&faces, &labels)?;
+    Ok(())
+}
+
+fn lesson(face: Mat) -> (Vector<Mat>, Vector<i32>) {
+    let (mut faces, mut labels) = (Vector::new(), Vector::new());
+    faces.push(face);
+    labels.push(0);
+    (faces, labels)
+}
+
+/// How far a face is from the nearest one of a model.
+fn distance(model: &Ptr<LBPHFaceRecognizer>, face: &Mat) -> Result<f64, VisionError> {
+    let (mut label, mut distance) = (0, f64::MAX);
+    model.predict(face, &mut label, &mut distance)?;
+    Ok(distance)
 }
 
 /// Decides whose face it is from the distance to each enrolled person.
@@ -331,6 +389,31 @@ mod tests {
         faces.begin_gallery();
         faces.use_gallery();
         assert_eq!(named(&mut faces), "nobody");
+    }
+
+    #[test]
+    fn a_face_nearer_to_a_negative_loses_the_name() {
+        let Some(folder) = data("faces/lfw10x10") else { return };
+        let (bush, powell) = (folder.join("George_W_Bush"), folder.join("Colin_Powell"));
+        let (own, other) =
+            (&pictures_in(&bush, PixelFormat::Gray8)[0], &pictures_in(&powell, PixelFormat::Gray8)[0]);
+        // So lenient that everybody is George.
+        let mut faces =
+            LbphFaceRecogniser::new(LbphSettings { max_distance: 1e6, ..LbphSettings::default() }).unwrap();
+        let named = |faces: &mut LbphFaceRecogniser, picture: &Image| {
+            faces.recognise(picture).unwrap().remove(0).identity != FaceIdentity::Unknown
+        };
+        faces.begin_gallery();
+        assert!(!faces.add_negative("George", other).unwrap(), "nobody of that name yet");
+        assert!(faces.add_to_gallery("George", own).unwrap());
+        faces.use_gallery();
+        assert_eq!((named(&mut faces, own), named(&mut faces, other)), (true, true));
+        faces.begin_gallery();
+        assert!(faces.add_to_gallery("George", own).unwrap());
+        assert!(!faces.add_negative("George", &gray(200, 200, 120)).unwrap(), "no face");
+        assert!(faces.add_negative("George", other).unwrap());
+        faces.use_gallery();
+        assert_eq!((named(&mut faces, own), named(&mut faces, other)), (true, false));
     }
 
     /// Five pictures of each person are enrolled, the others are shown: hardly a wrong name, and strangers

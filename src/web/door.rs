@@ -179,8 +179,8 @@ fn look_at(request: &ServiceRequest, settings: &CheckedSettings) -> Result<(), R
     if request.uri().path_and_query().map_or(0, |target| target.as_str().len()) > MAX_TARGET_BYTES {
         return Err(Refusal::TargetTooLong);
     }
-    let is_enrolment = *request.method() == Method::POST && request.path() == people::ADDRESS;
-    check_body(headers, if is_enrolment { people::MAX_ENROLMENT_BYTES } else { MAX_BODY_BYTES })?;
+    let takes_pictures = *request.method() == Method::POST && people::takes_pictures(request.path());
+    check_body(headers, if takes_pictures { people::MAX_ENROLMENT_BYTES } else { MAX_BODY_BYTES })?;
     let authority = single(headers, header::HOST).ok_or(Refusal::BadHost)?;
     let own_address = request.conn_data::<ArrivedAt>().map(|arrived| arrived.0);
     check_host(authority, own_address, settings)?;

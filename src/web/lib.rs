@@ -6,6 +6,7 @@
 //! when that path is stuck.
 #![forbid(unsafe_code)]
 
+mod enrolled;
 mod outbox;
 mod settings;
 mod status;
@@ -17,6 +18,7 @@ mod token;
 
 mod alerts;
 mod events;
+mod faces;
 mod lane;
 mod page;
 mod people;
@@ -30,6 +32,10 @@ mod confine;
 mod file_body;
 mod range;
 
+pub use enrolled::{
+    Assignment, Corrected, Enrolment, Even, KnownAs, MAX_ENROLMENT_PICTURES, Mistake, PeopleDesk,
+    PeopleError, PersonSummary, PictureProblem, Removal, UnknownPicture, UnknownSummary,
+};
 pub use outbox::{
     AlertDesk, AlertError, AlertQuery, AlertState, AlertSummary, MAX_ALERTS, Retried, TestResult,
 };
@@ -41,7 +47,7 @@ pub use status::{
     NodeStatus, QueueStatus, SlotStatus, Status,
 };
 pub use view::{
-    BadEventPlace, Enrolment, EventPlace, EventQuery, EventSource, EventSourceError, EventSummary,
-    MAX_ENROLMENT_PICTURES, MAX_EVENTS, NewSnooze, NodeView, PeopleDesk, PeopleError, PersonSummary,
-    PictureProblem, Readiness, SnoozeDesk, SnoozeEnd, SnoozeError, SnoozeStatus, StorageDesk, StorageError,
+    BadEventPlace, EventPlace, EventQuery, EventSource, EventSourceError, EventSummary, MAX_EVENTS,
+    NewSnooze, NodeView, Readiness, SnoozeDesk, SnoozeEnd, SnoozeError, SnoozeStatus, StorageDesk,
+    StorageError,
 };

@@ -18,13 +18,14 @@ use meerkat_base::text::shown;
 use serde::Deserialize;
 use serde::de::{Deserializer, SeqAccess, Visitor};
 use serde_json::json;
+use tokio::sync::SemaphorePermit;
 use tokio::time::timeout;
 
 use crate::door::hold;
+use crate::enrolled::{Enrolment, Even, MAX_ENROLMENT_PICTURES, PeopleError};
 use crate::lane::LaneError;
 use crate::routes::{no_answer, problem};
 use crate::server::AppState;
-use crate::view::{Enrolment, MAX_ENROLMENT_PICTURES, PeopleError};
 
 /// Where people are listed and enrolled.
 pub(crate) const ADDRESS: &str = "/api/v1/people";
@@ -34,6 +35,14 @@ pub const MAX_ENROLMENT_BYTES: u64 = 32 << 20;
 
 /// Time for a client to send an enrolment, and to wait for one that somebody else sends.
 const UPLOAD_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Whether what is sent to an address may hold pictures: an enrolment, or that a face is not somebody's.
+pub(crate) fn takes_pictures(path: &str) -> bool {
+    path.strip_prefix(ADDRESS).is_some_and(|below| {
+        let who = below.strip_prefix('/').and_then(|below| below.strip_suffix("/not"));
+        below.is_empty() || who.is_some_and(|who| !who.is_empty() && !who.contains('/'))
+    })
+}
 
 pub(crate) async fn list(state: web::Data<AppState>) -> HttpResponse {
     let desk = Arc::clone(&state.people);
@@ -50,24 +59,11 @@ pub(crate) async fn enrol(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let mut stream = Box::pin(BodyStream::new(payload.into_inner()));
-    let Ok(Ok(_only_one)) = timeout(UPLOAD_TIMEOUT, state.upload.acquire()).await else {
-        return hold(problem(StatusCode::SERVICE_UNAVAILABLE, "somebody else is being enrolled"), stream);
+    let (_only_one, body, _stream) = match receive(&state, payload).await {
+        Ok(received) => received,
+        Err(refused) => return refused,
     };
-    let body = match timeout(UPLOAD_TIMEOUT, read(&mut stream)).await {
-        Ok(Ok(body)) => body,
-        Ok(Err((status, words))) => return hold(problem(status, words), stream),
-        Err(_) => {
-            return hold(
-                problem(StatusCode::REQUEST_TIMEOUT, "the enrolment did not arrive in time"),
-                stream,
-            );
-        }
-    };
-    // A form of a foreign page cannot have this type.
-    let given = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    let given = given.and_then(|value| value.split(';').next()).unwrap_or_default().trim();
-    if !given.eq_ignore_ascii_case("application/json") {
+    if !is_json(&request) {
         return problem(StatusCode::UNSUPPORTED_MEDIA_TYPE, "an enrolment is application/json");
     }
     let desk = Arc::clone(&state.people);
@@ -86,18 +82,52 @@ pub(crate) async fn enrol(
     }
 }
 
+type Stream = Pin<Box<BodyStream<dev::Payload>>>;
+
+/// Takes in a body that may hold pictures; one at a time, and only as much and as long as may be.
+pub(crate) async fn receive(
+    state: &web::Data<AppState>,
+    payload: web::Payload,
+) -> Result<(SemaphorePermit<'_>, Bytes, Stream), HttpResponse> {
+    let mut stream = Box::pin(BodyStream::new(payload.into_inner()));
+    let Ok(Ok(only_one)) = timeout(UPLOAD_TIMEOUT, state.upload.acquire()).await else {
+        return Err(hold(
+            problem(StatusCode::SERVICE_UNAVAILABLE, "somebody else is being enrolled"),
+            stream,
+        ));
+    };
+    match timeout(UPLOAD_TIMEOUT, read(&mut stream)).await {
+        Ok(Ok(body)) => Ok((only_one, body, stream)),
+        Ok(Err((status, words))) => Err(hold(problem(status, words), stream)),
+        Err(_) => {
+            Err(hold(problem(StatusCode::REQUEST_TIMEOUT, "the enrolment did not arrive in time"), stream))
+        }
+    }
+}
+
+/// A form of a foreign page cannot have this type.
+pub(crate) fn is_json(request: &HttpRequest) -> bool {
+    let given = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let given = given.and_then(|value| value.split(';').next()).unwrap_or_default().trim();
+    given.eq_ignore_ascii_case("application/json")
+}
+
 pub(crate) async fn remove(state: web::Data<AppState>, who: web::Path<String>) -> HttpResponse {
     let desk = Arc::clone(&state.people);
     let who = who.into_inner();
     match state.lanes.remove.ask(move || desk.remove(&who)).await {
-        Ok(Ok(true)) => HttpResponse::Ok().json(json!({ "removed": true })),
-        Ok(Ok(false)) => problem(StatusCode::NOT_FOUND, "nobody of this name or id is enrolled"),
+        Ok(Ok(Some(removal))) => HttpResponse::Ok().json(json!({
+            "removed": true,
+            "unknown_groups": removal.unknown_groups,
+            "negatives": removal.negatives,
+        })),
+        Ok(Ok(None)) => problem(StatusCode::NOT_FOUND, "nobody of this name or id is enrolled"),
         Ok(Err(error)) => not_done(&error),
         Err(error) => perhaps(error),
     }
 }
 
-fn not_done(error: &PeopleError) -> HttpResponse {
+pub(crate) fn not_done(error: &PeopleError) -> HttpResponse {
     match error {
         PeopleError::Refused(words) => problem(StatusCode::UNPROCESSABLE_ENTITY, words),
         PeopleError::Pictures(problems) => {
@@ -105,6 +135,9 @@ fn not_done(error: &PeopleError) -> HttpResponse {
                 problems.iter().map(|one| format!("picture {}: {}", one.number, one.problem)).collect();
             HttpResponse::UnprocessableEntity()
                 .json(json!({ "error": words.join("; "), "pictures": problems }))
+        }
+        PeopleError::Known(known) => {
+            HttpResponse::Conflict().json(json!({ "error": error.to_string(), "known": known }))
         }
         PeopleError::Failed(_) => {
             tracing::warn!(%error, "no answer about people");
@@ -114,13 +147,13 @@ fn not_done(error: &PeopleError) -> HttpResponse {
 }
 
 /// What is late may still be done.
-fn perhaps(error: LaneError) -> HttpResponse {
+pub(crate) fn perhaps(error: LaneError) -> HttpResponse {
     let words = format!("{error}; look at the list of people whether it was done");
     problem(StatusCode::SERVICE_UNAVAILABLE, &words)
 }
 
 /// Reads the body. The door has refused a longer one by its head; this holds if that was wrong.
-async fn read(stream: &mut Pin<Box<BodyStream<dev::Payload>>>) -> Result<Bytes, (StatusCode, &'static str)> {
+async fn read(stream: &mut Stream) -> Result<Bytes, (StatusCode, &'static str)> {
     let mut body = BytesMut::new();
     while let Some(piece) = poll_fn(|cx| stream.as_mut().poll_next(cx)).await {
         let piece = piece.map_err(|_| (StatusCode::BAD_REQUEST, "the enrolment was cut off"))?;
@@ -141,20 +174,24 @@ struct RawEnrolment<'a> {
     consent_by: String,
     #[serde(borrow)]
     pictures: RawPictures<'a>,
+    #[serde(default)]
+    even_if_known: bool,
+    #[serde(default)]
+    even_if_unlike: bool,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct RawPicture<'a> {
-    format: RawFormat,
+pub(crate) struct RawPicture<'a> {
+    pub format: RawFormat,
     /// Borrowed as long as nothing in it is escaped, which base64 never needs.
     #[serde(borrow)]
-    data: Cow<'a, str>,
+    pub data: Cow<'a, str>,
 }
 
 #[derive(Clone, Copy, Deserialize)]
 #[serde(rename_all = "lowercase")]
-enum RawFormat {
+pub(crate) enum RawFormat {
     Jpeg,
     Png,
     Webp,
@@ -213,12 +250,29 @@ fn understand(body: &[u8]) -> Result<Enrolment, String> {
             .map_err(|_| format!("picture {}: its data is not base64", index + 1))?;
         pictures.push((picture.format.into(), bytes));
     }
-    Ok(Enrolment { name: raw.name, consent_by: raw.consent_by, pictures })
+    let even = Even { if_known: raw.even_if_known, if_unlike: raw.even_if_unlike };
+    Ok(Enrolment { name: raw.name, consent_by: raw.consent_by, pictures, even })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_where_pictures_belong_they_are_taken() {
+        for (path, takes) in [
+            ("/api/v1/people", true),
+            ("/api/v1/people/Li%20Lei/not", true),
+            ("/api/v1/people/Li%20Lei", false),
+            ("/api/v1/people//not", false),
+            ("/api/v1/people/a/b/not", false),
+            ("/api/v1/people/not", false),
+            ("/api/v1/peoplenot", false),
+            ("/api/v1/faces/unknown/1/assign", false),
+        ] {
+            assert_eq!(takes_pictures(path), takes, "{path}");
+        }
+    }
 
     #[test]
     fn enrolments_are_read_strictly() {
@@ -230,6 +284,9 @@ mod tests {
             enrolment.pictures,
             [(ImageFormat::Png, vec![0, 1, 255]), (ImageFormat::Jpeg, Vec::new())]
         );
+        assert_eq!(enrolment.even, Even::default());
+        let knowing = good.replace(r#""name""#, r#""even_if_known":true,"even_if_unlike":true,"name""#);
+        assert_eq!(read(&knowing).unwrap().even, Even { if_known: true, if_unlike: true });
         let with = |count: usize| {
             let pictures = vec![r#"{"format":"bmp","data":"AAAA"}"#; count].join(",");
             format!(r#"{{"name":"a","consent_by":"b","pictures":[{pictures}]}}"#)

@@ -13,7 +13,7 @@ use crate::lane::LaneError;
 use crate::server::AppState;
 use crate::status::Status;
 use crate::view::Readiness;
-use crate::{alerts, events, page, people, pictures, shared, snoozes, storage};
+use crate::{alerts, events, faces, page, people, pictures, shared, snoozes, storage};
 
 /// Content type of the Prometheus text format.
 const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -55,6 +55,16 @@ pub(crate) fn configure(config: &mut web::ServiceConfig) {
                 .default_service(web::to(wrong_method)),
         )
         .service(only("/api/v1/people/{who}", web::delete().to(people::remove)))
+        .service(
+            web::resource("/api/v1/people/{who}/not")
+                .route(web::post().to(faces::correct))
+                .route(web::delete().to(faces::forget))
+                .default_service(web::to(wrong_method)),
+        )
+        .service(reading(faces::ADDRESS, faces::list))
+        .service(only("/api/v1/faces/unknown/{group}", web::delete().to(faces::delete)))
+        .service(only("/api/v1/faces/unknown/{group}/assign", web::post().to(faces::assign)))
+        .service(reading("/api/v1/faces/unknown/{group}/pictures/{number}", faces::picture))
         .service(reading("/api/v1/alerts", alerts::list))
         .service(only("/api/v1/alerts/retry-dead", web::post().to(alerts::retry_dead)))
         .service(only("/api/v1/alerts/{id}/retry", web::post().to(alerts::retry)))

@@ -17,12 +17,13 @@ use meerkat_base::{Clock, SystemClock};
 use tokio::sync::Semaphore;
 
 use crate::door::{self, ArrivedAt};
+use crate::enrolled::PeopleDesk;
 use crate::lane::Lane;
 use crate::outbox::AlertDesk;
 use crate::routes::{self, LastStatus};
 use crate::settings::{CheckedSettings, WebError, WebSettings};
 use crate::shared;
-use crate::view::{EventSource, NodeView, PeopleDesk, SnoozeDesk, StorageDesk};
+use crate::view::{EventSource, NodeView, SnoozeDesk, StorageDesk};
 
 /// Threads that serve requests.
 const WORKERS: usize = 2;
@@ -42,7 +43,9 @@ const GRACE_SECS: u64 = 3;
 const VIEW_DEADLINE: Duration = Duration::from_secs(2);
 /// How long enrolling may take: every picture is searched for faces.
 const ENROL_DEADLINE: Duration = Duration::from_secs(60);
-/// How long listing or removing people, and changing snoozes, may take: they wait for the one writer of the database.
+/// How long removing somebody may take: what looks like them is looked for.
+const REMOVE_DEADLINE: Duration = Duration::from_secs(30);
+/// How long listing people and changing snoozes may take: they wait for the one writer of the database.
 const PEOPLE_DEADLINE: Duration = Duration::from_secs(5);
 
 /// How long reading or changing alerts may take: they wait for the one writer of the database.
@@ -104,7 +107,7 @@ impl Lanes {
             confirm: Lane::new("confirm", 1, PEOPLE_DEADLINE),
             people: Lane::new("people", 1, PEOPLE_DEADLINE),
             enrol: Lane::new("enrol", 1, ENROL_DEADLINE),
-            remove: Lane::new("remove", 1, PEOPLE_DEADLINE),
+            remove: Lane::new("remove", 1, REMOVE_DEADLINE),
             alerts: Lane::new("alerts", 1, ALERTS_DEADLINE),
             change_alerts: Lane::new("change_alerts", 1, ALERTS_DEADLINE),
             test_channel: Lane::new("test_channel", 2, TEST_DEADLINE),

@@ -1,4 +1,5 @@
-//! What the HTTP side needs to know and from whom: three traits that the composition root implements. No HTTP here.
+//! What the HTTP side needs to know and from whom: traits that the composition root implements. No HTTP here. People are
+//! in `enrolled.rs`, alerts in `outbox.rs`.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -157,71 +158,6 @@ pub trait StorageDesk: Send + Sync + 'static {
 #[derive(Debug, thiserror::Error)]
 #[error("what is stored cannot be read or changed: {0}")]
 pub struct StorageError(pub String);
-
-/// Somebody who is enrolled.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct PersonSummary {
-    /// Their id, a UUID.
-    pub id: String,
-    /// Their name.
-    pub name: String,
-    /// Who agreed to the enrolment.
-    pub consent_by: String,
-    /// When that was.
-    pub consent_at: WallTime,
-    /// When they were enrolled first.
-    pub created: WallTime,
-    /// How many pictures there are of them.
-    pub pictures: u64,
-}
-
-/// An order to enrol a person, or to add pictures to one who is enrolled. Nothing of it has been checked but its size.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Enrolment {
-    /// Under which name.
-    pub name: String,
-    /// Who agreed.
-    pub consent_by: String,
-    /// Encoded pictures with the container each is said to have; 1 to [`MAX_ENROLMENT_PICTURES`].
-    pub pictures: Vec<(ImageFormat, Vec<u8>)>,
-}
-
-/// Most pictures in one [`Enrolment`].
-pub const MAX_ENROLMENT_PICTURES: usize = 16;
-
-/// What is wrong with one picture of an [`Enrolment`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct PictureProblem {
-    /// Which one, counted from 1.
-    pub number: usize,
-    /// What is wrong, in words for the client.
-    pub problem: String,
-}
-
-/// The enrolled people. Calls come from threads of their own, one at a time for each method; enrolling may take a
-/// minute, the others seconds, before the client is told that there was no answer.
-pub trait PeopleDesk: Send + Sync + 'static {
-    /// Everybody, by name.
-    fn people(&self) -> Result<Vec<PersonSummary>, PeopleError>;
-    /// Enrols somebody. All pictures are taken or none.
-    fn enrol(&self, enrolment: Enrolment) -> Result<PersonSummary, PeopleError>;
-    /// Removes somebody, by name or id, with everything that is kept about them; whether there was such a person.
-    fn remove(&self, name_or_id: &str) -> Result<bool, PeopleError>;
-}
-
-/// What was asked about people was not done.
-#[derive(Debug, thiserror::Error)]
-pub enum PeopleError {
-    /// The order breaks a rule; the words are for the client.
-    #[error("{0}")]
-    Refused(String),
-    /// Some pictures cannot be used; all of those are named.
-    #[error("{} pictures cannot be used", .0.len())]
-    Pictures(Vec<PictureProblem>),
-    /// The node could not do it. The reason is logged, never shown to a client.
-    #[error("the people cannot be read or changed: {0}")]
-    Failed(String),
-}
 
 /// An order to keep messages back.
 #[derive(Debug, Clone, PartialEq)]

@@ -27,5 +27,6 @@ mod recognise;
 mod reload;
 mod rules;
 mod store;
+mod strangers;
 mod torture;
 mod watch;

@@ -319,6 +319,18 @@ impl FaceRecogniser for Faces {
         self.net.run(|net| net.add(name, picture)).map_err(|error| failed(self.info(), &error))
     }
 
+    fn add_negative(&mut self, name: &str, picture: &Image) -> Result<bool, DetectorError> {
+        self.net.run(|net| net.add_negative(name, picture)).map_err(|error| failed(self.info(), &error))
+    }
+
+    fn want_embeddings(&mut self, wanted: bool) {
+        self.net.network_mut().want_embeddings(wanted);
+    }
+
+    fn embedding_space(&self) -> Option<String> {
+        self.net.network().embedding_space()
+    }
+
     fn use_gallery(&mut self) {
         self.net.network_mut().use_gallery();
     }

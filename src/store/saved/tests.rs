@@ -42,7 +42,7 @@ fn a_backup_goes_there_and_back_while_a_node_runs() {
 
     // What comes after the backup, and what is lost with it.
     store.start_event(&event(2), &[]).unwrap();
-    store.remove_person("Ada").unwrap();
+    store.remove_person("Ada", 0.4).unwrap();
     assert!(matches!(DataLock::take(folder.path()), Err(StoreError::Locked { .. })), "not beside a node");
     drop(store);
     let lock = DataLock::take(folder.path()).unwrap();

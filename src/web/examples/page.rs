@@ -204,7 +204,31 @@ impl PeopleDesk for Nobody {
         Err(PeopleError::Refused("this is only an example".to_owned()))
     }
 
-    fn remove(&self, _name_or_id: &str) -> Result<bool, PeopleError> {
+    fn remove(&self, _name_or_id: &str) -> Result<Option<Removal>, PeopleError> {
+        Ok(None)
+    }
+
+    fn correct(&self, _name_or_id: &str, _mistake: Mistake) -> Result<Option<Corrected>, PeopleError> {
+        Ok(None)
+    }
+
+    fn forget_corrections(&self, _name_or_id: &str) -> Result<Option<u64>, PeopleError> {
+        Ok(None)
+    }
+
+    fn unknown(&self) -> Result<Vec<UnknownSummary>, PeopleError> {
+        Ok(Vec::new())
+    }
+
+    fn unknown_picture(&self, _group: u64, _number: u64) -> Result<Option<Vec<u8>>, PeopleError> {
+        Ok(None)
+    }
+
+    fn assign(&self, _assignment: Assignment) -> Result<Option<PersonSummary>, PeopleError> {
+        Ok(None)
+    }
+
+    fn delete_unknown(&self, _group: u64) -> Result<bool, PeopleError> {
         Ok(false)
     }
 }

@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use meerkat_base::ImageFormat;
+use meerkat_web::Mistake;
 use support::{Node, settings};
 
 const PEOPLE: &str = "/api/v1/people";
@@ -38,7 +39,9 @@ fn people_are_enrolled_listed_and_removed() {
         (Some("himself"), Some("2026-11-20T21:31:14.123Z"))
     );
 
-    assert_eq!(node.ask("DELETE", "/api/v1/people/Li%20Lei", &[]).status, 200);
+    let removed = node.ask("DELETE", "/api/v1/people/Li%20Lei", &[]);
+    let expected = serde_json::json!({ "removed": true, "unknown_groups": 1, "negatives": 2 });
+    assert_eq!((removed.status, removed.json()), (200, expected));
     assert_eq!(node.ask("DELETE", "/api/v1/people/Li%20Lei", &[]).status, 404);
     assert_eq!(node.ask("DELETE", "/api/v1/people/a%2Fb%C3%A9", &[]).status, 404);
     assert_eq!(*node.people.removed.lock().unwrap(), ["Li Lei", "Li Lei", "a/bé"]);
@@ -54,7 +57,10 @@ fn refusals_say_what_and_which_picture() {
     assert_eq!((refused.status, refused.json()["error"].as_str()), (422, Some("nobody is no name")));
     let unusable = node.post(PEOPLE, &LI_LEI.replace("iVBO", ""));
     assert_eq!(unusable.status, 422);
-    assert_eq!(unusable.json()["pictures"], serde_json::json!([{ "number": 2, "problem": "it is empty" }]));
+    assert_eq!(
+        unusable.json()["pictures"],
+        serde_json::json!([{ "number": 2, "reason": "unreadable", "problem": "it is empty" }])
+    );
     assert_eq!(unusable.json()["error"], "picture 2: it is empty");
     for (body, status) in [("", 400), ("{}", 400), ("[1]", 400), (&LI_LEI.replace("/9j/", "/9j"), 400)] {
         let reply = node.post(PEOPLE, body);
@@ -81,6 +87,79 @@ fn only_this_route_takes_much_and_not_more_than_it_can_hold() {
     let head = |target: &str, line: &str| node.ask("POST", target, &[line]).status;
     assert_eq!(head(PEOPLE, &format!("Content-Length: {}", (32 << 20) + 1)), 413);
     assert_eq!(head("/api/v1/cameras/door/reference", "Content-Length: 2000"), 413);
+    assert_eq!(head("/api/v1/faces/unknown/7/assign", "Content-Length: 2000"), 413);
+    assert_eq!(head("/api/v1/people/x/not", &format!("Content-Length: {}", (32 << 20) + 1)), 413);
+}
+
+#[test]
+fn whoever_looks_like_somebody_else_is_enrolled_only_on_purpose() {
+    let data = tempfile::tempdir().unwrap();
+    let node = Node::plain(data.path());
+    let twin = LI_LEI.replace("Li Lei", "twin");
+    let reply = node.post(PEOPLE, &twin);
+    assert_eq!(reply.status, 409);
+    assert_eq!(
+        reply.json()["known"],
+        serde_json::json!([{ "name": "Li Lei", "pictures": 2, "likeness": 0.75 }])
+    );
+    assert!(reply.json()["error"].as_str().unwrap().contains("Li Lei (2 of the pictures, likeness 0.75)"));
+    assert!(node.people.enrolled.lock().unwrap().is_empty());
+    let on_purpose = twin.replacen('{', r#"{"even_if_known":true,"#, 1);
+    assert_eq!(node.post(PEOPLE, &on_purpose).status, 201);
+}
+
+#[test]
+fn a_face_is_said_not_to_be_somebodys_and_that_is_taken_back() {
+    let data = tempfile::tempdir().unwrap();
+    let node = Node::plain(data.path());
+    assert_eq!(node.post(PEOPLE, LI_LEI).status, 201);
+    let not = "/api/v1/people/Li%20Lei/not";
+    let event = r#"{"event":"018f0000-0000-7000-8000-000000000000"}"#;
+    let reply = node.post(not, event);
+    assert_eq!((reply.status, reply.json()["person"]["negatives"].as_u64()), (201, Some(1)));
+    assert_eq!(reply.json()["likeness"], 0.5);
+    // 3 MB of picture.
+    let picture = format!(r#"{{"picture":{{"format":"jpeg","data":"{}"}}}}"#, "AAAA".repeat(1 << 20));
+    assert_eq!(node.post(not, &picture).status, 201);
+    {
+        let corrected = node.people.corrected.lock().unwrap();
+        assert!(
+            matches!(&corrected[..], [(a, Mistake::Event(_)), (b, Mistake::Picture(ImageFormat::Jpeg, bytes))]
+            if a == "Li Lei" && b == "Li Lei" && bytes.len() == 3 << 20)
+        );
+    }
+    assert_eq!(node.post("/api/v1/people/nobody/not", event).status, 404);
+    assert_eq!(node.post(not, "{}").status, 400);
+    assert_eq!(node.post_with(not, &["Content-Type: text/plain"], event).status, 415);
+    assert_eq!(node.get(not).status, 405);
+    assert_eq!(node.ask("DELETE", not, &[]).json(), serde_json::json!({ "forgotten": 2 }));
+    assert_eq!(node.ask("DELETE", "/api/v1/people/nobody/not", &[]).status, 404);
+}
+
+#[test]
+fn unknown_faces_are_listed_shown_assigned_and_deleted() {
+    let data = tempfile::tempdir().unwrap();
+    let node = Node::plain(data.path());
+    const UNKNOWN: &str = "/api/v1/faces/unknown";
+    let list = node.get(UNKNOWN).json();
+    assert_eq!((list["groups"][0]["group"].as_u64(), list["groups"][0]["seen"].as_u64()), (Some(7), Some(3)));
+    let picture = &list["groups"][0]["pictures"][0];
+    assert_eq!((picture["number"].as_u64(), picture["file"].as_str()), (Some(9), Some("unknown/x.jpg")));
+    let picture = node.get(&format!("{UNKNOWN}/7/pictures/9"));
+    assert_eq!((picture.status, picture.body.as_slice()), (200, &b"jpeg"[..]));
+    assert_eq!(picture.header("content-type"), "image/jpeg");
+    for nothing in ["8/pictures/9", "7/pictures/8", "7/pictures/x", "x/pictures/9"] {
+        assert_eq!(node.get(&format!("{UNKNOWN}/{nothing}")).status, 404, "{nothing}");
+    }
+    let order = r#"{"name":"Han Mei","consent_by":"herself"}"#;
+    let assigned = node.post(&format!("{UNKNOWN}/7/assign"), order);
+    assert_eq!((assigned.status, assigned.json()["name"].as_str()), (201, Some("Han Mei")));
+    assert_eq!(node.people.assigned.lock().unwrap()[0].group, 7);
+    assert_eq!(node.post(&format!("{UNKNOWN}/8/assign"), order).status, 404);
+    assert_eq!(node.post(&format!("{UNKNOWN}/7/assign"), r#"{"name":"Han Mei"}"#).status, 400, "no consent");
+    assert_eq!(node.ask("DELETE", &format!("{UNKNOWN}/7"), &[]).status, 200);
+    assert_eq!(node.ask("DELETE", &format!("{UNKNOWN}/8"), &[]).status, 404);
+    assert_eq!(node.ask("DELETE", &format!("{UNKNOWN}/x"), &[]).status, 404);
 }
 
 #[test]
@@ -90,7 +169,17 @@ fn foreign_pages_and_strangers_change_nobody() {
     let (json, token) = ("Content-Type: application/json", "Authorization: Bearer correct horse");
     assert_eq!(node.post(PEOPLE, LI_LEI).status, 401);
     assert_eq!(node.get(PEOPLE).status, 401);
-    assert_eq!(node.ask("DELETE", "/api/v1/people/x", &[]).status, 401);
+    for (method, target) in [
+        ("DELETE", "/api/v1/people/x"),
+        ("DELETE", "/api/v1/people/x/not"),
+        ("DELETE", "/api/v1/faces/unknown/7"),
+        ("GET", "/api/v1/faces/unknown"),
+        ("GET", "/api/v1/faces/unknown/7/pictures/9"),
+    ] {
+        assert_eq!(node.ask(method, target, &[]).status, 401, "{target}");
+    }
+    assert_eq!(node.post("/api/v1/people/x/not", "{}").status, 401);
+    assert_eq!(node.post("/api/v1/faces/unknown/7/assign", "{}").status, 401);
     for foreign in ["Origin: http://evil.example", "Origin: null", "Sec-Fetch-Site: cross-site"] {
         assert_eq!(node.post_with(PEOPLE, &[json, token, foreign], LI_LEI).status, 403, "{foreign}");
         assert_eq!(node.ask("DELETE", "/api/v1/people/x", &[token, foreign]).status, 403, "{foreign}");

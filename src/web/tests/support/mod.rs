@@ -181,6 +181,8 @@ impl EventSource for FakeEvents {
 pub struct FakePeople {
     pub enrolled: Mutex<Vec<Enrolment>>,
     pub removed: Mutex<Vec<String>>,
+    pub corrected: Mutex<Vec<(String, Mistake)>>,
+    pub assigned: Mutex<Vec<Assignment>>,
     pub broken: AtomicBool,
     pub enrol_gate: Gate,
 }
@@ -193,6 +195,7 @@ fn person(enrolment: &Enrolment) -> PersonSummary {
         consent_at: NOW,
         created: NOW,
         pictures: enrolment.pictures.len() as u64,
+        negatives: 0,
     }
 }
 
@@ -211,22 +214,79 @@ impl PeopleDesk for FakePeople {
         }
         let empty = enrolment.pictures.iter().enumerate().filter(|(_, (_, bytes))| bytes.is_empty());
         let problems: Vec<PictureProblem> = empty
-            .map(|(index, _)| PictureProblem { number: index + 1, problem: "it is empty".to_owned() })
+            .map(|(index, _)| PictureProblem {
+                number: index + 1,
+                reason: "unreadable",
+                problem: "it is empty".to_owned(),
+            })
             .collect();
         if !problems.is_empty() {
             return Err(PeopleError::Pictures(problems));
+        }
+        if enrolment.name == "twin" && !enrolment.even.if_known {
+            let known = KnownAs { name: "Li Lei".to_owned(), pictures: 2, likeness: 0.75 };
+            return Err(PeopleError::Known(vec![known]));
         }
         let summary = person(&enrolment);
         self.enrolled.lock().unwrap().push(enrolment);
         Ok(summary)
     }
 
-    fn remove(&self, name_or_id: &str) -> Result<bool, PeopleError> {
+    fn remove(&self, name_or_id: &str) -> Result<Option<Removal>, PeopleError> {
         self.removed.lock().unwrap().push(name_or_id.to_owned());
         let mut enrolled = self.enrolled.lock().unwrap();
         let before = enrolled.len();
         enrolled.retain(|one| one.name != name_or_id);
-        Ok(enrolled.len() < before)
+        Ok((enrolled.len() < before).then_some(Removal { unknown_groups: 1, negatives: 2 }))
+    }
+
+    fn correct(&self, name_or_id: &str, mistake: Mistake) -> Result<Option<Corrected>, PeopleError> {
+        let enrolled = self.enrolled.lock().unwrap();
+        let Some(of) = enrolled.iter().find(|one| one.name == name_or_id) else { return Ok(None) };
+        self.corrected.lock().unwrap().push((name_or_id.to_owned(), mistake));
+        Ok(Some(Corrected { person: PersonSummary { negatives: 1, ..person(of) }, likeness: Some(0.5) }))
+    }
+
+    fn forget_corrections(&self, name_or_id: &str) -> Result<Option<u64>, PeopleError> {
+        let mut corrected = self.corrected.lock().unwrap();
+        let before = corrected.len();
+        corrected.retain(|(who, _)| who != name_or_id);
+        let is_known = self.enrolled.lock().unwrap().iter().any(|one| one.name == name_or_id);
+        Ok(is_known.then_some((before - corrected.len()) as u64))
+    }
+
+    /// There is group 7 with picture 9.
+    fn unknown(&self) -> Result<Vec<UnknownSummary>, PeopleError> {
+        let picture = UnknownPicture {
+            number: 9,
+            camera: "door".to_owned(),
+            at: NOW,
+            width_px: 61.5,
+            file: "unknown/x.jpg".to_owned(),
+        };
+        Ok(vec![UnknownSummary { group: 7, first: NOW, last: NOW, seen: 3, pictures: vec![picture] }])
+    }
+
+    fn unknown_picture(&self, group: u64, number: u64) -> Result<Option<Vec<u8>>, PeopleError> {
+        Ok((group == 7 && number == 9).then(|| b"jpeg".to_vec()))
+    }
+
+    fn assign(&self, assignment: Assignment) -> Result<Option<PersonSummary>, PeopleError> {
+        if assignment.group != 7 {
+            return Ok(None);
+        }
+        let enrolment = Enrolment {
+            name: assignment.name.clone(),
+            consent_by: assignment.consent_by.clone(),
+            pictures: Vec::new(),
+            even: assignment.even,
+        };
+        self.assigned.lock().unwrap().push(assignment);
+        Ok(Some(person(&enrolment)))
+    }
+
+    fn delete_unknown(&self, group: u64) -> Result<bool, PeopleError> {
+        Ok(group == 7)
     }
 }
 

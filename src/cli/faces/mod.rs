@@ -1,18 +1,23 @@
 //! `meerkat faces`: who is enrolled. Beside a running node that node is asked; otherwise the data folder is worked in,
-//! under its lock.
+//! under its lock. Unknown faces and corrections are next door.
+
+mod correction;
+mod unknown;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context, anyhow, bail};
 use clap::{Args, Subcommand};
-use meerkat_base::{Clock, ImageFormat, SystemClock};
-use meerkat_store::{Consent, DataLock, Durability, Store, StoreError, StoreOptions, StoreReader};
+use meerkat_base::{ImageFormat, SystemClock};
+use meerkat_store::{DataLock, Durability, Store, StoreError, StoreOptions, StoreReader};
 use meerkat_vision::probe::probe;
+use meerkat_web::{Enrolment, Even, PeopleDesk, PeopleError, Removal};
 
 use super::running_node::{Listed, NotEnrolled, RunningNode};
 use super::settings_args::SettingsArgs;
 use super::{CliError, logging, picture_file};
-use crate::app::{detectors, enrolment_format};
+use crate::app::{OwnFolder, People, detectors};
 use crate::settings::{self, Settings};
 
 /// Enrol people whose faces are to be recognised, list them, or remove them
@@ -23,10 +28,13 @@ use crate::settings::{self, Settings};
 #[command(after_help = "Examples:
   meerkat faces enrol 'Li Lei' a.jpg b.jpg c.jpg --consent-by 'Li Lei, in writing'
   meerkat faces list --config node.toml
+  meerkat faces not 'Li Lei' --event 019aa2b0-...
+  meerkat faces unknown list
+  meerkat faces unknown assign 12 'Han Meimei' --consent-by 'Han Meimei, in writing'
   meerkat faces remove 'Li Lei'
 
 A few pictures per person, from the front, in the light of the place where the camera hangs, work best. Removing
-somebody deletes their pictures and their lines in the check-in ledger.
+somebody deletes their pictures, corrections, unknown faces that look like them, and their lines in the check-in ledger.
 
 Exit codes: 0 done, 1 failed, 2 wrong arguments or wrong configuration.")]
 pub struct FacesArgs {
@@ -51,6 +59,9 @@ enum Action {
         /// Who agreed to the enrolment; kept with the date
         #[arg(long, value_name = "WHO")]
         consent_by: Option<String>,
+
+        #[command(flatten)]
+        even: EvenArgs,
     },
     /// Show who is enrolled
     List {
@@ -63,6 +74,29 @@ enum Action {
         /// Their name, or their id as `list` shows it
         name: String,
     },
+    /// Say that a face which was taken for a person is not theirs
+    Not(correction::CorrectionArgs),
+    /// Faces that matched nobody and are kept for a few days
+    #[command(subcommand)]
+    Unknown(unknown::UnknownAction),
+}
+
+/// What is done although it looks like a mistake.
+#[derive(Debug, Clone, Copy, Args)]
+struct EvenArgs {
+    /// Enrol somebody who looks like a person enrolled under another name
+    #[arg(long)]
+    even_if_known: bool,
+
+    /// Take pictures that do not look like each other
+    #[arg(long)]
+    even_if_unlike: bool,
+}
+
+impl From<EvenArgs> for Even {
+    fn from(args: EvenArgs) -> Self {
+        Self { if_known: args.even_if_known, if_unlike: args.even_if_unlike }
+    }
 }
 
 /// What is kept where nobody said who agreed.
@@ -73,9 +107,13 @@ pub fn run(args: FacesArgs) -> Result<(), CliError> {
     let settings = args.settings.load()?;
     logging::start_quiet()?;
     let done = match args.action {
-        Action::Enrol { name, images, consent_by } => enrol(&settings, &name, &images, consent_by),
+        Action::Enrol { name, images, consent_by, even } => {
+            enrol(&settings, &name, &images, consent_by, even.into())
+        }
         Action::List { json } => list(&settings, json),
         Action::Remove { name } => remove(&settings, &name),
+        Action::Not(args) => correction::run(&settings, &args),
+        Action::Unknown(action) => unknown::run(&settings, action),
     };
     Ok(done?)
 }
@@ -83,7 +121,7 @@ pub fn run(args: FacesArgs) -> Result<(), CliError> {
 /// Where the people are kept at this moment.
 enum Desk {
     /// No node runs: the folder is ours.
-    Folder(Store),
+    Folder(People<OwnFolder>),
     /// A node has the folder.
     Node(RunningNode),
 }
@@ -95,10 +133,23 @@ impl Desk {
             settings::Durability::Power => Durability::Power,
         };
         match Store::open(&settings.data_dir, StoreOptions { durability, ..StoreOptions::default() }) {
-            Ok(store) => Ok(Self::Folder(store)),
+            Ok(store) => Ok(Self::Folder(own_folder(settings, store))),
             Err(error) => Ok(Self::Node(reach(settings, error)?)),
         }
     }
+}
+
+/// A folder of ours. What judges pictures is made when the first one is to be judged.
+fn own_folder(settings: &Settings, store: Store) -> People<OwnFolder> {
+    let own = settings.clone();
+    let make = Arc::new(move || {
+        let choice = detectors::face(&own).map_err(|problem| meerkat_base::DetectorError {
+            detector: "faces".to_owned(),
+            reason: problem.to_string(),
+        })?;
+        (choice.aside)()
+    });
+    People::new(OwnFolder::new(store), Arc::new(SystemClock::new()), make, settings)
 }
 
 /// The node that has the folder, if that is why it could not be opened.
@@ -115,34 +166,25 @@ fn enrol(
     name: &str,
     images: &[PathBuf],
     consent_by: Option<String>,
+    even: Even,
 ) -> anyhow::Result<()> {
     let by = consent_by.clone().unwrap_or_else(|| NOT_STATED.to_owned());
     // First, so that nobody waits for the detector only to hear that the folder cannot be used.
-    let person = match Desk::open(settings)? {
-        Desk::Folder(mut store) => {
-            let choice = detectors::face(settings).map_err(|problem| anyhow!("{problem}"))?;
-            let mut recogniser = (choice.aside)().context("the face recogniser cannot be made")?;
-            let pictures = pictures(images, |bytes| enrolment_format(recogniser.as_mut(), bytes))?;
-            let given: Vec<(&[u8], ImageFormat)> =
-                pictures.iter().map(|(bytes, format)| (bytes.as_slice(), *format)).collect();
-            let now = SystemClock::new().wall();
-            Listed::from(store.enrol(name, &given, &Consent { by, at: now }, now)?)
-        }
-        Desk::Node(node) => {
-            let pictures = pictures(images, |bytes| Ok(probe(bytes)?.format))?;
-            node.enrol(name, &by, &pictures).map_err(|error| match error {
-                NotEnrolled::Pictures(problems) => {
-                    let name_of = |number: usize| images.get(number.wrapping_sub(1));
-                    nobody(problems.into_iter().map(|(number, problem)| match name_of(number) {
-                        Some(image) => format!("{}: {problem}", image.display()),
-                        None => problem,
-                    }))
-                }
-                NotEnrolled::Failed(error) => error,
-            })?
-        }
+    let desk = Desk::open(settings)?;
+    let (pictures, unreadable) = read(images);
+    if !unreadable.is_empty() {
+        return Err(nobody(all_problems(&desk, images, pictures, unreadable)?));
+    }
+    let pictures: Vec<(ImageFormat, Vec<u8>)> = pictures.into_iter().map(|(_, picture)| picture).collect();
+    let enrolled = match &desk {
+        Desk::Folder(people) => people
+            .enrol(Enrolment { name: name.to_owned(), consent_by: by, pictures, even })
+            .map(Listed::from)
+            .map_err(not_enrolled),
+        Desk::Node(node) => node.enrol(name, &by, &pictures, even),
     };
-    println!("{} is enrolled with {} pictures ({})", person.name, person.pictures, person.id);
+    let person = enrolled.map_err(|error| refused(error, |number| images.get(number.wrapping_sub(1))))?;
+    say_enrolled(&person);
     if consent_by.is_none() {
         eprintln!(
             "meerkat: nobody is named who agreed to this enrolment; in many places the law asks for consent, and for \
@@ -152,25 +194,73 @@ fn enrol(
     Ok(())
 }
 
-/// Reads and judges all pictures. Names every one that cannot be used.
-fn pictures(
-    images: &[PathBuf],
-    mut judge: impl FnMut(&[u8]) -> anyhow::Result<ImageFormat>,
-) -> anyhow::Result<Vec<(Vec<u8>, ImageFormat)>> {
-    let mut look = |image: &Path| {
+fn say_enrolled(person: &Listed) {
+    println!("{} is enrolled with {} pictures ({})", person.name, person.pictures, person.id);
+}
+
+/// What a desk of one's own says, as a node would.
+fn not_enrolled(error: PeopleError) -> NotEnrolled {
+    match error {
+        PeopleError::Pictures(problems) => {
+            NotEnrolled::Pictures(problems.into_iter().map(|one| (one.number, one.problem)).collect())
+        }
+        error @ PeopleError::Known(_) => NotEnrolled::Known(error.to_string()),
+        error => NotEnrolled::Failed(error.into()),
+    }
+}
+
+/// Why nobody was enrolled, with the names of files where these are known.
+fn refused<'a>(error: NotEnrolled, file: impl Fn(usize) -> Option<&'a PathBuf>) -> anyhow::Error {
+    match error {
+        NotEnrolled::Pictures(problems) => {
+            nobody(problems.into_iter().map(|(number, problem)| match file(number) {
+                Some(image) => format!("{}: {problem}", image.display()),
+                None => format!("picture {number}: {problem}"),
+            }))
+        }
+        NotEnrolled::Known(words) => {
+            anyhow!("nobody was enrolled: {words}; say --even-if-known if this is somebody else")
+        }
+        NotEnrolled::Failed(error) => error,
+    }
+}
+
+/// Pictures by the places of their files, and what is wrong with the files that are none.
+type Read = (Vec<(usize, (ImageFormat, Vec<u8>))>, Vec<(usize, String)>);
+
+fn read(images: &[PathBuf]) -> Read {
+    let look = |image: &Path| {
         let bytes = picture_file::read(image)?;
-        let format = judge(&bytes)?;
-        anyhow::Ok((bytes, format))
+        anyhow::Ok((probe(&bytes)?.format, bytes))
     };
-    let mut pictures = Vec::new();
-    let mut unusable = Vec::new();
-    for image in images {
+    let (mut pictures, mut unreadable) = (Vec::new(), Vec::new());
+    for (place, image) in images.iter().enumerate() {
         match look(image) {
-            Ok(picture) => pictures.push(picture),
-            Err(error) => unusable.push(format!("{}: {error:#}", image.display())),
+            Ok(picture) => pictures.push((place, picture)),
+            Err(error) => unreadable.push((place, format!("{error:#}"))),
         }
     }
-    if unusable.is_empty() { Ok(pictures) } else { Err(nobody(unusable)) }
+    (pictures, unreadable)
+}
+
+/// What is wrong with all the files, some of which could not be read.
+fn all_problems(
+    desk: &Desk,
+    images: &[PathBuf],
+    pictures: Vec<(usize, (ImageFormat, Vec<u8>))>,
+    unreadable: Vec<(usize, String)>,
+) -> anyhow::Result<Vec<String>> {
+    let mut problems = unreadable;
+    if let Desk::Folder(people) = desk {
+        let (places, pictures): (Vec<usize>, Vec<_>) = pictures.into_iter().unzip();
+        for one in people.problems(&pictures)? {
+            let place = places.get(one.number.wrapping_sub(1)).copied().unwrap_or(usize::MAX);
+            problems.push((place, one.problem));
+        }
+    }
+    problems.sort();
+    let name = |place: usize| images.get(place).map(|image| image.display().to_string()).unwrap_or_default();
+    Ok(problems.into_iter().map(|(place, problem)| format!("{}: {problem}", name(place))).collect())
 }
 
 fn nobody(unusable: impl IntoIterator<Item = String>) -> anyhow::Error {
@@ -190,8 +280,12 @@ fn list(settings: &Settings, json: bool) -> anyhow::Result<()> {
         println!("nobody is enrolled in {}", settings.data_dir.display());
     }
     for person in &people {
+        let corrected = match person.negatives {
+            0 => String::new(),
+            negatives => format!(", {negatives} of others"),
+        };
         println!(
-            "{}  {}, {} pictures, enrolled {}, consent: {} ({})",
+            "{}  {}, {} pictures{corrected}, enrolled {}, consent: {} ({})",
             person.id, person.name, person.pictures, person.created, person.consent_by, person.consent_at
         );
     }
@@ -216,13 +310,25 @@ fn people(settings: &Settings) -> anyhow::Result<Vec<Listed>> {
 
 fn remove(settings: &Settings, name: &str) -> anyhow::Result<()> {
     let removed = match Desk::open(settings)? {
-        Desk::Folder(mut store) => store.remove_person(name)?,
-        Desk::Node(node) => node.remove(name)?,
+        Desk::Folder(people) => people.remove(name)?,
+        Desk::Node(node) => match node.place_of(name)? {
+            Some(place) => node.delete_if_there(&place)?.map(|answer| Removal {
+                unknown_groups: answer["unknown_groups"].as_u64().unwrap_or_default(),
+                negatives: answer["negatives"].as_u64().unwrap_or_default(),
+            }),
+            None => None,
+        },
     };
-    if !removed {
+    let Some(Removal { unknown_groups, negatives }) = removed else {
         bail!("nobody named {name} is enrolled");
-    }
+    };
     println!("{name} was removed");
+    if unknown_groups > 0 || negatives > 0 {
+        println!(
+            "with them went what looked like them: {unknown_groups} groups of unknown faces, {negatives} pictures that \
+             were kept as not showing somebody else"
+        );
+    }
     Ok(())
 }
 
@@ -271,7 +377,10 @@ mod tests {
         let blank = dir.path().join("blank.jpg");
         std::fs::write(&blank, meerkat_vision::encode_jpeg(&gray, 80).unwrap()).unwrap();
         let images = [blank, dir.path().join("missing.jpg")];
-        let error = enrol(&settings(dir.path()), "Li Lei", &images, None).unwrap_err().to_string();
-        assert!(error.contains("blank.jpg: 0 faces") && error.contains("missing.jpg"), "{error}");
+        let even = Even::default();
+        let error = enrol(&settings(dir.path()), "Li Lei", &images, None, even).unwrap_err().to_string();
+        assert!(error.contains("blank.jpg: no face") && error.contains("missing.jpg"), "{error}");
+        let error = enrol(&settings(dir.path()), "Li Lei", &images[..1], None, even).unwrap_err().to_string();
+        assert!(error.starts_with("nobody was enrolled") && error.contains("blank.jpg: no face"), "{error}");
     }
 }
