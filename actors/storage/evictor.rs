@@ -305,9 +305,8 @@ impl Evictor {
 
     fn end_of_pass(&mut self, useful: bool) {
         (self.candidates, self.episode) = (None, None);
-        if !useful {
-            self.nothing_may_go(true);
-        }
+        // After a useful pass another one looks whether that was all.
+        self.nothing_may_go(!useful);
     }
 
     fn nothing_may_go(&mut self, nothing: bool) {

@@ -118,6 +118,10 @@ impl Room {
             state.allowance = state.allowance.saturating_sub(bytes);
         } else {
             self.look_with(&mut state);
+            let scarce = state.free < self.floor && !matches!(state.answer, Err(Refusal::Gone(_)));
+            if scarce || self.pressed.load(Ordering::Acquire) {
+                self.wake();
+            }
         }
         state.answer.clone()
     }
@@ -169,9 +173,8 @@ impl Room {
     /// Whether nothing more may be deleted: said by the evictor.
     pub fn set_nothing_may_go(&self, nothing: bool) {
         let mut state = self.state();
-        if !nothing {
-            self.pressed.store(false, Ordering::Release);
-        }
+        // Either way there is no more to be had: what comes later must not go for a refusal of long ago.
+        self.pressed.store(false, Ordering::Release);
         if state.nothing_may_go != nothing {
             state.nothing_may_go = nothing;
             self.look_with(&mut state);
@@ -182,11 +185,16 @@ impl Room {
     pub fn failed(&self, error: &StoreError) {
         let reason = if error.is_disk_full() { "full" } else { "error" };
         counter!(metric::RECORDINGS_REFUSED, "reason" => reason).increment(1);
-        self.state().looked = None;
+        let mut state = self.state();
         if error.is_disk_full() {
-            self.pressed.store(true, Ordering::Release);
+            self.look_with(&mut state);
+            // A disk that refuses although it says that it has room: a quota, or no more names.
+            if state.free >= self.floor {
+                self.pressed.store(true, Ordering::Release);
+            }
             self.wake();
         }
+        state.looked = None;
     }
 
     /// Something was not even tried.
@@ -264,11 +272,6 @@ impl Room {
                 }
             }
         };
-        let gone = matches!(state.answer, Err(Refusal::Gone(_)));
-        let scarce = !gone && state.free < self.floor;
-        if scarce || self.pressed.load(Ordering::Acquire) {
-            self.wake();
-        }
         gauge!(metric::STORAGE_USABLE).set(if state.answer.is_ok() { 1.0 } else { 0.0 });
         match (&was, &state.answer) {
             (Ok(_), Err(refusal)) => {

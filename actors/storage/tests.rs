@@ -291,6 +291,36 @@ fn room_is_made_oldest_first_over_everything_and_never_of_what_is_kept() {
 }
 
 #[test]
+fn a_refusal_of_long_ago_takes_nothing_from_what_comes_later() {
+    let rig = Rig::new(&[]);
+    let full = || meerkat_store::StoreError::Io {
+        path: "x".into(),
+        source: std::io::Error::from(std::io::ErrorKind::StorageFull),
+    };
+    let mut evictor = Evictor::new(Arc::clone(&rig.tools));
+    let _ = evictor.step().unwrap();
+    // The disk says that it has room, and refuses: there is nothing that could go.
+    rig.room.failed(&full());
+    assert!(rig.room.needed() > 0);
+    for _ in 0..5 {
+        evictor.step().unwrap();
+    }
+    assert_eq!(rig.room.needed(), 0, "nothing is to be had");
+    let _ = rig.clip(1, 1, EventKind::Person);
+    for _ in 0..5 {
+        evictor.step().unwrap();
+    }
+    assert_eq!(rig.left(), ["1.jpg", "1.mp4", "1.mp4.json"]);
+    // The next refusal makes some room, once.
+    let _ = rig.clip(2, 0, EventKind::Person);
+    rig.room.failed(&full());
+    for _ in 0..9 {
+        evictor.step().unwrap();
+    }
+    assert!(rig.left().len() < 6 && rig.room.needed() == 0, "{:?}", rig.left());
+}
+
+#[test]
 fn a_start_goes_on_with_what_a_crash_interrupted() {
     let rig = Rig::new(&[]);
     let event = rig.clip(1, 1, EventKind::Person);
