@@ -158,7 +158,6 @@ impl Desk {
             settings.csv.total_bytes,
         );
         let facepp = settings.facepp.as_ref().zip(http).map(|(own, http)| account(own, http)).transpose()?;
-        announce();
         Ok(Self {
             analyses: Analyses::new(analyst, settings.csv.analysis_limit),
             settings,
@@ -360,7 +359,8 @@ impl Dialect for AtDesk {
     }
 }
 
-fn announce() {
+/// Makes every series of the desk there from the start, also where it is off.
+pub(super) fn announce() {
     for limit in AtDesk::REASONS.iter().skip(wire::Refusal::ALL.len()) {
         counter!(metric::LIMIT_HITS, "limit" => *limit).increment(0);
     }
@@ -370,6 +370,11 @@ fn announce() {
     counter!(metric::DESK_COMMANDS, "command" => "own_relay").increment(0);
     for result in ["stored", "fetched", "expired"] {
         counter!(metric::RELAY_FILES, "result" => result).increment(0);
+    }
+    gauge!(metric::RELAY_WAITING_FILES).set(0.0);
+    gauge!(metric::RELAY_WAITING_BYTES).set(0.0);
+    for kind in ["picture", "csv"] {
+        gauge!(metric::DESK_KEPT_BYTES, "kind" => kind).set(0.0);
     }
 }
 

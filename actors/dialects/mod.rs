@@ -108,6 +108,7 @@ impl Bound {
     pub fn open(self, tools: DialectTools) -> Result<Dialects, DialectError> {
         examine::announce();
         watch::announce();
+        desk::announce();
         if self.sockets.is_empty() {
             return Ok(Dialects::default());
         }

@@ -109,7 +109,7 @@ fn the_chat_answers_old_clients_and_tells_of_the_node() {
     });
     assert!(said("status").contains("1 of 1 cameras up"), "{}", said("status"));
     assert!(python(ports[1], &["chat-nothing"]).status.success());
-    assert!(node.metric("meerkat_desk_commands_total", &[("command", "chat")]) >= 20.0);
+    assert!(node.metric("meerkat_desk_commands_total", &[("command", "chat")]) >= 18.0);
     // Every byte in a segment of its own.
     let mut slow = raw(ports[3]);
     for byte in "复读机mode".as_bytes() {
@@ -387,8 +387,8 @@ fn garbage_and_slow_clients_do_no_harm_to_cameras() {
     let mut held = Vec::new();
     for n in 0..40_u8 {
         let mut stream = raw(four[usize::from(n % 4)]);
-        // The door may have turned it away.
-        let _ = match n % 4 {
+        // The door may have turned it away; each port sees clients of every sort.
+        let _ = match n / 4 % 4 {
             0 => stream.write_all(&vec![n; 5000]),
             1 => stream.write_all("加密文件转".as_bytes()),
             2 => stream.write_all("发送图片mode1000".as_bytes()),

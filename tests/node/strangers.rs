@@ -96,12 +96,13 @@ fn last_seen(node: &Node) -> Option<(String, Vec<String>)> {
     rows.iter().max_by_key(|row| row.started).map(|row| (row.id.to_string(), row.identities.clone()))
 }
 
-/// Shows a picture until the last event is of this identity alone; its id.
+/// Shows a picture until a new event is of this identity alone; its id.
 #[track_caller]
 fn seen_as(node: &Node, camera: &mut Camera, picture: &[u8], identity: &str) -> String {
+    let before = last_seen(node).map(|(id, _)| id);
     show_until(identity, camera, &[picture.to_vec()], || {
         let (id, identities) = last_seen(node)?;
-        (identities == [identity]).then_some(id)
+        (identities == [identity] && before.as_ref() != Some(&id)).then_some(id)
     })
 }
 

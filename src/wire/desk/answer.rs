@@ -72,5 +72,7 @@ pub fn cut_text(text: &str) -> String {
 }
 
 fn cut_to(text: &str, bytes: usize) -> &str {
-    text.get(..text.floor_char_boundary(bytes)).unwrap_or(text)
+    // `str::floor_char_boundary` is younger than the oldest compiler that may build this.
+    let end = (0..=bytes.min(text.len())).rev().find(|&end| text.is_char_boundary(end)).unwrap_or(0);
+    &text[..end]
 }
