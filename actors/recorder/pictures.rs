@@ -130,7 +130,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let mut writer = ClipWriter::create(&folder.path().join("a"), ClipSettings::default()).unwrap();
         let image = Image::new(64, 48, PixelFormat::Gray8, vec![9; 64 * 48]).unwrap();
-        let jpeg = Bytes::from(encode_jpeg(&image, 80).unwrap());
+        let jpeg = encode_jpeg(&image, 80).unwrap();
         let mut decoded = 0;
         let mut get = |user: &User, seq| {
             user.get(seq, &jpeg, || {
@@ -165,7 +165,7 @@ mod tests {
         let mut writer = ClipWriter::create(&folder.path().join("a"), ClipSettings::default()).unwrap();
         let jpeg = |level| {
             let image = Image::new(64, 48, PixelFormat::Gray8, vec![level; 64 * 48]).unwrap();
-            Bytes::from(encode_jpeg(&image, 80).unwrap())
+            encode_jpeg(&image, 80).unwrap()
         };
         let (early, late) = (jpeg(30), jpeg(200));
         let pictures = Pictures::default();

@@ -128,13 +128,10 @@ impl Pairs {
     /// The whole matrix, row after row; not-a-number where a column does not vary or has no numbers.
     pub fn matrix(&self) -> Vec<Vec<f64>> {
         let mut matrix = vec![vec![f64::NAN; self.columns]; self.columns];
-        let mut at = 0;
-        for x in 0..self.columns {
-            for y in x..self.columns {
-                let correlation = self.pairs[at].correlation();
-                (matrix[x][y], matrix[y][x]) = (correlation, correlation);
-                at += 1;
-            }
+        let places = (0..self.columns).flat_map(|x| (x..self.columns).map(move |y| (x, y)));
+        for ((x, y), pair) in places.zip(&self.pairs) {
+            let correlation = pair.correlation();
+            (matrix[x][y], matrix[y][x]) = (correlation, correlation);
         }
         matrix
     }
@@ -185,9 +182,9 @@ mod tests {
                 pairs.add(&block);
             }
             let matrix = pairs.matrix();
-            for a in 0..3 {
-                for b in 0..3 {
-                    let (own, expected) = (matrix[a][b], naive(&rows, a, b));
+            for (a, row) in matrix.iter().enumerate() {
+                for (b, &own) in row.iter().enumerate() {
+                    let expected = naive(&rows, a, b);
                     prop_assert!((own - expected).abs() < 1e-9 || (!expected.is_finite() && own.is_nan()),
                         "{} {}", own, expected);
                 }

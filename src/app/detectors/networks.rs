@@ -77,9 +77,9 @@ pub(crate) fn objects(
 /// A network that says what a picture shows.
 pub(crate) enum ClassNet {
     /// One made for that.
-    Picture(PictureNet),
+    Picture(Box<PictureNet>),
     /// One that finds things: their names serve.
-    Finds(ObjectNet),
+    Finds(Box<ObjectNet>),
 }
 
 /// Loads a network that says what a picture shows. `names` are those of its classes where they are not ImageNet's, or
@@ -97,10 +97,10 @@ pub(crate) fn classes(
     }
     let network = catalog::load(model, folder, compute, None)?;
     Ok(match (names, PictureNet::fits(&network)) {
-        (Some(names), true) => ClassNet::Picture(PictureNet::new(network, names.iter().copied())?),
-        (None, true) => ClassNet::Picture(PictureNet::imagenet(network)?),
-        (Some(names), false) => ClassNet::Finds(ObjectNet::new(network, names, min_score)?),
-        (None, false) => ClassNet::Finds(ObjectNet::coco(network, min_score)?),
+        (Some(names), true) => ClassNet::Picture(Box::new(PictureNet::new(network, names.iter().copied())?)),
+        (None, true) => ClassNet::Picture(Box::new(PictureNet::imagenet(network)?)),
+        (Some(names), false) => ClassNet::Finds(Box::new(ObjectNet::new(network, names, min_score)?)),
+        (None, false) => ClassNet::Finds(Box::new(ObjectNet::coco(network, min_score)?)),
     })
 }
 
@@ -108,15 +108,15 @@ impl ClassNet {
     /// Whichever it is.
     pub fn into_classifier(self) -> Box<dyn ObjectClassifier> {
         match self {
-            ClassNet::Picture(net) => Box::new(net),
-            ClassNet::Finds(net) => Box::new(net),
+            ClassNet::Picture(net) => net,
+            ClassNet::Finds(net) => net,
         }
     }
 
     fn as_classifier(&self) -> &dyn ObjectClassifier {
         match self {
-            ClassNet::Picture(net) => net,
-            ClassNet::Finds(net) => net,
+            ClassNet::Picture(net) => net.as_ref(),
+            ClassNet::Finds(net) => net.as_ref(),
         }
     }
 
