@@ -89,7 +89,8 @@ mod injected {
 
     /// With `MEERKAT_FAULTS=stdin` in the environment: reads lines `<kind> <camera or -> <panic|error|hang> <times>`
     /// and plans those faults; `disk <open|write|sync|rename|database> <enospc|eio|erofs> <times>` plans what the disk
-    /// answers; `release` cancels all of them and frees what hangs.
+    /// answers; `release` cancels all of them and frees what hangs. Says `order taken` once an order holds: a test waits
+    /// for that before it does anything that is to meet the fault.
     pub fn take_orders() {
         if std::env::var_os("MEERKAT_FAULTS").is_none_or(|value| value != "stdin") {
             return;
@@ -106,7 +107,9 @@ mod injected {
                     planned.push(inject(kind, camera, fault, times));
                 } else {
                     tracing::error!(line, "not an order for a fault");
+                    continue;
                 }
+                tracing::info!(line, "order taken");
             }
         });
     }

@@ -146,6 +146,8 @@ pub struct Node {
     folder: TempDir,
     child: Child,
     orders: Option<ChildStdin>,
+    /// How many orders this process was given.
+    ordered: usize,
     log: Arc<Log>,
     reading: Option<JoinHandle<()>>,
     frame: SocketAddr,
@@ -163,6 +165,7 @@ impl Node {
             folder,
             child,
             orders,
+            ordered: 0,
             log,
             reading: Some(reading),
             frame: nowhere,
@@ -330,12 +333,15 @@ impl Node {
         rows
     }
 
-    /// Orders a fault, `<kind> <camera or -> <panic|error|hang> <times>`, or `release`. Needs [`Plan::with_faults`].
+    /// Orders a fault, `<kind> <camera or -> <panic|error|hang> <times>`, or `release`, and waits until the node has
+    /// taken it: what is sent afterwards meets the fault. Needs [`Plan::with_faults`].
     #[track_caller]
     pub fn order(&mut self, order: &str) {
         let orders = self.orders.as_mut().expect("the plan is with faults");
         writeln!(orders, "{order}").unwrap();
         orders.flush().unwrap();
+        self.ordered += 1;
+        self.wait_for_logs("order taken", self.ordered);
     }
 
     /// Replaces the configuration file of the next start or reload.
@@ -394,6 +400,7 @@ impl Node {
         let (child, orders, log, reading) = spawn(&self.plan, self.folder.path());
         (self.child, self.orders, self.log, self.reading, self.ended) =
             (child, orders, log, Some(reading), None);
+        self.ordered = 0;
         self.find_addresses();
     }
 }
