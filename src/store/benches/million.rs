@@ -151,9 +151,10 @@ fn fill(folder: &Path, events: u64) {
              VALUES (?1, ?2, ?3 + ?2 * 200000, '[[\"person\",0.8,10.0,20.0,64.0,128.0]]')",
         );
         let mut alert = prepare(
-            "INSERT INTO outbox (id, event, phase, channel, camera, kind, payload, created, next_attempt, state, settled)
-             VALUES (lower(hex(randomblob(16))), ?1, 'started', 'webhook', ?2, ?3,
-                 '{\"text\":\"somebody is at the door\"}', ?4, ?4, 'delivered', ?4)",
+            "INSERT INTO outbox (id, key, event, phase, channel, camera, kind, payload, created, queued, next_attempt,
+                 state, settled)
+             VALUES (?5, ?5, ?1, 'started', 'webhook', ?2, ?3,
+                 '{\"text\":\"somebody is at the door\"}', ?4, ?4, ?4, 'delivered', ?4)",
         );
         let mut clip = prepare(
             "INSERT INTO clips (event, camera, path, started, duration, frames, bytes, state)
@@ -174,7 +175,8 @@ fn fill(folder: &Path, events: u64) {
             }
             if event.kind != EventKind::Motion {
                 let path = format!("capture/clip/{camera}/{}/{id}", event.started.date());
-                alert.execute((&id, &camera, kind, started)).unwrap();
+                let key = format!("00000000-0000-4000-8000-{number:012x}");
+                alert.execute((&id, &camera, kind, started, key)).unwrap();
                 clip.execute((&id, &camera, format!("{path}.mp4"), started)).unwrap();
                 snapshot.execute((&id, format!("{path}.jpg"), started)).unwrap();
             }
