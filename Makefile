@@ -9,12 +9,12 @@ FEATURES := --features meerkat-actors/fault-injection,meerkat-notify/testing
 .PHONY: help setup demo test ci fmt lint deny unit chaos bench bench-models score fuzz
 
 help: ## list these commands
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## install what is missing (Debian, Ubuntu) or say what to install
 	scripts/setup.sh
 
-demo: ## a node with a drawn camera; works offline, stops with Ctrl-C
+demo: ## a node with two drawn cameras; works offline, stops with Ctrl-C
 	scripts/setup.sh --runtime
 	$(CARGO) build --release --locked --bin meerkat
 	target/release/meerkat demo $(ARGS)
@@ -59,5 +59,5 @@ score: ## how accurate people and faces are found, where the test data are
 	$(CARGO) build --release --locked --bin meerkat
 	scripts/score.sh
 
-fuzz: ## fuzz the parsers; needs cargo-fuzz and a nightly toolchain
+fuzz: ## fuzz the parsers; needs a nightly toolchain
 	scripts/fuzz.sh $(ARGS)

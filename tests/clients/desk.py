@@ -5,7 +5,7 @@ announced, no pauses, nothing between messages. Needs nothing but Python.
     desk.py HOST PORT chat TEXT | chat-nothing | relay-to N FILE | fetch FILE | picture FILE | face | objects
                     | csv FILE | analyse | chart heat|bars|pie|scatter FILE | clouds FOLDER
 
-Prints what the server said; exits with 1 when the server said something else than the notes allow.
+Prints what the server said; exits with 1 when the server said something else than docs/protocols.md allows.
 """
 
 import os
