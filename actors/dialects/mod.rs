@@ -89,7 +89,10 @@ pub struct Dialects {
 /// an early and clear error.
 pub fn bind(settings: &DialectsSettings) -> Result<Bound, DoorError> {
     let all = |(name, door): (&'static str, &DoorSettings)| {
-        let bound: Result<Vec<_>, _> = door.listen.iter().map(|&address| listen(address)).collect();
+        let bound: Result<Vec<_>, _> = {
+            let key = format!("dialects.{name}.listen");
+            door.listen.iter().map(|&address| listen(address, &key)).collect()
+        };
         Ok((name, bound?))
     };
     let sockets: Vec<(&'static str, Vec<TcpListener>)> =

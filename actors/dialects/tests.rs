@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use meerkat_base::{ManualClock, Shutdown};
 use meerkat_settings::{DialectsSettings, DoorSettings, Settings};
@@ -70,7 +70,7 @@ fn aviary(keys: &[(&str, &str)]) -> Aviary {
     let settings: Arc<Settings> = cameras.settings();
     let opened_with = settings.dialects.watch.clone().unwrap().door;
     let house = House { io: io.clone(), cameras, shutdown: shutdown.clone() };
-    let listener = listen(opened_with.listen[0]).unwrap();
+    let listener = listen(opened_with.listen[0], "dialects.watch.listen").unwrap();
     let address = listener.local_addr().unwrap();
     let parrot = Parrot { talks: Arc::clone(&talks) };
     Door::new(parrot, &opened_with, house).open(listener).unwrap();
@@ -159,6 +159,22 @@ fn everybody_is_gone_soon_after_the_signal() {
 fn a_port_that_is_taken_is_an_error_that_names_it() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap();
-    let error = listen(address).unwrap_err().to_string();
+    let error = listen(address, "dialects.watch.listen").unwrap_err().to_string();
     assert!(error.contains(&address.to_string()), "{error}");
+}
+
+#[test]
+fn threads_that_were_ended_do_not_hang() {
+    crate::in_system(async {
+        let deadline = Duration::from_millis(1);
+        let board = Board::new(Arc::new(ManualClock::new(NOON)));
+        let io = IoGroup::start(1, deadline, board.clone()).unwrap();
+        io.stop(Duration::ZERO);
+        let began = Instant::now();
+        while began.elapsed() < deadline * 50 {
+            io.tick(began);
+            std::thread::yield_now();
+        }
+        assert_eq!(board.abandoned_threads(), 0);
+    });
 }

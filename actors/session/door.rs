@@ -32,8 +32,10 @@ const KEEPALIVE_RETRIES: u32 = 3;
 #[derive(Debug, thiserror::Error)]
 pub enum DoorError {
     /// The address cannot be listened on.
-    #[error("cannot listen on {address}: {reason}")]
+    #[error("{key} = {address}: cannot listen there: {reason}")]
     Listen {
+        /// The key of the configuration that says so.
+        key: String,
         /// The address.
         address: SocketAddr,
         /// Why not.
@@ -70,9 +72,9 @@ impl Sockets {
             Some(tls) => Some((acceptor(tls)?, tls.listen)),
             None => None,
         };
-        let plain = listen(settings.listen)?;
+        let plain = listen(settings.listen, "frame.listen")?;
         let tls = match tls {
-            Some((acceptor, address)) => Some((listen(address)?, acceptor)),
+            Some((acceptor, address)) => Some((listen(address, "frame.tls.listen")?, acceptor)),
             None => None,
         };
         Ok(Self { plain, tls })
@@ -176,14 +178,15 @@ impl Door {
     }
 }
 
-pub(crate) fn listen(address: SocketAddr) -> Result<StdListener, DoorError> {
+/// Binds what `key` of the configuration names.
+pub(crate) fn listen(address: SocketAddr, key: &str) -> Result<StdListener, DoorError> {
     let bound = || {
         // std sets SO_REUSEADDR on Unix: a node that comes back need not wait for the connections of the one before.
         let listener = StdListener::bind(address)?;
         listener.set_nonblocking(true)?;
         Ok(listener)
     };
-    bound().map_err(|reason| DoorError::Listen { address, reason })
+    bound().map_err(|reason| DoorError::Listen { key: key.to_owned(), address, reason })
 }
 
 /// No delay for small answers, and keepalive: a dead peer is found.

@@ -133,6 +133,7 @@ struct Shared {
     threads: Mutex<Vec<IoThread>>,
     next: AtomicUsize,
     numbers: AtomicU64,
+    stopped: AtomicBool,
 }
 
 impl IoGroup {
@@ -145,6 +146,7 @@ impl IoGroup {
             threads: Mutex::new(threads),
             next: AtomicUsize::new(0),
             numbers: AtomicU64::new(0),
+            stopped: AtomicBool::new(false),
         };
         Ok(Self { shared: Arc::new(shared) })
     }
@@ -207,6 +209,10 @@ impl IoGroup {
     pub fn tick(&self, _now: Instant) {
         let limit = u64::try_from(self.shared.deadline.as_millis()).unwrap_or(u64::MAX);
         let mut threads = self.threads();
+        // Threads that were ended beat no more, and are no failure.
+        if self.shared.stopped.load(Ordering::Acquire) {
+            return;
+        }
         for thread in threads.iter_mut() {
             let life = &thread.life;
             if life.now().saturating_sub(life.beat.load(Ordering::Acquire)) <= limit {
@@ -236,7 +242,9 @@ impl IoGroup {
         while Instant::now() < give_up && self.threads().iter().any(|t| !t.life.sockets().is_empty()) {
             std::thread::sleep(Duration::from_millis(5));
         }
-        for thread in self.threads().iter() {
+        let threads = self.threads();
+        self.shared.stopped.store(true, Ordering::Release);
+        for thread in threads.iter() {
             thread.arbiter.stop();
         }
     }

@@ -233,8 +233,7 @@ async fn stop_or_leave(mut signals: Signals, app: App) -> anyhow::Result<()> {
     service::stopping();
     let stopping = tokio::task::spawn_blocking(move || app.stop());
     tokio::select! {
-        _ = signals.interrupt.recv() => leave_at_once(),
-        _ = signals.terminate.recv() => leave_at_once(),
+        () = signals.again() => leave_at_once(),
         stopped = stopping => stopped.context("stopping failed")?,
     }
     if lost {
@@ -258,6 +257,9 @@ pub(crate) fn leave(code: u8) -> ! {
     signal_hook::low_level::exit(code.into())
 }
 
+/// Two signals within this time are one.
+const SAME_SIGNAL: Duration = Duration::from_millis(100);
+
 struct Signals {
     interrupt: Signal,
     terminate: Signal,
@@ -272,6 +274,21 @@ impl Signals {
             terminate: listen(SignalKind::terminate())?,
             hangup: listen(SignalKind::hangup())?,
         })
+    }
+
+    /// Waits for another signal to end. What comes within a moment of the first is the same one, sent to the process and
+    /// to its group.
+    async fn again(&mut self) {
+        let begun = tokio::time::Instant::now();
+        loop {
+            tokio::select! {
+                _ = self.interrupt.recv() => {}
+                _ = self.terminate.recv() => {}
+            }
+            if begun.elapsed() >= SAME_SIGNAL {
+                return;
+            }
+        }
     }
 }
 

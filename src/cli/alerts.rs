@@ -15,7 +15,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::running_node::RunningNode;
-use super::settings_args::SettingsArgs;
+use super::settings_args::{SettingsArgs, require_data_dir};
 use super::{CliError, logging};
 use crate::app::{alert_summary, channels};
 use crate::settings::{self, Settings};
@@ -141,6 +141,7 @@ enum Desk {
 
 impl Desk {
     fn open(settings: &Settings) -> anyhow::Result<Self> {
+        require_data_dir(settings)?;
         let durability = match settings.durability {
             settings::Durability::Process => Durability::Process,
             settings::Durability::Power => Durability::Power,
@@ -167,7 +168,8 @@ fn list(settings: &Settings, query: &OutboxQuery, json: bool) -> anyhow::Result<
         println!("{}", if json { alert.to_string() } else { line(alert) });
     }
     if alerts.is_empty() && !json {
-        println!("no such alert");
+        let asked = query.state.is_some() || query.channel.is_some() || query.camera.is_some();
+        println!("{}", if asked { "no such alert" } else { "no alerts" });
     }
     Ok(())
 }

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::running_node::RunningNode;
-use super::settings_args::SettingsArgs;
+use super::settings_args::{SettingsArgs, require_data_dir};
 use super::{CliError, faces, logging};
 use crate::app::{snooze, snooze_status};
 use crate::settings::{self, Settings};
@@ -88,7 +88,8 @@ enum Action {
   meerkat disarm --camera yard
   meerkat arm --camera yard
 
-Events are recorded all the same, and marked.")]
+Events are recorded all the same, and marked.
+Exit codes: 0 done, 1 failed, 2 wrong arguments or wrong configuration.")]
 pub struct DisarmArgs {
     #[command(flatten)]
     scope: Scope,
@@ -103,6 +104,7 @@ pub struct DisarmArgs {
 
 /// Take back what `disarm` said, for the same camera and rule; snoozes stay
 #[derive(Debug, Args)]
+#[command(after_help = "Exit codes: 0 done, 1 failed, 2 wrong arguments or wrong configuration.")]
 pub struct ArmArgs {
     /// The camera that was disarmed
     #[arg(long, value_name = "ID", value_parser = camera)]
@@ -213,6 +215,7 @@ enum Desk {
 
 impl Desk {
     fn open(settings: &Settings) -> anyhow::Result<Self> {
+        require_data_dir(settings)?;
         let durability = match settings.durability {
             settings::Durability::Process => Durability::Process,
             settings::Durability::Power => Durability::Power,
@@ -269,6 +272,13 @@ fn add(settings: &Settings, scope: Scope, end: SnoozeEnd, json: bool) -> anyhow:
     if json {
         println!("{}", serde_json::to_string(&added)?);
         return Ok(());
+    }
+    if let Some(camera) = added.camera.as_deref()
+        && !settings.cameras.keys().any(|own| own.as_str() == camera)
+    {
+        eprintln!(
+            "note: no camera {camera} is in the configuration; it holds for one that says this name itself"
+        );
     }
     let about = what(added.camera.as_deref(), added.rule.as_deref());
     match &added.until {

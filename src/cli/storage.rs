@@ -1,12 +1,12 @@
 //! `meerkat storage`: what is used by whom, what would go next and when, and that the clock is right.
 
-use anyhow::{Context, anyhow};
+use anyhow::Context;
 use clap::{Args, Subcommand};
 use meerkat_store::{DataLock, StoreError, StoreReader};
 use serde_json::Value;
 
 use super::running_node::RunningNode;
-use super::settings_args::SettingsArgs;
+use super::settings_args::{SettingsArgs, require_data_dir};
 use super::{CliError, logging};
 use crate::app::storage::{plan_of, report_of_folder};
 use crate::settings::Settings;
@@ -58,7 +58,12 @@ pub fn run(args: &StorageArgs) -> Result<(), CliError> {
             if args.json { print_json(&plan) } else { print_plan(&plan) }
         }
         Some(Action::ConfirmClock) => {
-            let node = running(&settings)?.context("no node runs in the data folder")?;
+            let node = running(&settings)?.with_context(|| {
+                format!(
+                    "no node runs in the data folder {} (give the node's --config)",
+                    settings.data_dir.display()
+                )
+            })?;
             let doubted = node.post("storage/confirm-clock")?["was_in_doubt"] == true;
             println!(
                 "{}",
@@ -71,9 +76,7 @@ pub fn run(args: &StorageArgs) -> Result<(), CliError> {
 
 /// The node that has the data folder; none where it is free.
 fn running(settings: &Settings) -> anyhow::Result<Option<RunningNode>> {
-    if !settings.data_dir.is_dir() {
-        return Err(anyhow!("there is no data folder {}", settings.data_dir.display()));
-    }
+    require_data_dir(settings)?;
     match DataLock::take(&settings.data_dir) {
         Ok(_free_again) => Ok(None),
         Err(StoreError::Locked { holder, .. }) => Ok(Some(RunningNode::find(settings, &holder)?)),

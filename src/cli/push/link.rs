@@ -67,6 +67,13 @@ pub(super) struct Introduction {
     pub mode: Mode,
 }
 
+/// Who says hello, with what may be wrong about it.
+fn who(camera: &CameraId, token: bool) -> String {
+    // The node says no more than `0`.
+    let clear = "; a token in the clear only from where frame.plaintext_trusted allows it; the node's log has the reason";
+    format!("camera {camera} (its id, token or address{})", if token { clear } else { "" })
+}
+
 /// An open connection on which a mode is agreed.
 #[derive(Debug)]
 pub(super) struct Link {
@@ -85,7 +92,7 @@ impl Link {
         let mut link = Self { stream };
         if let Some((camera, token)) = &introduction.camera {
             let line = frame::hello(camera, token.as_ref())?;
-            link.ask(Bytes::from(line), format!("camera {camera} (its id, token or address)")).await?;
+            link.ask(Bytes::from(line), who(camera, token.is_some())).await?;
         }
         let number = introduction.mode.number();
         link.ask(Bytes::copy_from_slice(&frame::mode(introduction.mode)), format!("mode {number}")).await?;

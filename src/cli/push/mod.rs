@@ -18,6 +18,7 @@ use tokio::sync::mpsc::{Receiver, channel};
 use self::link::{Introduction, Link, LinkError};
 use self::source::{Due, Given, Source};
 use self::tally::Tally;
+use super::settings_args::host_and_port;
 use super::{CliError, logging};
 
 /// Send pictures or videos to a node, as a camera would
@@ -30,13 +31,13 @@ use super::{CliError, logging};
   meerkat push --to 127.0.0.1:9000 --mode 4 --camera yard walk.mp4
   meerkat push --to 127.0.0.1:9000 --mode 3 --fps 20 --loop still.jpg
   meerkat push --to 127.0.0.1:9000 --mode 3 --frames 600 synthetic
-  MEERKAT_PUSH_TOKEN=… meerkat push --to node:9000 --mode 5 --camera door /dev/video0
+  MEERKAT_PUSH_TOKEN=… meerkat push --to 127.0.0.1:9000 --mode 5 --camera door /dev/video0
 
 Modes: 1 store pictures, 2 make a video, 3 guard a still object, 4 find people, 5 recognise faces.
 Exit codes: 0 done, 1 the connection or a source failed or no frame was accepted, 2 wrong arguments.")]
 pub struct PushArgs {
     /// Where the node listens for cameras
-    #[arg(long, value_name = "HOST:PORT")]
+    #[arg(long, value_name = "HOST:PORT", value_parser = host_and_port)]
     to: String,
 
     /// What the node does with the frames, 1 to 5
@@ -52,7 +53,7 @@ pub struct PushArgs {
     token: Option<Secret>,
 
     /// Frames per second, instead of the sources' own pace
-    #[arg(long, value_name = "N", value_parser = parse_fps)]
+    #[arg(long, value_name = "N", value_parser = parse_fps, allow_negative_numbers = true)]
     fps: Option<f64>,
 
     /// Begin again at the end, and connect again when the connection is lost

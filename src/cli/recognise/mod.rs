@@ -18,6 +18,7 @@ use tokio::sync::mpsc::{Receiver, channel};
 use self::link::{Framing, Link, LinkError};
 use super::push::source::{self, Given, Source};
 use super::push::tally::Tally;
+use super::settings_args::host_and_port;
 use super::{CliError, logging};
 
 /// Send pictures to a node and get them back with the faces marked
@@ -34,7 +35,7 @@ The node needs dialects.recognise_sized.listen, or for --chunked dialects.recogn
 Exit codes: 0 done, 1 the connection or a source failed or nothing came back, 2 wrong arguments.")]
 pub struct RecogniseArgs {
     /// Where the node listens for this dialect
-    #[arg(long, value_name = "HOST:PORT")]
+    #[arg(long, value_name = "HOST:PORT", value_parser = host_and_port)]
     to: String,
 
     /// One picture per connection, ended by `0`
@@ -70,7 +71,7 @@ pub struct RecogniseArgs {
     quality: u8,
 
     /// Picture files, folders of pictures, video files, rtsp:// or http:// addresses, /dev/videoN, or: synthetic
-    #[arg(required = true, value_name = "VIDEO|CAMERA")]
+    #[arg(required = true, value_name = "SOURCE")]
     sources: Vec<String>,
 }
 

@@ -113,7 +113,9 @@ pub fn run(args: &WatchArgs) -> Result<(), CliError> {
     }
     match ended? {
         Ended::Told | Ended::Enough => Ok(()),
-        Ended::ByNode => Err(anyhow!("the node closed the connection").into()),
+        Ended::ByNode => {
+            Err(anyhow!("the node closed the connection: is this the port of dialects.watch.listen?").into())
+        }
         Ended::Recording => Err(anyhow!("nothing more can be recorded").into()),
     }
 }
