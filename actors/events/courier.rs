@@ -219,14 +219,9 @@ impl Courier {
             (self.verdict.settled, self.verdict.may_rise) = (risen.settled, risen.may_rise);
             self.verdict.snoozed |= risen.snoozed;
         }
-        // What is told late is told as what began, in a row of its own: it is written already that it began.
-        let alerts = self.report(event, &tellings).alerts;
-        let (row, told) = (event.clone(), !alerts.is_empty());
-        let began = Event { phase: EventPhase::Started, ..event.clone() };
-        let written = self.write(event, move |store| {
-            store.update_event(&row)?;
-            if alerts.is_empty() { Ok(()) } else { store.tell(&began, &alerts) }
-        });
+        let report = self.report(event, &tellings);
+        let (told, clock) = (!report.alerts.is_empty(), self.tools.alerts.clone());
+        let written = self.write(event, move |store| store.report(&[report], clock.wall()));
         if written.await && told {
             self.tools.notifier.kick();
         }

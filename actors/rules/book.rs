@@ -136,7 +136,7 @@ impl Rulebook {
             verdict.kept_back.extend(asked.iter().map(|_| KeptBack::CoolingDown));
             return;
         }
-        memory.told(same, rule.cooldown, now.mono);
+        let before = (verdict.tellings.len(), verdict.promises.len());
         let severity = rule.severity.unwrap_or_else(|| event.kind.severity());
         let mut window = None;
         for name in asked {
@@ -157,6 +157,10 @@ impl Rulebook {
             if ends {
                 verdict.promises.push(Promise { channel: name.clone(), rule: rule.name.clone(), severity });
             }
+        }
+        // What nobody hears of, because all are asleep, keeps back nothing after it.
+        if (verdict.tellings.len(), verdict.promises.len()) != before {
+            memory.told(same, rule.cooldown, now.mono);
         }
     }
 

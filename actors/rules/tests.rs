@@ -222,6 +222,22 @@ fn the_same_is_not_told_again_while_it_cools_down() {
 }
 
 #[test]
+fn what_was_told_to_nobody_does_not_cool_down() {
+    for (then, told_after) in [("drop", true), ("hold", false)] {
+        let quiet = format!(
+            "channels = [\"a\"]\ncooldown_secs = 3600\nquiet_hours = [\"11:00-12:30\"]\nquiet = \"{then}\""
+        );
+        let mut scene = Scene::new(&rule("r", &quiet));
+        let first = scene.judge(EventKind::Person, "yard");
+        assert_eq!(first.tellings.iter().any(|telling| telling.channel == "a"), then == "hold");
+        scene.clock.advance(Duration::from_secs(35 * 60));
+        let told = scene.told(EventKind::Person, "yard").contains(&"a".to_owned());
+        assert_eq!(told, told_after, "{then}");
+        assert!(!scene.told(EventKind::Person, "yard").contains(&"a".to_owned()), "{then}");
+    }
+}
+
+#[test]
 fn a_burst_is_its_first_event_and_one_message() {
     let mut scene = Scene::new(&rule("r", "channels = [\"a\"]\ngroup_secs = 60"));
     let start = scene.clock.wall();

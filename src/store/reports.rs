@@ -8,6 +8,7 @@ use crate::database::Store;
 use crate::error::Result;
 use crate::events;
 use crate::outbox::{self, MAX_PAYLOAD_BYTES, NewAlert};
+use crate::sql::{check_relative, phase_name};
 
 /// An alert is taken up into another one only while that one is not due for so long: it may be on its way otherwise.
 const MERGE_MARGIN_MICROS: i64 = 500_000;
@@ -51,13 +52,12 @@ impl From<NewAlert> for ToldAlert {
 }
 
 impl Store {
-    /// Writes events, their sightings and their alerts in one commit. Repeating the call changes nothing. `now` is the
-    /// present, read when this is called and not before.
+    /// Writes events, their sightings and their alerts in one commit. Repeating the call changes nothing. What is told of
+    /// an event while it goes on is told as what began. `now` is the present, read when this is called and not before.
     pub fn report(&mut self, reports: &[Report], now: WallTime) -> Result<()> {
         let transaction = self.begin()?;
         for report in reports {
             let event = &report.event;
-            let repeated = is_written(&transaction, event)?;
             let number = events::write(&transaction, event, event.phase)?;
             if report.detail.is_some() || report.snoozed {
                 let sql = "UPDATE events SET detail = coalesce(?2, detail), snoozed = max(snoozed, ?3)
@@ -65,45 +65,53 @@ impl Store {
                 transaction.prepare_cached(sql)?.execute(params![number, report.detail, report.snoozed])?;
             }
             for told in &report.alerts {
-                // An alert of its own is kept from being written twice by its row.
-                match &told.merge {
-                    Some(_) if repeated => {}
-                    Some(merge) if join(&transaction, &told.alert, merge, now)? => {}
-                    merge => {
-                        let key = merge.as_ref().map(|merge| merge.key.as_str());
-                        outbox::insert(&transaction, event, event.phase, &told.alert, key)?;
-                    }
-                }
+                tell(&transaction, event, told, now)?;
             }
         }
         Ok(transaction.commit()?)
     }
+}
 
-    /// Adds alerts about an event that is written already, in one commit. Repeating the call changes nothing.
-    pub fn tell(&mut self, event: &Event, alerts: &[ToldAlert]) -> Result<()> {
-        let transaction = self.begin()?;
-        for told in alerts {
-            let key = told.merge.as_ref().map(|merge| merge.key.as_str());
-            outbox::insert(&transaction, event, event.phase, &told.alert, key)?;
-        }
-        Ok(transaction.commit()?)
+/// Writes an alert, or makes it part of one that waits. Once: one that was written or taken up before stays as it is.
+fn tell(transaction: &Transaction<'_>, event: &Event, told: &ToldAlert, now: WallTime) -> Result<()> {
+    let phase = match event.phase {
+        EventPhase::Started | EventPhase::Updated => EventPhase::Started,
+        EventPhase::Ended => EventPhase::Ended,
+    };
+    let Some(merge) = &told.merge else {
+        return outbox::insert(transaction, event, phase, &told.alert, None);
+    };
+    if is_told(transaction, event, phase, &told.alert.channel)? {
+        return Ok(());
     }
+    let Some(message) = join(transaction, event, &told.alert, merge, now)? else {
+        return outbox::insert(transaction, event, phase, &told.alert, Some(&merge.key));
+    };
+    transaction
+        .prepare_cached("INSERT INTO outbox_shares (event, phase, channel, message) VALUES (?1, ?2, ?3, ?4)")?
+        .execute(params![event.id.to_string(), phase_name(phase), told.alert.channel, message])?;
+    Ok(())
 }
 
-/// Whether this phase of the event has been written before, with its alerts.
-fn is_written(transaction: &Transaction<'_>, event: &Event) -> Result<bool> {
-    let mut statement = transaction
-        .prepare_cached("SELECT ended IS NOT NULL AND NOT interrupted FROM events WHERE id = ?1")?;
-    let is_over: Option<bool> = statement.query_row([event.id.to_string()], |row| row.get(0)).optional()?;
-    Ok(match event.phase {
-        EventPhase::Started => is_over.is_some(),
-        EventPhase::Updated => false,
-        EventPhase::Ended => is_over == Some(true),
-    })
+/// Whether a channel has a message about this phase of an event, one of its own or a share in another.
+fn is_told(transaction: &Transaction<'_>, event: &Event, phase: EventPhase, channel: &str) -> Result<bool> {
+    let mut statement = transaction.prepare_cached(
+        "SELECT EXISTS (SELECT 1 FROM outbox WHERE event = ?1 AND phase = ?2 AND channel = ?3 AND part = 0)
+             OR EXISTS (SELECT 1 FROM outbox_shares WHERE event = ?1 AND phase = ?2 AND channel = ?3)",
+    )?;
+    Ok(statement.query_row(params![event.id.to_string(), phase_name(phase), channel], |row| row.get(0))?)
 }
 
-/// Makes an alert part of one that waits under the same key. Says whether there is such a one.
-fn join(transaction: &Transaction<'_>, alert: &NewAlert, merge: &Merge, now: WallTime) -> Result<bool> {
+/// Makes an alert part of one that waits under the same key. Returns the number of that one, if there is such a one. A
+/// message shows at most what its own event is about: it takes over no picture of another camera, and none of another
+/// kind, because whether a picture may leave the node is asked by the kind of the message.
+fn join(
+    transaction: &Transaction<'_>,
+    event: &Event,
+    alert: &NewAlert,
+    merge: &Merge,
+    now: WallTime,
+) -> Result<Option<i64>> {
     let open: Option<(i64, String)> = transaction
         .prepare_cached(
             "SELECT number, payload FROM outbox
@@ -114,24 +122,29 @@ fn join(transaction: &Transaction<'_>, alert: &NewAlert, merge: &Merge, now: Wal
             |row| Ok((row.get(0)?, row.get(1)?)),
         )
         .optional()?;
-    let Some((number, payload)) = open else { return Ok(false) };
-    let Ok(mut payload) = serde_json::from_str(&payload) else { return Ok(false) };
+    let Some((number, payload)) = open else { return Ok(None) };
+    let Ok(mut payload) = serde_json::from_str(&payload) else { return Ok(None) };
     (merge.combine)(&mut payload, &alert.payload);
     let payload = payload.to_string();
     if payload.len() > MAX_PAYLOAD_BYTES {
-        return Ok(false);
+        return Ok(None);
+    }
+    if let Some(path) = &alert.snapshot {
+        check_relative(path)?;
     }
     transaction
         .prepare_cached(
-            "UPDATE outbox SET payload = ?2, snapshot = coalesce(snapshot, ?3) WHERE number = ?1",
+            "UPDATE outbox SET payload = ?2,
+                 snapshot = iif(camera = ?4 AND kind = ?5, coalesce(snapshot, ?3), snapshot)
+             WHERE number = ?1",
         )?
-        .execute(params![number, payload, alert.snapshot])?;
-    Ok(true)
+        .execute(params![number, payload, alert.snapshot, event.camera.as_str(), event.kind.as_str()])?;
+    Ok(Some(number))
 }
 
 #[cfg(test)]
 mod tests {
-    use meerkat_base::{EventId, EventKind};
+    use meerkat_base::{CameraId, EventId, EventKind};
     use serde_json::json;
 
     use super::*;
@@ -205,18 +218,73 @@ mod tests {
     }
 
     #[test]
-    fn what_is_told_late_is_told_once_and_when_its_key_is_due() {
+    fn what_is_told_late_shares_a_message_too_and_once() {
         let (_folder, mut store) = store();
         let early = WallTime(10_000_000);
-        let late = report(2, "a");
-        store.report(&[report(1, "a"), Report { alerts: Vec::new(), ..late.clone() }], early).unwrap();
-        for _ in 0..3 {
-            store.tell(&late.event, &late.alerts).unwrap();
+        let late = |n| {
+            let mut late = report(n, "a");
+            late.event.phase = EventPhase::Updated;
+            late
+        };
+        for n in 1..=3 {
+            store.report(&[Report { alerts: Vec::new(), ..report(n, "a") }], early).unwrap();
         }
-        assert_eq!(counts(&store), [1, 1]);
+        // Written again, not knowing whether it was: also after others were added, and as a whole.
+        for n in [1, 2, 1, 2, 3, 3, 1] {
+            store.report(&[late(n)], early).unwrap();
+        }
+        assert_eq!(counts(&store), [3]);
+        let row = store.due(FAR, None, 9).unwrap().remove(0);
+        assert_eq!((row.event, row.phase), (event(1).id, EventPhase::Started));
         assert_eq!(store.due(WallTime(DUE.0 - 1), None, 9).unwrap(), []);
-        store.report(&[report(3, "a")], early).unwrap();
-        assert_eq!(counts(&store).iter().sum::<u64>(), 3);
+        // One that has a message of its own when it is written again while another one waits under its key.
+        store.retry(row.id, DUE, "busy", 0).unwrap();
+        store.report(&[late(4)], early).unwrap();
+        store.report(&[late(1), late(2), late(4)], early).unwrap();
+        assert_eq!(counts(&store), [3, 1]);
+    }
+
+    #[test]
+    fn what_shared_a_message_is_forgotten_with_it() {
+        let (_folder, mut store) = store();
+        store.report(&[report(1, "a"), report(2, "a")], WallTime(0)).unwrap();
+        let shares = |store: &Store| -> i64 {
+            store.raw().query_row("SELECT count(*) FROM outbox_shares", [], |row| row.get(0)).unwrap()
+        };
+        assert_eq!(shares(&store), 1);
+        let id = store.alerts_of(event(1).id).unwrap()[0].id;
+        store.delivered(id, DUE).unwrap();
+        assert_eq!(store.prune(FAR).unwrap(), 1);
+        assert_eq!(shares(&store), 0);
+    }
+
+    #[test]
+    fn a_message_takes_over_no_picture_of_another_kind_or_camera() {
+        use EventKind::{CameraSilent, Face, Motion, Person};
+        let cases = [
+            // What may leave is asked by the kind of the first.
+            (CameraSilent, Face, "door", None),
+            (Motion, Face, "door", None),
+            (Face, Person, "door", None),
+            (Person, Person, "yard", None),
+            (Person, Person, "door", Some("b.jpg")),
+        ];
+        for (first, second, camera, expected) in cases {
+            let (_folder, mut store) = store();
+            let of = |n: u8, kind: EventKind, camera: &str, snapshot: Option<&str>| {
+                let mut report = report(n, "a");
+                (report.event.kind, report.event.camera) = (kind, CameraId::parse(camera).unwrap());
+                report.alerts[0].alert.snapshot = snapshot.map(str::to_owned);
+                report
+            };
+            store.report(&[of(1, first, "door", None)], WallTime(0)).unwrap();
+            store.report(&[of(2, second, camera, Some("b.jpg"))], WallTime(0)).unwrap();
+            store.report(&[of(3, first, "door", None)], WallTime(0)).unwrap();
+            let rows = store.due(FAR, None, 9).unwrap();
+            let case = format!("{first}, then {second} at {camera}");
+            assert_eq!(rows.len(), 1, "{case}");
+            assert_eq!((rows[0].snapshot.as_deref(), &rows[0].payload["count"]), (expected, &json!(3)), "{case}");
+        }
     }
 
     #[test]

@@ -145,15 +145,16 @@ impl StoreReader {
 
 impl Store {
     /// Makes everything that waits for a channel due at once: it answers again, and what its failure put off need
-    /// wait no longer. Returns how many rows there were.
+    /// wait no longer. What is held back until later stays so. Returns how many rows there were.
     pub fn release(&mut self, channel: &str, now: WallTime) -> Result<usize> {
         let transaction = self.begin()?;
         let mut changed = transaction
             .prepare_cached(
                 "UPDATE outbox SET next_attempt = ?2
-                 WHERE channel = ?1 AND state = 'waiting' AND next_attempt > ?2",
+                 WHERE channel = ?1 AND state = 'waiting' AND next_attempt > ?2
+                     AND (queued <= ?2 OR queued > ?3)",
             )?
-            .execute(params![channel, now.0])?;
+            .execute(params![channel, now.0, far(now)])?;
         changed += transaction
             .prepare_cached("UPDATE digests SET next_attempt = ?2 WHERE channel = ?1 AND next_attempt > ?2")?
             .execute(params![channel, now.0])?;
@@ -235,6 +236,7 @@ impl Store {
 mod tests {
     use super::*;
     use crate::outbox::{NewAlert, OutboxState};
+    use crate::reports::{Merge, Report, ToldAlert};
     use crate::testing::{FAR, alert, event, store};
 
     fn fill(store: &mut Store, numbers: std::ops::RangeInclusive<u8>) {
@@ -278,6 +280,28 @@ mod tests {
             store.heads("wecom", Queue::Alerts, Order::OldestFirst, FAR, 1).unwrap()[0]
                 .is_due(WallTime(5_000_000))
         );
+    }
+
+    #[test]
+    fn a_channel_that_answers_again_does_not_get_what_is_held_back() {
+        let (_folder, mut store) = store();
+        let night = WallTime(2_000_000);
+        let morning = WallTime(9_000_000);
+        let held = |n: u8| {
+            let merge = Some(Merge { key: "quiet".to_owned(), combine: |all, _| *all = serde_json::json!("both") });
+            let alert = ToldAlert { alert: NewAlert { created: morning, ..alert("wecom") }, merge };
+            Report { event: event(n), detail: None, snoozed: false, alerts: vec![alert] }
+        };
+        fill(&mut store, 1..=1);
+        let failed = store.outbox_at(1).unwrap().unwrap().id;
+        store.retry(failed, WallTime(8_000_000), "status 503", 0).unwrap();
+        store.report(&[held(2)], night).unwrap();
+        assert_eq!(store.release("wecom", night).unwrap(), 1, "what its failure put off");
+        // It is one message in the morning still.
+        store.report(&[held(3)], night).unwrap();
+        let row = store.outbox_at(2).unwrap().unwrap();
+        assert_eq!((row.next_attempt_at, row.payload), (morning, serde_json::json!("both")));
+        assert_eq!(store.outbox_at(3).unwrap(), None);
     }
 
     #[test]
