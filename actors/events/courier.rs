@@ -21,7 +21,7 @@ use crate::camera::Camera;
 use crate::faces::UNKNOWN;
 use crate::notifier::NotifierLink;
 use crate::recorder::{NotBegun, SnapshotFile};
-use crate::rules::{Rules, Said, Telling, Verdict};
+use crate::rules::{Promise, Rules, Said, Telling, Verdict};
 
 /// Longest wait for the recorder to have the pre-roll on disk before the row is written without it.
 const RECORDER_LIMIT: Duration = Duration::from_secs(5);
@@ -171,7 +171,8 @@ impl Courier {
         }
         self.snapshot = snapshot.as_ref().map(|file| file.path.clone());
         self.verdict = self.tools.alerts.judge(event, "", &BTreeSet::new());
-        let report = self.report(event, &self.verdict.tellings);
+        let mut report = self.report(event, &self.verdict.tellings);
+        report.promises = Promise::kept(&self.verdict.promises);
         let told = !report.alerts.is_empty();
         let picture = snapshot.map(|file| snapshot_row(event, file));
         let (id, clock) = (event.id, self.tools.alerts.clone());
@@ -211,15 +212,18 @@ impl Courier {
     }
 
     async fn updated(&mut self, event: &Event) {
-        let mut tellings = Vec::new();
+        let (mut tellings, mut promises) = (Vec::new(), None);
         if self.verdict.may_rise {
             let risen = self.tools.alerts.judge(event, "", &self.verdict.settled);
             tellings = risen.tellings;
-            self.verdict.promises.extend(risen.promises);
+            if !risen.promises.is_empty() {
+                self.verdict.promises.extend(risen.promises);
+                promises = Promise::kept(&self.verdict.promises);
+            }
             (self.verdict.settled, self.verdict.may_rise) = (risen.settled, risen.may_rise);
             self.verdict.snoozed |= risen.snoozed;
         }
-        let report = self.report(event, &tellings);
+        let report = Report { promises, ..self.report(event, &tellings) };
         let (told, clock) = (!report.alerts.is_empty(), self.tools.alerts.clone());
         let written = self.write(event, move |store| store.report(&[report], clock.wall()));
         if written.await && told {
@@ -257,6 +261,8 @@ impl Courier {
             event: event.clone(),
             detail: None,
             snoozed: self.verdict.snoozed,
+            subject: None,
+            promises: None,
             alerts: self.tools.alerts.alerts(event, tellings, said),
         }
     }

@@ -32,11 +32,11 @@ use crate::dialects::{self, DialectTools, Dialects};
 use crate::events::{CourierRules, CourierTools, Events, EventsLink, EventsTools};
 use crate::faces::{Faces, Strangers};
 use crate::gate::Gates;
-use crate::notices::{Crier, CrierTools, Failures, Notices, Silence};
+use crate::notices::{Crier, CrierTools, Failures, Left, Notices, Silence, close_orphans};
 use crate::notifier::{Notifier, NotifierLink, NotifierTools, Shrinker};
 use crate::people::People;
 use crate::recorder::{ClipTelling, EncoderTools, Encoders, Places, RecorderTools};
-use crate::rules::{Rules, close_orphans};
+use crate::rules::Rules;
 use crate::session::{Door, IoGroup, LogRation, SessionTools, Sockets};
 use crate::storage::{Evictor, EvictorTools, Room, StorageState};
 use crate::supervision::{
@@ -153,20 +153,24 @@ impl Node {
             info!(spools = left, "finishing what an earlier run left");
         }
         let now = clock.wall();
-        let orphans = archivist.ask(move |store| close_orphans(store, now)).await;
-        match orphans {
-            Ok(closed) if closed > 0 => {
-                info!(events = closed, "closed events of an earlier run")
-            }
-            Ok(_) => {}
-            Err(problem) => warn!(%problem, "events of an earlier run could not be closed"),
-        }
-
         let rules = Arc::new(RwLock::new(courier_rules(&settings)));
         let alerts = Rules::new(&settings, Arc::clone(&clock));
         match archivist.ask(move |store| store.snoozes(now)).await {
             Ok(snoozes) => alerts.set_snoozes(snoozes),
             Err(problem) => warn!(%problem, "snoozes cannot be read: people are told of everything"),
+        }
+        let (own_rules, own_settings) = (alerts.clone(), Arc::clone(&settings));
+        let orphans = archivist.ask(move |store| close_orphans(store, &own_rules, &own_settings, now)).await;
+        let left = orphans.unwrap_or_else(|problem| {
+            warn!(%problem, "events of an earlier run could not be closed");
+            Left::default()
+        });
+        if left.closed > 0 || !left.carried.is_empty() {
+            info!(
+                events = left.closed,
+                notices = left.carried.len(),
+                "closed events of an earlier run; notices go on"
+            );
         }
         let couriers = Arc::new(AtomicUsize::new(0));
         let running = Arc::clone(&couriers);
@@ -291,6 +295,8 @@ impl Node {
             cameras.clone(),
             Arc::clone(&clock),
         );
+        let silent = left.silent();
+        crier_tools.carry(left.carried);
         let own_tools = crier_tools.clone();
         let crier = Solo::start(ActorKind::Crier, board.clone(), backoff, SOLO_DEADLINE, move |sentinel| {
             Crier::new(own_tools.clone(), sentinel)
@@ -365,7 +371,7 @@ impl Node {
         });
         let (missed, seen, own_clock) = (cameras.clone(), board.clone(), Arc::clone(&clock));
         let sink = notices.sink();
-        let (mut silence, mut failures) = (Silence::new(clock.mono()), Failures::default());
+        let (mut silence, mut failures) = (Silence::new(clock.mono(), silent), Failures::default());
         watch.look_after(move |_| {
             let now = own_clock.mono();
             silence.tick(now, &missed, sink.as_ref());
@@ -442,7 +448,7 @@ impl Node {
         *self.unknown_faces.write().unwrap_or_else(PoisonError::into_inner) = settings.faces;
         *self.rules.write().unwrap_or_else(PoisonError::into_inner) = courier_rules(&settings);
         self.alerts.reload(&settings);
-        self.crier_tools.reload(settings.notify.notices.clone());
+        self.crier_tools.reload(&settings);
         // Not only the channels: language, time zone, proxy and patience are theirs too.
         let before = self.cameras.settings();
         let told_otherwise = before.notify != settings.notify || before.http != settings.http;

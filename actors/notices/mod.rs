@@ -7,9 +7,12 @@ mod failures;
 mod silence;
 
 mod book;
+mod orphans;
 mod shell;
 
 pub(crate) use failures::Failures;
+pub use orphans::goes_on;
+pub(crate) use orphans::{Left, close_orphans};
 pub use queue::Notices;
 pub use shell::{Crier, CrierTools};
 pub(crate) use silence::Silence;

@@ -36,6 +36,12 @@ impl Notices {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether nothing waits.
+    #[cfg(test)]
+    pub fn is_empty(&self) -> bool {
+        self.lock().is_empty()
+    }
+
     /// Takes everything that waits, oldest first.
     pub fn take(&self) -> Vec<Notice> {
         self.lock().drain(..).collect()

@@ -35,6 +35,8 @@ pub struct ChannelNews {
 
 struct State {
     breaker: Breaker,
+    /// Something has arrived through this generation of the notifier.
+    works: bool,
     news: ChannelNews,
     pause_until: MonoTime,
     held_back: bool,
@@ -74,6 +76,7 @@ impl Post {
             BreakerSettings { failures: tools.delivery.breaker_failures, open: tools.delivery.breaker_open };
         let state = State {
             breaker: Breaker::new(settings),
+            works: false,
             news: ChannelNews::default(),
             pause_until: MonoTime(0),
             held_back: false,
@@ -185,6 +188,9 @@ impl Post {
             }
         }
         let turn = state.breaker.note(sign, now, super::random());
+        // The generation before, or the run before, may have said that it fails.
+        let first = sign == Sign::Works && !state.works;
+        state.works |= first;
         let last_error = state.news.last_error.clone().unwrap_or_default();
         gauge!(metric::CHANNEL_BREAKER, "channel" => self.name()).set(state.breaker.state(now).as_number());
         drop(state);
@@ -197,6 +203,7 @@ impl Post {
                 info!(channel = self.channel.name(), "a channel delivers again");
                 self.raise(false, String::new());
             }
+            None if first => self.raise(false, String::new()),
             None => {}
         }
         turn

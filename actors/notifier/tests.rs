@@ -419,6 +419,31 @@ fn a_channel_that_fails_is_left_alone_and_said_to_fail_until_it_works_again() {
 }
 
 #[test]
+fn the_first_message_that_arrives_ends_what_was_said_before_the_notifier_was_renewed() {
+    crate::in_system(async {
+        let rig = Rig::new(Fake::default());
+        *rig.channel.down.lock().unwrap() = true;
+        for number in 1..=5 {
+            rig.alert_at(&format!("c{number}"), number, None).await;
+        }
+        rig.settle(&mut rig.lane()).await;
+        *rig.channel.down.lock().unwrap() = false;
+        let mut renewed = rig.lane();
+        rig.pass(&mut renewed, Duration::from_secs(600)).await;
+        assert_eq!(rig.waiting().await, 0);
+        let said = |rig: &Rig| rig.heard.0.lock().unwrap().iter().map(|n| n.holds).collect::<Vec<_>>();
+        assert_eq!(said(&rig), [true, false], "once, however many arrive");
+        // And from then on an outage is news again.
+        *rig.channel.down.lock().unwrap() = true;
+        for number in 6..=10 {
+            rig.alert_at(&format!("c{number}"), number, None).await;
+        }
+        rig.pass(&mut renewed, Duration::from_secs(60)).await;
+        assert_eq!(said(&rig), [true, false, true]);
+    });
+}
+
+#[test]
 fn alerts_die_of_age_also_while_nothing_is_tried() {
     crate::in_system(async {
         let rig = Rig::new(Fake::default());

@@ -1,7 +1,7 @@
 //! The rules as they are asked: those of the settings in their order, then one for each channel that none of them
 //! names.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use meerkat_base::{Event, EventKind, EventPhase, Severity, WallTime};
@@ -145,14 +145,13 @@ impl Rulebook {
             let ends = phases.contains(&EventPhase::Ended);
             if phases.contains(&EventPhase::Started) {
                 let open = &mut window;
-                let mut told = telling(rule, channel, name, severity, EventPhase::Started, memory, open, now);
-                let Some(telling) = &mut told.0 else {
-                    // Who does not hear of the start does not hear of the end.
-                    record(told, verdict);
-                    continue;
-                };
-                telling.ends = ends;
+                let told = telling(rule, channel, name, severity, EventPhase::Started, memory, open, now);
+                let hears = told.0.is_some();
                 record(told, verdict);
+                // Who does not hear of the start does not hear of the end.
+                if !hears {
+                    continue;
+                }
             }
             if ends {
                 verdict.promises.push(Promise { channel: name.clone(), rule: rule.name.clone(), severity });
@@ -167,25 +166,19 @@ impl Rulebook {
     /// Who is told that an event is over, of those to whom that was promised.
     pub fn end(&self, memory: &mut Memory, promises: &[Promise], now: Now) -> Verdict {
         let mut verdict = Verdict::default();
-        let mut windows: Vec<(&str, Option<Option<WallTime>>)> = Vec::new();
+        let mut windows: BTreeMap<&str, Option<Option<WallTime>>> = BTreeMap::new();
         for promise in promises {
             let Some(channel) = self.channel(&promise.channel) else { continue };
-            let Some(rule) = self.rules.iter().find(|rule| rule.name == promise.rule) else {
-                // The rule is gone by now, the promise is not.
-                let due = Telling {
-                    channel: promise.channel.clone(),
-                    severity: promise.severity,
-                    due: now.wall,
-                    merge_key: None,
-                    ends: false,
-                };
-                verdict.tellings.push(due);
-                continue;
+            // The rule may be gone by now, the promise is not; and the channel has quiet hours all the same.
+            let own;
+            let rule = match self.rules.iter().find(|rule| rule.name == promise.rule) {
+                Some(rule) => rule,
+                None => {
+                    own = without_rules(&promise.channel, channel);
+                    &own
+                }
             };
-            if !windows.iter().any(|(name, _)| *name == rule.name) {
-                windows.push((&rule.name, None));
-            }
-            let Some((_, window)) = windows.iter_mut().find(|(name, _)| *name == rule.name) else { continue };
+            let window = windows.entry(&promise.rule).or_default();
             let (name, phase) = (&promise.channel, EventPhase::Ended);
             let told = telling(rule, channel, name, promise.severity, phase, memory, window, now);
             record(told, &mut verdict);
@@ -268,7 +261,7 @@ fn telling(
     now: Now,
 ) -> (Option<Telling>, Option<KeptBack>) {
     let at = |due: WallTime, merge_key: Option<String>| {
-        Some(Telling { channel: name.to_owned(), severity, due, merge_key, ends: false })
+        Some(Telling { channel: name.to_owned(), severity, due, merge_key })
     };
     let word = if phase == EventPhase::Ended { "ended" } else { "started" };
     match hush([rule.quiet.as_ref(), channel.quiet.as_ref()], severity, now.wall) {

@@ -130,7 +130,6 @@ fn alert(event: &Event, telling: &Telling, said: Said<'_>, in_chinese: bool) -> 
     let mut draft = AlertDraft::about(event, camera_name.clone(), telling.severity);
     draft.detail = said.detail.to_owned();
     draft.in_chinese = in_chinese;
-    draft.ends = telling.ends;
     // Notices that begin together are one message even where each would have one to itself.
     if telling.merge_key.is_some() || event.kind.is_notice() {
         draft.lines.push(AlertDraft::line(event, camera_name));

@@ -30,9 +30,6 @@ pub struct AlertDraft {
     pub detail: String,
     /// Whether the message is in Chinese where it counts events, else English.
     pub in_chinese: bool,
-    /// The channel is told of the end of the event as well.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    pub ends: bool,
     /// How many of what, where the message is about several events.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub lines: Vec<DraftLine>,

@@ -8,7 +8,6 @@ mod snoozing;
 mod windows;
 
 mod desk;
-mod orphans;
 
 #[cfg(test)]
 mod tests;
@@ -16,11 +15,11 @@ mod tests;
 pub use desk::{Rules, Said};
 pub(crate) use draft::merge_into;
 pub use draft::{AlertDraft, DraftLine};
-pub(crate) use orphans::close_orphans;
 
 use std::collections::BTreeSet;
 
 use meerkat_base::{MonoTime, Severity, WallTime};
+use serde::{Deserialize, Serialize};
 
 /// The present, by both clocks.
 #[derive(Debug, Clone, Copy)]
@@ -59,12 +58,10 @@ pub struct Telling {
     pub due: WallTime,
     /// Messages of this channel under the same key are one.
     pub merge_key: Option<String>,
-    /// It will be told of the end as well.
-    pub ends: bool,
 }
 
-/// A channel that will be told of the end of an event.
-#[derive(Debug, Clone, PartialEq)]
+/// A channel that will be told of the end of an event. Kept with the row of the event as long as it is open.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Promise {
     /// Which channel.
     pub channel: String,
@@ -72,6 +69,13 @@ pub struct Promise {
     pub rule: String,
     /// How much it matters.
     pub severity: Severity,
+}
+
+impl Promise {
+    /// How promises are kept with the row of their event; none where there are none.
+    pub(crate) fn kept(promises: &[Promise]) -> Option<serde_json::Value> {
+        if promises.is_empty() { None } else { serde_json::to_value(promises).ok() }
+    }
 }
 
 /// Why a message is not sent, or not by itself.

@@ -7,13 +7,16 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
-use meerkat_base::{Clock, Secret, SystemClock};
+use meerkat_actors::notices;
+use meerkat_base::{Clock, Secret, SystemClock, WallTime};
 use meerkat_notify::{
-    Channel, Common, DingTalk, DingTalkSettings, Email, Feishu, FeishuApplication, FeishuSettings, Mqtt,
-    MqttMemory, Ntfy, NtfyLogin, NtfySettings, PicturePolicy, RateBook, Receivers, Style, Telegram,
+    Channel, Common, DingTalk, DingTalkSettings, Email, Feishu, FeishuApplication, FeishuSettings, GoingOn,
+    Mqtt, MqttMemory, Ntfy, NtfyLogin, NtfySettings, PicturePolicy, RateBook, Receivers, Style, Telegram,
     TelegramSettings, Webhook, WebhookSettings, Wecom, WecomApp, WecomAppSettings, WecomSettings,
 };
 use meerkat_outbound::{HttpClient, OutboundSettings, SecretUrl};
+use meerkat_store::{EventRow, StoreReader};
+use tracing::warn;
 
 use crate::settings::{
     ChannelSettings, ChannelTarget, EmailTarget, MqttTarget, NotifySettings, Settings, WordStyle,
@@ -48,6 +51,20 @@ pub(crate) fn all(
         Made::Other(channel) => channel,
     });
     Ok(channels.collect())
+}
+
+impl Lasting {
+    /// At the start of the node: a home is shown what went on before and goes on.
+    pub fn at_start(store: &StoreReader, now: WallTime) -> Self {
+        let open = store.open_events().unwrap_or_else(|error| {
+            warn!(%error, "homes are not told what goes on since before the start");
+            Vec::new()
+        });
+        let goes_on = |event: &EventRow| notices::goes_on(event.kind, event.started, now);
+        let of = |EventRow { id, camera, kind, started, .. }| GoingOn { event: id, camera, kind, started };
+        let homes = MqttMemory::new(open.into_iter().filter(goes_on).map(of).collect());
+        Self { homes, ..Self::default() }
+    }
 }
 
 /// Makes every channel and throws it away: says what the settings alone cannot tell, such as a template that is wrong.

@@ -106,7 +106,7 @@ impl App {
         let store = nightly::StoreState::new(Arc::clone(&opener));
         let mut parts =
             build::parts(&settings, &clock, Shutdown::new(), on_lost, &detectors, notices.clone(), &opener)?;
-        let lasting = channels::Lasting::default();
+        let lasting = channels::Lasting::at_start(&parts.store, clock.wall());
         parts.channels = channels::all(&settings, &clock, &lasting)?;
         let link_key = parts.link_key.clone();
         let started = clock.wall();

@@ -97,6 +97,7 @@ impl Nightly {
             clock,
             notices,
             stopping: Arc::clone(&stopping),
+            looked: false,
         };
         for result in ["ok", "error"] {
             counter!(metric::STORE_BACKUPS, "result" => result).increment(0);
@@ -128,6 +129,8 @@ struct Keeper {
     clock: Arc<dyn Clock>,
     notices: Arc<dyn NoticeSink>,
     stopping: Arc<AtomicBool>,
+    /// It is known whether deletion is suspended.
+    looked: bool,
 }
 
 impl Keeper {
@@ -161,7 +164,7 @@ impl Keeper {
     }
 
     /// Whether deletion is suspended, which the node's people are told of for as long as it is.
-    fn look(&self) {
+    fn look(&mut self) {
         let found = match self.reading.ask(StoreReader::deletion_suspended) {
             Ok(found) => found,
             Err(error) => {
@@ -174,7 +177,9 @@ impl Keeper {
         };
         self.give_up_if_suspect();
         let before = std::mem::replace(&mut self.state.known().suspended, found.clone());
-        if before != found {
+        // The first time in any case: an earlier run may have said that it is so.
+        let first = !std::mem::replace(&mut self.looked, true);
+        if first || before != found {
             let detail = match &found {
                 Some(suspended) => suspended.reason.clone(),
                 None => "somebody looked at the database: deletion goes on".to_owned(),
@@ -197,9 +202,9 @@ impl Keeper {
                 info!(copy = %file.path.display(), bytes = file.bytes, "the database was copied, the copy is in order");
                 counter!(metric::STORE_BACKUPS, "result" => "ok").increment(1);
                 gauge!(metric::STORE_LAST_BACKUP).set(now.as_secs_f64());
-                if self.state.known().copy_failed.take().is_some() {
-                    self.raise("backup", false, "the database was copied".to_owned());
-                }
+                self.state.known().copy_failed = None;
+                // In any case: it may have been an earlier run that said that it failed.
+                self.raise("backup", false, "the database was copied".to_owned());
             }
             Err(failed) => {
                 error!(error = %failed, "no nightly copy of the database");

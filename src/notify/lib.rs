@@ -42,7 +42,7 @@ pub use dingtalk::{DingTalk, DingTalkSettings};
 pub use email::{Email, EmailSettings, Encryption};
 pub use feishu::{Feishu, FeishuApplication, FeishuSettings};
 pub use limiter::RateBook;
-pub use mqtt::{Mqtt, MqttMemory, MqttSettings};
+pub use mqtt::{GoingOn, Mqtt, MqttMemory, MqttSettings};
 pub use ntfy::{Ntfy, NtfyLogin, NtfySettings};
 pub use outlet::Common;
 pub use render::{Language, Style, Zone};

@@ -26,7 +26,7 @@ use crate::channel::{Channel, Delivery, Failure, Outcome};
 use crate::render::{self, Style};
 
 use home::Home;
-pub use home::{MAX_CAMERAS, MqttMemory};
+pub use home::{GoingOn, MAX_CAMERAS, MqttMemory};
 use link::{Acknowledged, Down, Link};
 
 /// Longest wait for a connection when there is something to tell: it comes about just after the start.

@@ -139,55 +139,6 @@ impl Store {
         }
         Ok(transaction.commit()?)
     }
-
-    /// Ends every event that is still open: their node died. To be called once when the node starts,
-    /// before any event of this run. An event ends with its last sighting, but not after `now` and not
-    /// before it started. Returns them as ended, without sightings, oldest first; passing one of them to
-    /// [`Store::end_event`] adds its alerts.
-    pub fn close_orphans(&mut self, now: WallTime) -> Result<Vec<Event>> {
-        let transaction = self.begin()?;
-        // By name: the order alone would lead the planner through all events.
-        let mut open = transaction.prepare(&format!(
-            "SELECT {EVENT_COLUMNS}, (SELECT max(wall) FROM sightings WHERE event = number)
-             FROM events INDEXED BY events_open WHERE ended IS NULL ORDER BY started, id"
-        ))?;
-        let mut rows = open.query([])?;
-        let mut closed = Vec::new();
-        while let Some(row) = rows.next()? {
-            let number: i64 = row.get(0)?;
-            let started: i64 = row.get(5)?;
-            let last: Option<i64> = row.get(15)?;
-            let ended = last.unwrap_or(started).min(now.0).max(started);
-            transaction
-                .prepare_cached(
-                    "UPDATE events SET phase = 'ended', ended = ?2, interrupted = 1 WHERE number = ?1",
-                )?
-                .execute(params![number, ended])?;
-            let event = match event_row(row) {
-                Ok(event) => event,
-                Err(error) => {
-                    tracing::warn!(%error, number, "the row of an event that was not ended cannot be read");
-                    continue;
-                }
-            };
-            closed.push(Event {
-                id: event.id,
-                camera: event.camera,
-                kind: event.kind,
-                phase: EventPhase::Ended,
-                started: event.started,
-                started_seq: event.started_seq,
-                ended: Some(WallTime(ended)),
-                score: event.score,
-                identities: event.identities,
-                sightings: Vec::new(),
-            });
-        }
-        drop(rows);
-        drop(open);
-        transaction.commit()?;
-        Ok(closed)
-    }
 }
 
 impl StoreReader {
@@ -259,7 +210,7 @@ impl StoreReader {
     }
 }
 
-const EVENT_COLUMNS: &str =
+pub(crate) const EVENT_COLUMNS: &str =
     "events.number, events.id, events.camera, events.kind, events.phase, events.started,
      events.started_seq, events.ended, events.score, events.identities, events.interrupted,
      events.detail, events.snoozed, events.recording_refused, events.kept";
@@ -329,7 +280,7 @@ impl Asked {
 }
 
 /// Reads the columns of [`EVENT_COLUMNS`].
-fn event_row(row: &Row<'_>) -> Result<EventRow> {
+pub(crate) fn event_row(row: &Row<'_>) -> Result<EventRow> {
     let phase = match row.get_ref(4)?.as_str().unwrap_or_default() {
         "started" => EventPhase::Started,
         "updated" => EventPhase::Updated,
@@ -384,7 +335,8 @@ fn upsert(transaction: &Transaction<'_>, event: &Event, phase: EventPhase) -> Re
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
              ON CONFLICT (id) DO UPDATE SET
                  phase = excluded.phase, ended = excluded.ended, score = max(score, excluded.score),
-                 identities = excluded.identities, interrupted = 0
+                 identities = excluded.identities, interrupted = 0,
+                 promises = iif(excluded.phase = 'ended', NULL, promises)
              WHERE (phase <> 'ended' AND NOT (phase = 'updated' AND excluded.phase = 'started'))
                 OR (interrupted = 1 AND excluded.phase = 'ended')",
         )?
@@ -454,7 +406,7 @@ fn from_compact(text: &str) -> Result<Vec<Detection>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::outbox::OutboxState;
+    use crate::orphans::Fate;
     use crate::testing::{FAR, alert, event, store};
 
     fn sighting(seq: u64, detections: Vec<Detection>) -> Sighting {
@@ -654,8 +606,19 @@ mod tests {
         store.raw().execute("UPDATE events SET kind = 'p\u{1}rson' WHERE number = 2", []).unwrap();
         let query = EventQuery { limit: 9, ..EventQuery::default() };
         assert_eq!(store.recent_events(&query).unwrap().len(), 2);
-        assert_eq!(store.close_orphans(WallTime(9)).unwrap().len(), 2);
-        assert_eq!(store.close_orphans(WallTime(9)).unwrap(), [], "it is closed with the others");
+        let mut asked = 0;
+        let mut close = || {
+            store.close_orphans(WallTime(9), |_| {
+                asked += 1;
+                Fate::Lasts
+            })
+        };
+        assert_eq!(
+            (close().unwrap(), close().unwrap()),
+            (1, 0),
+            "it is closed, whatever becomes of the others"
+        );
+        assert_eq!(asked, 4);
     }
 
     #[test]
@@ -708,41 +671,5 @@ mod tests {
                 );
             }
         }
-    }
-
-    #[test]
-    fn events_of_a_dead_node_are_closed() {
-        let (_folder, mut store) = store();
-        let mut seen = event(1);
-        seen.started = WallTime(1_000_000);
-        seen.sightings = vec![sighting(7, vec![])];
-        store.start_event(&seen, &[alert("wecom")]).unwrap();
-        let mut unseen = event(2);
-        unseen.started = WallTime(2_000_000);
-        store.start_event(&unseen, &[]).unwrap();
-        let mut over = event(3);
-        over.ended = Some(over.started);
-        store.end_event(&over, &[]).unwrap();
-
-        let closed = store.close_orphans(WallTime(50_000_000)).unwrap();
-        assert_eq!(closed.iter().map(|e| e.id).collect::<Vec<_>>(), [seen.id, unseen.id]);
-        assert_eq!(closed[0].ended, Some(WallTime(1_000_007)), "its last sighting");
-        assert_eq!(closed[1].ended, Some(unseen.started));
-        assert!(store.event(seen.id).unwrap().unwrap().interrupted);
-        assert!(store.close_orphans(WallTime(60_000_000)).unwrap().is_empty());
-
-        let truth = Event { ended: Some(WallTime(1_500_000)), ..closed[0].clone() };
-        store.end_event(&truth, &[alert("wecom")]).unwrap();
-        assert_eq!(store.outbox_counts().unwrap().waiting, 2);
-        let row = store.event(seen.id).unwrap().unwrap();
-        assert_eq!(
-            (row.ended, row.interrupted),
-            (truth.ended, false),
-            "the true end replaces the assumed one"
-        );
-        let other = Event { ended: Some(WallTime(1_600_000)), ..truth.clone() };
-        store.end_event(&other, &[]).unwrap();
-        assert_eq!(store.event(seen.id).unwrap().unwrap().ended, truth.ended, "and stays");
-        assert!(store.due(FAR, None, 9).unwrap().iter().all(|r| r.state == OutboxState::Waiting));
     }
 }

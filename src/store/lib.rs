@@ -27,6 +27,7 @@ pub mod faces;
 pub mod inventory;
 pub mod ledger;
 pub mod negatives;
+pub mod orphans;
 pub mod outbox;
 pub mod reports;
 pub mod snoozes;
@@ -73,6 +74,7 @@ pub use files::{BootId, Durability};
 pub use keep::KeepTarget;
 pub use links::{LinkKey, LinkRefused};
 pub use opening::Opener;
+pub use orphans::{Fate, Orphan};
 pub use outbox::{
     Backlog, ChannelBacklog, ClipWish, DigestCount, Head, NewAlert, OpenDigest, Order, OutboxCounts,
     OutboxQuery, OutboxRow, OutboxState, Queue, Requeued,

@@ -20,6 +20,7 @@ pub(crate) const STEPS: &[&str] = &[
     include_str!("schema/008_retention.sql"),
     include_str!("schema/009_unknown_faces.sql"),
     include_str!("schema/010_outbox_shares.sql"),
+    include_str!("schema/011_open_events.sql"),
 ];
 
 /// "Mkat" in ASCII: tells our databases from those of other programs (`PRAGMA application_id`).

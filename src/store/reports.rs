@@ -22,6 +22,10 @@ pub struct Report {
     pub detail: Option<String>,
     /// Messages about it are kept back.
     pub snoozed: bool,
+    /// What exactly a notice is about: kept with the row, so that the next run knows which fact it tells of.
+    pub subject: Option<String>,
+    /// Who is to be told of its end, in the caller's own form: kept with the row as long as it is open, for the next run.
+    pub promises: Option<serde_json::Value>,
     /// Who is told.
     pub alerts: Vec<ToldAlert>,
 }
@@ -59,10 +63,16 @@ impl Store {
         for report in reports {
             let event = &report.event;
             let number = events::write(&transaction, event, event.phase)?;
-            if report.detail.is_some() || report.snoozed {
-                let sql = "UPDATE events SET detail = coalesce(?2, detail), snoozed = max(snoozed, ?3)
+            let Report { detail, snoozed, subject, promises, .. } = report;
+            if detail.is_some() || *snoozed || subject.is_some() || promises.is_some() {
+                let promises = promises.as_ref().map(|promises| promises.to_string());
+                let sql = "UPDATE events SET detail = coalesce(?2, detail), snoozed = max(snoozed, ?3),
+                               subject = coalesce(?4, subject),
+                               promises = iif(ended IS NULL, coalesce(?5, promises), NULL)
                            WHERE number = ?1";
-                transaction.prepare_cached(sql)?.execute(params![number, report.detail, report.snoozed])?;
+                transaction
+                    .prepare_cached(sql)?
+                    .execute(params![number, detail, snoozed, subject, promises])?;
             }
             for told in &report.alerts {
                 tell(&transaction, event, told, now)?;
@@ -73,7 +83,12 @@ impl Store {
 }
 
 /// Writes an alert, or makes it part of one that waits. Once: one that was written or taken up before stays as it is.
-fn tell(transaction: &Transaction<'_>, event: &Event, told: &ToldAlert, now: WallTime) -> Result<()> {
+pub(crate) fn tell(
+    transaction: &Transaction<'_>,
+    event: &Event,
+    told: &ToldAlert,
+    now: WallTime,
+) -> Result<()> {
     let phase = match event.phase {
         EventPhase::Started | EventPhase::Updated => EventPhase::Started,
         EventPhase::Ended => EventPhase::Ended,
@@ -161,7 +176,14 @@ mod tests {
     fn report(n: u8, key: &str) -> Report {
         let alert = NewAlert { payload: json!({"count": 1}), created: DUE, ..alert("hook") };
         let merge = Some(Merge { key: key.to_owned(), combine: add });
-        Report { event: event(n), detail: None, snoozed: false, alerts: vec![ToldAlert { alert, merge }] }
+        Report {
+            event: event(n),
+            detail: None,
+            snoozed: false,
+            subject: None,
+            promises: None,
+            alerts: vec![ToldAlert { alert, merge }],
+        }
     }
 
     fn counts(store: &Store) -> Vec<u64> {
@@ -283,7 +305,11 @@ mod tests {
             let rows = store.due(FAR, None, 9).unwrap();
             let case = format!("{first}, then {second} at {camera}");
             assert_eq!(rows.len(), 1, "{case}");
-            assert_eq!((rows[0].snapshot.as_deref(), &rows[0].payload["count"]), (expected, &json!(3)), "{case}");
+            assert_eq!(
+                (rows[0].snapshot.as_deref(), &rows[0].payload["count"]),
+                (expected, &json!(3)),
+                "{case}"
+            );
         }
     }
 

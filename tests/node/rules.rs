@@ -253,3 +253,39 @@ fn what_is_snoozed_is_recorded_and_not_told_until_it_is_armed_again() {
     let told: Vec<EventPhase> = alerts(&node, &loud).iter().map(|row| row.phase).collect();
     assert_eq!(told, [EventPhase::Started]);
 }
+
+#[test]
+fn a_camera_that_is_silent_over_a_restart_is_neither_back_nor_silent_anew() {
+    let hook = MockServer::webhook(SECRET).unwrap();
+    let mut node = plan(&hook)
+        .set("notify.notices.start_grace_secs", 0.5)
+        .set("cameras.yard.silent_after_secs", 1)
+        .set("cameras.gate.silent_after_secs", 4)
+        .start();
+    let picture = jpeg(64, 48, 1);
+    let (mut yard, mut gate) = (node.camera("yard", 3), node.camera("gate", 3));
+    assert_eq!(yard.frame(&picture), b'1');
+    let silent = eventually("the yard is missed", PATIENCE, || {
+        assert_eq!(gate.frame(&picture), b'1');
+        bodies(&hook).into_iter().find(|body| body["kind"] == "camera_silent")
+    });
+    let row = node.notices("yard").remove(0);
+    assert_eq!((&silent["camera"], &silent["event"]), (&"yard".into(), &row.id.to_string().into()));
+    node.kill();
+    node.restart();
+    // The gate does not come back. When that is said, the grace of the yard is over for long.
+    eventually("the gate is missed", PATIENCE, || {
+        bodies(&hook).into_iter().find(|body| body["camera"] == "gate")
+    });
+    assert_eq!(bodies(&hook).len(), 2, "nothing was said of the yard: {:?}", bodies(&hook));
+    let again = node.notices("yard").remove(0);
+    assert_eq!((again.id, again.ended, again.interrupted), (row.id, None, false));
+
+    let mut yard = node.camera("yard", 3);
+    let back = eventually("the yard is back", PATIENCE, || {
+        assert_eq!(yard.frame(&picture), b'1');
+        bodies(&hook).into_iter().find(|body| body["phase"] == "ended")
+    });
+    assert_eq!((&back["camera"], &back["event"]), (&"yard".into(), &silent["event"]));
+    assert_eq!(node.notices("yard").len(), 1);
+}

@@ -31,6 +31,8 @@ impl Rig {
                 event,
                 detail: None,
                 snoozed: false,
+                subject: None,
+                promises: None,
                 alerts: vec![alert.into()],
             });
         }

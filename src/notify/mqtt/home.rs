@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use meerkat_base::{CameraId, Clock, EventKind, EventPhase, WallTime};
+use meerkat_base::{CameraId, Clock, EventId, EventKind, EventPhase, WallTime};
 use tracing::warn;
 
 use super::presence::Presence;
@@ -16,12 +16,33 @@ pub const MAX_CAMERAS: usize = 256;
 
 /// What goes on, kept while settings are reloaded and channels built anew: their events go on, too.
 #[derive(Clone, Default)]
-pub struct MqttMemory(Arc<Mutex<BTreeMap<String, Arc<Mutex<Known>>>>>);
+pub struct MqttMemory {
+    channels: Arc<Mutex<BTreeMap<String, Arc<Mutex<Known>>>>>,
+    before: Arc<Vec<GoingOn>>,
+}
+
+/// What began in an earlier life of the node and goes on in this one, as notices do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GoingOn {
+    /// Which event.
+    pub event: EventId,
+    /// Where.
+    pub camera: CameraId,
+    /// What it is.
+    pub kind: EventKind,
+    /// When it began.
+    pub started: WallTime,
+}
 
 impl MqttMemory {
+    /// At the start of the node.
+    pub fn new(before: Vec<GoingOn>) -> Self {
+        Self { channels: Arc::default(), before: Arc::new(before) }
+    }
+
     fn of(&self, channel: &str, now: WallTime) -> Arc<Mutex<Known>> {
-        let mut channels = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let fresh = || Arc::new(Mutex::new(Known::new(now)));
+        let mut channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
+        let fresh = || Arc::new(Mutex::new(Known::new(now, &self.before)));
         Arc::clone(channels.entry(channel.to_owned()).or_insert_with(fresh))
     }
 }
@@ -37,8 +58,13 @@ struct Known {
 }
 
 impl Known {
-    fn new(since: WallTime) -> Self {
-        Self { since, met: BTreeMap::new(), presences: BTreeMap::new(), seen: BTreeSet::new() }
+    fn new(since: WallTime, before: &[GoingOn]) -> Self {
+        let mut presences: BTreeMap<(CameraId, EventKind), Presence> = BTreeMap::new();
+        for GoingOn { event, camera, kind, started } in before {
+            let presence = presences.entry((camera.clone(), *kind)).or_default();
+            presence.hear(*kind, *event, *started, EventPhase::Started, false);
+        }
+        Self { since, met: BTreeMap::new(), presences, seen: BTreeSet::new() }
     }
 }
 
@@ -90,10 +116,13 @@ impl Home {
             let is_over = alert.started < known.since && now >= known.since;
             let key = (alert.camera.clone(), alert.kind);
             let presence = known.presences.entry(key).or_default();
+            let was_on = presence.is_on();
             presence.hear(alert.kind, alert.event, alert.started, alert.phase, is_over);
             let is_alive = !alert.kind.is_notice()
                 || (alert.kind == EventKind::CameraSilent && alert.phase == EventPhase::Ended);
-            let is_new = is_alive && !is_over && known.seen.insert(alert.camera.clone());
+            // What went on until now is over now, whenever it began.
+            let is_of_now = !is_over || was_on;
+            let is_new = is_alive && is_of_now && known.seen.insert(alert.camera.clone());
             messages.extend(self.state(&known, &alert.camera, alert.kind));
             if is_new && alert.kind != EventKind::CameraSilent {
                 messages.extend(self.state(&known, &alert.camera, EventKind::CameraSilent));
@@ -172,5 +201,51 @@ impl Home {
             (_, kind) => (kind.as_str(), if is_on { discovery::ON } else { discovery::OFF }),
         };
         Some(Message::retained(topics::camera(&self.settings, camera, what), payload))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use meerkat_base::ManualClock;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::alert::tests::alert;
+
+    #[test]
+    fn what_went_on_before_a_restart_is_on_from_the_start_until_it_is_over() {
+        let mut settings = MqttSettings::new("home", "127.0.0.1", "node1");
+        settings.cameras = vec![(CameraId::parse("front").unwrap(), None)];
+        let now = WallTime(1_795_300_000_000_000);
+        let began = |number: u128, camera: CameraId, kind| GoingOn {
+            event: EventId(Uuid::from_u128(number)),
+            camera,
+            kind,
+            started: now.offset_micros(-3_600_000_000),
+        };
+        let silent = began(1, CameraId::parse("front").unwrap(), EventKind::CameraSilent);
+        let low = began(2, CameraId::node(), EventKind::DiskLow);
+        let memory = MqttMemory::new(vec![silent.clone(), low]);
+        let home = Home::new(settings.clone(), &memory, Arc::new(ManualClock::new(now)));
+        let greeted = |home: &Home, camera: &CameraId, what: &str| {
+            let topic = topics::camera(&settings, camera, what);
+            let mut found = Vec::new();
+            home.with_greeting(|messages| {
+                let own = messages.into_iter().filter(|message| message.topic == topic);
+                found.extend(own.map(|message| String::from_utf8_lossy(&message.payload).into_owned()));
+            });
+            found
+        };
+        assert_eq!(greeted(&home, &silent.camera, "online"), [discovery::OFF]);
+        assert_eq!(greeted(&home, &CameraId::node(), "disk_low"), [discovery::ON]);
+        assert_eq!(greeted(&home, &CameraId::node(), "clock_jump"), [discovery::OFF]);
+        // Its beginning, which was not delivered before the restart, changes nothing; its end does.
+        let mut told = alert(EventKind::CameraSilent, None);
+        (told.event, told.started) = (silent.event, silent.started);
+        for (phase, expected) in [(EventPhase::Started, discovery::OFF), (EventPhase::Ended, discovery::ON)] {
+            told.phase = phase;
+            home.with_news(&told, |_| {});
+            assert_eq!(greeted(&home, &silent.camera, "online"), [expected], "{phase:?}");
+        }
     }
 }

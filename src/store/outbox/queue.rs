@@ -288,9 +288,17 @@ mod tests {
         let night = WallTime(2_000_000);
         let morning = WallTime(9_000_000);
         let held = |n: u8| {
-            let merge = Some(Merge { key: "quiet".to_owned(), combine: |all, _| *all = serde_json::json!("both") });
+            let merge =
+                Some(Merge { key: "quiet".to_owned(), combine: |all, _| *all = serde_json::json!("both") });
             let alert = ToldAlert { alert: NewAlert { created: morning, ..alert("wecom") }, merge };
-            Report { event: event(n), detail: None, snoozed: false, alerts: vec![alert] }
+            Report {
+                event: event(n),
+                detail: None,
+                snoozed: false,
+                subject: None,
+                promises: None,
+                alerts: vec![alert],
+            }
         };
         fill(&mut store, 1..=1);
         let failed = store.outbox_at(1).unwrap().unwrap().id;

@@ -11,6 +11,7 @@ use super::*;
 use crate::database::{Store, StoreReader};
 use crate::events::EventQuery;
 use crate::opening::Opener;
+use crate::orphans::Fate;
 use crate::outbox::OutboxState;
 use crate::spool::{SpoolMeta, SpoolWriter};
 use crate::testing::{FAR, alert, event, frame, store};
@@ -211,7 +212,7 @@ fn an_event_whose_clip_is_not_made_yet_comes_from_its_spool() {
     let mut store = opener.at_start(&mut |_, _, _| {}).unwrap();
     let row = store.event(event.id).unwrap().unwrap();
     assert_eq!((row.kind, row.started, row.ended), (event.kind, event.started, None));
-    assert_eq!(store.close_orphans(WallTime(9_000_000)).unwrap().len(), 1);
+    assert_eq!(store.close_orphans(WallTime(9_000_000), |_| Fate::Ends(Vec::new())).unwrap(), 1);
 }
 
 /// An unusable copy: it is passed over.

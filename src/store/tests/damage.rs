@@ -13,7 +13,8 @@ use std::time::Duration;
 
 use meerkat_base::{CameraId, Event, EventId, EventKind, EventPhase, Sighting, WallTime};
 use meerkat_store::{
-    ClipRow, ClipState, DataLock, EventQuery, NewAlert, Opener, Store, StoreError, StoreOptions, StoreReader,
+    ClipRow, ClipState, DataLock, EventQuery, Fate, NewAlert, Opener, Store, StoreError, StoreOptions,
+    StoreReader,
 };
 use proptest::prelude::*;
 
@@ -100,7 +101,7 @@ fn evidence(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
 
 /// Everything that a node asks and writes; errors are fine, panics are not.
 fn use_everything(store: &mut Store) {
-    let _ = store.close_orphans(NOW);
+    let _ = store.close_orphans(NOW, |_| Fate::Ends(Vec::new()));
     for person in [None, Some("Ada".to_owned())] {
         let _ = store.recent_events(&EventQuery { limit: 500, person, ..EventQuery::default() });
     }
