@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use meerkat_base::{FaceRecogniser, Image, ImageWish, PixelFormat};
+use meerkat_store::confine::read_picture;
 use meerkat_vision::decode_image;
 use tracing::{info, warn};
 
@@ -140,7 +141,7 @@ fn pictures(sort: Sort, of: Vec<(String, Vec<PathBuf>)>) -> impl Iterator<Item =
 
 fn picture(path: &Path) -> Result<Image, String> {
     let wish = ImageWish { format: PixelFormat::Bgr8, enough_width: ENROLLED_WIDTH };
-    let bytes = std::fs::read(path).map_err(|error| error.to_string())?;
+    let bytes = read_picture(path).map_err(|error| error.to_string())?;
     decode_image(&bytes, wish).map(|(image, _)| image).map_err(|error| error.to_string())
 }
 

@@ -1,7 +1,7 @@
 //! Delivers the clips that follow the messages of one channel: as they are, made smaller, or as a link. A lane of its
 //! own, so that no message waits for a clip; clips wait for messages instead.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,6 +9,8 @@ use bytes::Bytes;
 use meerkat_base::metric;
 use meerkat_notify::ClipPart;
 use meerkat_notify::channel::clip_patience;
+use meerkat_store::confine::open_below;
+use meerkat_store::database::DATABASE;
 use meerkat_store::{ClipRow, Order, OutboxRow, Queue};
 use metrics::counter;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -163,7 +165,10 @@ impl ClipLane {
         let bytes = match size(path.clone()).await {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                return Err(Booking::Dead("the clip is not there any more".to_owned()));
+                // Where the database is not either, it is the disk that is gone, and it may come back.
+                let disk_is_there = is_there(self.post.tools.data_dir.join(DATABASE)).await;
+                let dead = Booking::Dead("the clip is not there any more".to_owned());
+                return Err(if disk_is_there { dead } else { self.put_off(&error) });
             }
             Err(error) => return Err(self.put_off(&error)),
         };
@@ -239,11 +244,20 @@ fn name(row: &OutboxRow, clip: &ClipRow) -> String {
     format!("{}_{}_{time}{part}.mp4", clip.camera.folder(), clip.started.date())
 }
 
-async fn size(path: std::path::PathBuf) -> std::io::Result<u64> {
-    let look = move || {
-        let metadata = std::fs::symlink_metadata(&path)?;
-        if metadata.is_file() { Ok(metadata.len()) } else { Err(std::io::ErrorKind::NotFound.into()) }
-    };
+/// Opens a file that lies in its folder itself: no link.
+fn open(path: &Path) -> std::io::Result<(std::fs::File, u64)> {
+    let bad = std::io::ErrorKind::InvalidInput;
+    let (folder, name) = (path.parent().ok_or(bad)?, path.file_name().ok_or(bad)?);
+    open_below(folder, Path::new(name))
+}
+
+/// Whether there is something at a path. Opens nothing: that would take the database's locks from it.
+async fn is_there(path: PathBuf) -> bool {
+    actix_rt::task::spawn_blocking(move || std::fs::symlink_metadata(path).is_ok()).await.unwrap_or(false)
+}
+
+async fn size(path: PathBuf) -> std::io::Result<u64> {
+    let look = move || open(&path).map(|(_, bytes)| bytes);
     actix_rt::task::spawn_blocking(look).await.unwrap_or_else(|lost| Err(std::io::Error::other(lost)))
 }
 
@@ -252,7 +266,7 @@ async fn read(path: impl AsRef<Path> + Send + 'static, limit: u64) -> std::io::R
     let read = move || {
         use std::io::Read as _;
         let mut bytes = Vec::new();
-        std::fs::File::open(path)?.take(limit.saturating_add(1)).read_to_end(&mut bytes)?;
+        open(path.as_ref())?.0.take(limit.saturating_add(1)).read_to_end(&mut bytes)?;
         if bytes.len() as u64 > limit {
             return Err(std::io::Error::other("it became larger"));
         }

@@ -1,12 +1,13 @@
 //! Makes a message of a row of the outbox: its words' facts from the row, its picture from the disk, made smaller where
 //! the channel takes none of its size. Sends nothing.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use meerkat_base::WallTime;
 use meerkat_notify::Alert;
 use meerkat_store::OutboxRow;
+use meerkat_store::confine::read_below;
 use serde_json::Value;
 use tracing::debug;
 
@@ -53,18 +54,14 @@ pub(super) fn camera_name(payload: &Value) -> Option<String> {
 }
 
 async fn snapshot(post: &Post, row: &OutboxRow) -> Option<Bytes> {
-    let path = post.tools.data_dir.join(row.snapshot.as_ref()?);
+    let (data_dir, path) = (post.tools.data_dir.clone(), PathBuf::from(row.snapshot.as_ref()?));
     let limit = post.channel.picture_limit();
     // A disk that hangs, or a picture that takes long, must not hold the other channels up.
-    actix_rt::task::spawn_blocking(move || read_snapshot(&path, limit)).await.ok().flatten()
+    actix_rt::task::spawn_blocking(move || read_snapshot(&data_dir, &path, limit)).await.ok().flatten()
 }
 
-fn read_snapshot(path: &Path, limit: Option<u64>) -> Option<Bytes> {
-    let length = std::fs::symlink_metadata(path).ok().filter(|m| m.is_file())?.len();
-    if length > MAX_SNAPSHOT_BYTES {
-        return None;
-    }
-    let whole = std::fs::read(path).ok()?;
+fn read_snapshot(data_dir: &Path, path: &Path, limit: Option<u64>) -> Option<Bytes> {
+    let whole = read_below(data_dir, path, MAX_SNAPSHOT_BYTES).ok()?;
     match limit {
         Some(limit) if whole.len() as u64 > limit => Some(smaller(&whole, limit).unwrap_or(whole)),
         _ => Some(whole),
@@ -110,10 +107,10 @@ mod tests {
     #[test]
     fn a_picture_is_made_as_small_as_the_channel_wants_and_no_smaller() {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("a.jpg");
+        let (path, name) = (folder.path().join("a.jpg"), Path::new("a.jpg"));
         let picture = noise(1_600, 1_200);
         std::fs::write(&path, &picture).unwrap();
-        let read = |limit| read_snapshot(&path, limit).unwrap();
+        let read = |limit| read_snapshot(folder.path(), name, limit).unwrap();
         assert_eq!(read(None), picture, "unchanged where anything goes");
         assert_eq!(read(Some(picture.len() as u64)), picture);
         let limit = picture.len() as u64 / 2;
@@ -123,6 +120,9 @@ mod tests {
         assert_eq!(read(Some(10)), picture, "what cannot be done is not half done");
         std::fs::write(&path, b"no picture at all").unwrap();
         assert_eq!(read(Some(5)), &b"no picture at all"[..]);
-        assert_eq!(read_snapshot(&folder.path().join("none.jpg"), None), None);
+        std::os::unix::fs::symlink(&path, folder.path().join("link.jpg")).unwrap();
+        for none in ["none.jpg", "link.jpg", "../a.jpg"] {
+            assert_eq!(read_snapshot(folder.path(), Path::new(none), None), None, "{none}");
+        }
     }
 }

@@ -2,6 +2,7 @@
 //! opened when it is needed, and anew when the disk failed or came back on another mount.
 
 use meerkat_base::{CameraId, Frame, WallTime};
+use meerkat_store::confine::read_picture;
 use meerkat_store::{CaptureFiles, CaptureKind, PictureStore, PublishedFile, StoreError};
 
 use super::encoder::Places;
@@ -33,9 +34,7 @@ impl Stills {
         };
         match pictures.store(frame) {
             // The order was given twice: the recorder was lost between doing it and saying so.
-            Err(StoreError::Exists { path }) if std::fs::read(&path).is_ok_and(|b| b == frame.bytes) => {
-                Ok(())
-            }
+            Err(StoreError::Exists { path }) if read_picture(&path).is_ok_and(|b| b == frame.bytes) => Ok(()),
             Err(error) => {
                 self.pictures = None;
                 Err(error)

@@ -10,9 +10,11 @@ mod exporter;
 mod housekeeping;
 mod kept_spools;
 mod ledger;
+mod long_work;
 mod nightly;
 mod reading;
 mod people;
+pub(crate) mod rows;
 mod service;
 mod snoozes;
 pub(crate) mod storage;
@@ -139,7 +141,8 @@ impl App {
             Arc::new(people::People::new(archivist, Arc::clone(&clock), detectors.judge(), &settings));
         let alerts = Arc::new(alerts::Desk::new(node.view(), Arc::clone(&clock)));
         let snoozes = Arc::new(snoozes::SnoozeDesk::new(node.view(), Arc::clone(&clock)));
-        let storage_desk = Arc::new(storage::Desk::new(node.view(), &settings, Arc::clone(&clock)));
+        let storage_desk =
+            Arc::new(storage::Desk::new(node.view(), &settings, Arc::clone(&clock), opener.lock().clone()));
         let web = match WebServer::start(web_settings, view, events, people, alerts, snoozes, storage_desk) {
             Ok(web) => web,
             Err(error) => {

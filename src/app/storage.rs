@@ -7,11 +7,12 @@ use meerkat_actors::node::NodeHandle;
 use meerkat_actors::storage::{PlanItem, plan};
 use meerkat_base::{Clock, WallTime};
 use meerkat_store::disk::{HeldByCamera, Usage, UsageWalk, free_bytes};
-use meerkat_store::{Durability, KeepTarget, Store, StoreError, StoreReader, ballast};
+use meerkat_store::{DataLock, Durability, KeepTarget, Store, StoreError, StoreReader, ballast};
 use meerkat_web as web;
 use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
 
+use super::long_work::LongWorks;
 use super::reading::Reading;
 use crate::settings::{Durability as Wanted, Settings};
 
@@ -165,12 +166,14 @@ pub(super) struct Desk {
     settings: Arc<Settings>,
     reading: Reading,
     clock: Arc<dyn Clock>,
+    long_works: LongWorks,
 }
 
 impl Desk {
-    pub fn new(node: NodeHandle, settings: &Arc<Settings>, clock: Arc<dyn Clock>) -> Self {
+    pub fn new(node: NodeHandle, settings: &Arc<Settings>, clock: Arc<dyn Clock>, lock: DataLock) -> Self {
         let reading = Reading::new(&settings.data_dir);
-        Self { node, settings: Arc::clone(settings), reading, clock }
+        let long_works = LongWorks::new(lock, Arc::clone(&clock));
+        Self { node, settings: Arc::clone(settings), reading, clock, long_works }
     }
 }
 
@@ -218,5 +221,17 @@ impl web::StorageDesk for Desk {
 
     fn confirm_clock(&self) -> bool {
         self.node.storage().confirm_clock()
+    }
+
+    fn begin(&self, work: web::LongWork) -> Result<web::Begun, web::StorageError> {
+        self.long_works.begin(work)
+    }
+
+    fn state(&self, work: web::LongWork) -> serde_json::Value {
+        self.long_works.state(work)
+    }
+
+    fn discard_backup(&self) -> Result<bool, web::StorageError> {
+        self.long_works.discard_backup()
     }
 }

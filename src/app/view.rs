@@ -18,6 +18,7 @@ use super::detectors::Detectors;
 use super::housekeeping::DiskState;
 use super::nightly::StoreState;
 use super::reading::Reading;
+use super::rows::{SentEvent, SentSighting, SentVisit};
 use crate::settings::Settings;
 
 /// The node for the HTTP side.
@@ -217,6 +218,9 @@ fn actor_status(report: supervision::ActorReport) -> web::ActorStatus {
     }
 }
 
+/// Clips and names, or frames and boxes, in one answer to the command line: some megabytes.
+const MAX_PARTS: usize = 15_000;
+
 /// The stored events for the HTTP side.
 pub(super) struct Events(Reading);
 
@@ -233,18 +237,77 @@ impl Events {
     }
 }
 
+fn stored(query: &web::EventQuery) -> meerkat_store::EventQuery {
+    meerkat_store::EventQuery {
+        limit: query.limit,
+        before: query.before.map(|place| EventCursor { started: place.started, id: place.id }),
+        camera: query.camera.clone(),
+        kind: query.kind,
+        person: query.person.clone(),
+        since: query.since,
+        until: query.until,
+    }
+}
+
+/// Rows from the first on, until together they are as heavy as one answer may be; the first one always. What is counted
+/// is up to `weight`. Says whether some were left out.
+fn cut<T>(rows: &mut Vec<T>, most: usize, weight: impl Fn(&T) -> usize) -> bool {
+    let mut sum = 0_usize;
+    let fit = rows.iter().take_while(|row| {
+        sum = sum.saturating_add(weight(row));
+        sum <= most
+    });
+    let fit = fit.count().max(1);
+    let is_cut = fit < rows.len();
+    rows.truncate(fit);
+    is_cut
+}
+
+fn sent(row: impl serde::Serialize) -> Result<serde_json::Value, web::EventSourceError> {
+    serde_json::to_value(row).map_err(|error| web::EventSourceError(error.to_string()))
+}
+
 impl web::EventSource for Events {
     fn recent(&self, query: &web::EventQuery) -> Result<Vec<web::EventSummary>, web::EventSourceError> {
-        let query = meerkat_store::EventQuery {
-            limit: query.limit,
-            before: query.before.map(|place| EventCursor { started: place.started, id: place.id }),
-            camera: query.camera.clone(),
-            kind: query.kind,
-            person: query.person.clone(),
-            since: query.since,
-            until: query.until,
-        };
+        let query = stored(query);
         Ok(self.ask(|store| store.recent_events(&query))?.into_iter().map(summary).collect())
+    }
+
+    fn rows(&self, query: &web::EventQuery) -> Result<web::RowPage<web::EventPlace>, web::EventSourceError> {
+        let asked = stored(query);
+        let mut events = self.ask(|store| store.recent_events(&asked))?;
+        let is_full = events.len() >= query.limit;
+        let is_cut = cut(&mut events, MAX_PARTS, |event| 1 + event.clips.len() + event.identities.len());
+        // A full page may be the last one; then the next is empty.
+        let next = events.last().filter(|_| is_full || is_cut).map(EventRow::cursor);
+        let next = next.map(|place| web::EventPlace { started: place.started, id: place.id });
+        let rows = events.into_iter().map(|event| sent(SentEvent::from(event)));
+        Ok(web::RowPage { rows: rows.collect::<Result<_, _>>()?, next })
+    }
+
+    fn row(&self, id: EventId) -> Result<Option<serde_json::Value>, web::EventSourceError> {
+        self.ask(|store| store.event(id))?.map(|event| sent(SentEvent::from(event))).transpose()
+    }
+
+    fn sighting_rows(&self, id: EventId, from_seq: u64) -> Result<web::RowPage<u64>, web::EventSourceError> {
+        let mut sightings = self.ask(|store| store.sightings(id, from_seq))?;
+        cut(&mut sightings, MAX_PARTS, |seen| 1 + seen.detections.len());
+        let next = sightings.last().map(|last| last.seq.saturating_add(1));
+        let rows = sightings.into_iter().map(|seen| sent(SentSighting::from(seen)));
+        Ok(web::RowPage { rows: rows.collect::<Result<_, _>>()?, next })
+    }
+
+    fn visits(
+        &self,
+        query: &web::VisitQuery,
+    ) -> Result<web::RowPage<web::VisitPlace>, web::EventSourceError> {
+        let after = query.after.map(|place| (place.at, place.number));
+        let lines =
+            self.ask(|store| store.check_ins_between(query.since, query.until, after, query.limit))?;
+        let next = lines.last().map(|(number, last)| web::VisitPlace { at: last.at, number: *number });
+        let next = next.filter(|_| lines.len() >= query.limit);
+        let rows = lines.into_iter().map(|(_, line)| sent(SentVisit::from(line)));
+        Ok(web::RowPage { rows: rows.collect::<Result<_, _>>()?, next })
     }
 
     fn event(&self, id: EventId) -> Result<Option<web::EventSummary>, web::EventSourceError> {
@@ -276,5 +339,26 @@ fn summary(row: EventRow) -> web::EventSummary {
         snapshot: row.snapshot.map(PathBuf::from),
         detail: row.detail,
         snoozed: row.snoozed,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::cut;
+
+    #[test]
+    fn an_answer_is_cut_before_it_gets_too_heavy_but_never_to_nothing() {
+        for (weights, most, left) in [
+            (vec![1, 1, 1], 3, 3),
+            (vec![1, 1, 1], 2, 2),
+            (vec![9, 1], 3, 1),
+            (vec![1, 9, 1], 3, 1),
+            (vec![usize::MAX, usize::MAX], usize::MAX, 2),
+            (vec![], 3, 0),
+        ] {
+            let mut rows = weights.clone();
+            assert_eq!(cut(&mut rows, most, |weight| *weight), left < weights.len(), "{weights:?}");
+            assert_eq!(rows.len(), left, "{weights:?}");
+        }
     }
 }

@@ -12,18 +12,17 @@ use meerkat_analysis::events::CountedEvent;
 use meerkat_analysis::{Analysis, AnalysisError, Drawing, EventCounts, Limits, use_font};
 use meerkat_base::EventKind;
 use meerkat_notify::Zone;
-use meerkat_store::{EventQuery, EventRow, StoreReader};
+use meerkat_store::{EventQuery, EventRow};
 use serde::Serialize;
 
 use super::progress::Progress;
 use super::settings_args::SettingsArgs;
+use super::stored::{PAGE, Stored};
 use super::{CliError, logging};
 use crate::settings::Settings;
 
 /// What stands for the node's own events instead of a file.
 const EVENTS: &str = "events";
-/// Events that one question to the database asks for.
-const PAGE: usize = 200;
 
 /// Charts and figures of a CSV table, or of the node's own events
 ///
@@ -121,18 +120,18 @@ fn count(
     zone: &Zone,
     progress: &mut Progress,
 ) -> anyhow::Result<EventCounts> {
-    let store = StoreReader::open(&settings.data_dir)
-        .with_context(|| format!("the events in {} cannot be read", settings.data_dir.display()))?;
-    let all = store.event_count()?;
+    let mut stored = Stored::new(settings);
     let mut counts = EventCounts::default();
     loop {
-        let page = store.recent_events(&query)?;
+        let (page, next) = stored
+            .events(&query)
+            .with_context(|| format!("the events in {} cannot be read", settings.data_dir.display()))?;
         page.iter().for_each(|event| count_one(&mut counts, event, zone));
-        progress.show("reading events", counts.events, all.max(counts.events));
-        if page.len() < query.limit {
+        progress.show("reading events", counts.events, 0);
+        if next.is_none() {
             return Ok(counts);
         }
-        query.before = page.last().map(EventRow::cursor);
+        query.before = next;
     }
 }
 

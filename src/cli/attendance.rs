@@ -1,5 +1,4 @@
-//! `meerkat attendance`: who came and went when. Reads the database itself, which a running node does not notice;
-//! changes nothing.
+//! `meerkat attendance`: who came and went when, by the rules of the configuration. Changes nothing.
 
 use std::io::Write;
 
@@ -7,10 +6,10 @@ use anyhow::Context;
 use clap::{Args, ValueEnum};
 use jiff::civil::Date;
 use meerkat_base::{Clock, SystemClock, WallTime};
-use meerkat_store::StoreReader;
 use meerkat_store::ledger::{DayState, Ledger, LedgerDay};
 
 use super::settings_args::SettingsArgs;
+use super::stored::Stored;
 use super::{CliError, logging};
 use crate::app::ledger_rules;
 use crate::settings::Settings;
@@ -85,27 +84,23 @@ fn ledger(settings: &Settings, args: &AttendanceArgs, now: WallTime) -> Result<V
     let usage = |error: meerkat_store::ledger::BadSpan| CliError::Usage(error.to_string());
     let mut ledger = Ledger::new(&rules, from, to).map_err(usage)?;
     let (begin, end) = ledger.span().map_err(usage)?;
-    let store = StoreReader::open(&settings.data_dir)
-        .with_context(|| format!("the ledger in {} cannot be read", settings.data_dir.display()))?;
-    let people = store.people().context("the enrolled people")?;
+    let mut stored = Stored::new(settings);
+    let unreadable = || format!("the ledger in {} cannot be read", settings.data_dir.display());
+    let people = stored.people().with_context(unreadable)?;
     let wanted = |name: &str| args.person.as_ref().is_none_or(|person| person.trim() == name);
     if let Some(person) = &args.person
-        && !people.iter().any(|one| wanted(&one.name))
+        && !people.iter().any(|(name, _)| wanted(name))
     {
         return Err(CliError::Failed(anyhow::anyhow!("nobody named {person} is enrolled")));
     }
-    store
-        .each_check_in(begin, end, |visit| {
-            if wanted(&visit.name) {
-                ledger.take(&visit);
-            }
-        })
-        .context("the ledger")?;
-    let everybody: Vec<(String, WallTime)> = people
-        .into_iter()
-        .filter(|one| args.absent && wanted(&one.name))
-        .map(|one| (one.name, one.created))
-        .collect();
+    let take = |visit: meerkat_store::CheckInRow| {
+        if wanted(&visit.name) {
+            ledger.take(&visit);
+        }
+    };
+    stored.each_visit((begin, end), take).with_context(unreadable)?;
+    let everybody: Vec<(String, WallTime)> =
+        people.into_iter().filter(|(name, _)| args.absent && wanted(name)).collect();
     Ok(ledger.finish(&everybody, now))
 }
 
@@ -264,6 +259,7 @@ mod tests {
             let id = EventId::new(at(time), [n; 10]);
             store.check_in("=李雷", &door, at(time), id, repeat).unwrap();
         }
+        drop(store);
         let now = at("2026-11-24T10:00:00Z");
         let days = ledger(&settings, &args("2026-11-23", true), now).unwrap();
         let printed = |print: fn(&mut Vec<u8>, &[LedgerDay]) -> anyhow::Result<()>| {

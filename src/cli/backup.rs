@@ -1,14 +1,24 @@
 //! `meerkat backup` and `meerkat restore`: database, faces and keys of a node in a folder that can be carried away.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use clap::Args;
 use meerkat_base::{Clock, SystemClock};
+use meerkat_store::backup::Report;
+use meerkat_store::saved::Manifest;
 use meerkat_store::{DataLock, StoreOptions, saved};
 
 use super::progress::Progress;
 use super::settings_args::SettingsArgs;
+use super::stored::{Holder, Stored};
 use super::{CliError, logging};
+use crate::settings::Settings;
+
+/// Where a node is asked for a backup.
+const PLACE: &str = "store/backup";
+/// How often a node hears that its backup is still being fetched.
+const STILL_THERE: Duration = Duration::from_secs(30);
 
 /// Back up the database, the enrolled faces and the keys, whether or not the node is running
 ///
@@ -53,16 +63,42 @@ pub fn backup(args: &BackupArgs) -> Result<(), CliError> {
     let settings = args.settings.load()?;
     logging::start_quiet()?;
     let mut progress = Progress::new();
-    let now = SystemClock::new().wall();
-    let made =
-        saved::save(&settings.data_dir, &args.to, env!("CARGO_PKG_VERSION"), now, &mut |what, done, of| {
-            progress.show(what, done, of)
-        });
+    let made = make(&settings, &args.to, &mut |what, done, of| progress.show(what, done, of));
     progress.end();
-    let manifest = made.map_err(anyhow::Error::from)?;
+    let manifest = made?;
     let bytes: u64 = manifest.files.iter().map(|file| file.bytes).sum();
     println!("{}: {} files, {bytes} bytes", args.to.display(), manifest.files.len());
     Ok(())
+}
+
+/// Ourselves under the lock of the data folder. A node that runs makes it in a place of its own folder, from where it is
+/// copied to where it is wanted: no node writes where a client says.
+fn make(settings: &Settings, to: &Path, report: Report<'_>) -> anyhow::Result<Manifest> {
+    let data_dir = &settings.data_dir;
+    // Before a node goes to the trouble.
+    saved::check_target(to)?;
+    match Stored::new(settings).holder()? {
+        Holder::Nobody(_lock) => {
+            Ok(saved::save(data_dir, to, env!("CARGO_PKG_VERSION"), SystemClock::new().wall(), report)?)
+        }
+        Holder::Node(node) => {
+            node.long_work(PLACE, report)?;
+            let mut said = Instant::now();
+            let fetched = saved::fetch(data_dir, to, &mut |what, done, of| {
+                report(what, done, of);
+                if said.elapsed() >= STILL_THERE {
+                    said = Instant::now();
+                    // The node keeps it for as long as somebody asks.
+                    let _ = node.get(PLACE);
+                }
+            });
+            // Fetched or not, it must not stay: it holds faces and keys.
+            if let Err(error) = node.delete(PLACE) {
+                eprintln!("meerkat: the node removes its own copy of the backup only later: {error:#}");
+            }
+            Ok(fetched?)
+        }
+    }
 }
 
 /// Restores a backup.

@@ -1,5 +1,4 @@
-//! `meerkat events`: the events of a node, as a table for people or as lines of JSON. Reads the database itself, which
-//! a running node does not notice; changes nothing.
+//! `meerkat events`: the events of a node, as a table for people or as lines of JSON. Changes nothing.
 
 use std::io::Write;
 
@@ -7,17 +6,16 @@ use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
 use meerkat_base::{CameraId, EventId, EventKind, Sighting};
 use meerkat_notify::Zone;
-use meerkat_store::{ClipState, EventCursor, EventQuery, EventRow, StoreReader};
+use meerkat_store::{ClipState, EventCursor, EventQuery, EventRow};
 use serde::Serialize;
 
 use super::settings_args::SettingsArgs;
+use super::stored::{PAGE, Stored};
 use super::{CliError, logging};
 use crate::settings::Settings;
 
 /// Events in a list when nobody says how many.
 const DEFAULT_LIMIT: usize = 50;
-/// Events that one question to the database asks for.
-const PAGE: usize = 200;
 
 /// What happened: list events by camera, kind, person and time, or show one with its boxes over time
 #[derive(Debug, Args)]
@@ -120,9 +118,9 @@ fn query(list: &ListArgs, zone: &Zone) -> Result<EventQuery, String> {
     })
 }
 
-fn open(settings: &Settings) -> anyhow::Result<StoreReader> {
-    StoreReader::open(&settings.data_dir)
-        .with_context(|| format!("the events in {} cannot be read", settings.data_dir.display()))
+/// Says what failed: the events.
+fn unreadable(settings: &Settings) -> String {
+    format!("the events in {} cannot be read", settings.data_dir.display())
 }
 
 fn print_list(
@@ -131,16 +129,20 @@ fn print_list(
     list: &ListArgs,
     zone: &Zone,
 ) -> anyhow::Result<()> {
-    let store = open(settings)?;
+    let mut stored = Stored::new(settings);
     let mut out = std::io::stdout().lock();
     let mut left = list.limit;
     let mut next = None;
-    if !list.json {
-        writeln!(out, "{}", Line::head())?;
-    }
-    while left > 0 {
-        query.limit = left.min(PAGE);
-        let page = store.recent_events(&query)?;
+    let mut is_first = true;
+    while left > 0 || is_first {
+        query.limit = left.clamp(1, PAGE);
+        let (page, after) = stored.events(&query).with_context(|| unreadable(settings))?;
+        if std::mem::take(&mut is_first) && !list.json {
+            writeln!(out, "{}", Line::head())?;
+        }
+        if left == 0 {
+            break;
+        }
         for event in &page {
             if list.json {
                 writeln!(out, "{}", serde_json::to_string(event)?)?;
@@ -149,8 +151,7 @@ fn print_list(
             }
         }
         left -= page.len();
-        // A full page may be the last one; then the next is empty.
-        next = page.last().filter(|_| page.len() == query.limit).map(EventRow::cursor);
+        next = after;
         query.before = next;
         if next.is_none() {
             break;
@@ -220,17 +221,10 @@ struct Whole<'a> {
 }
 
 fn show(settings: &Settings, id: EventId, json: bool, zone: &Zone) -> anyhow::Result<()> {
-    let store = open(settings)?;
-    let Some(event) = store.event(id)? else { bail!("there is no event {id}") };
-    let mut sightings: Vec<Sighting> = Vec::new();
-    loop {
-        let from = sightings.last().map_or(0, |last| last.seq.saturating_add(1));
-        let page = store.sightings(id, from)?;
-        if page.is_empty() {
-            break;
-        }
-        sightings.extend(page);
-    }
+    let mut stored = Stored::new(settings);
+    let found = stored.event(id).with_context(|| unreadable(settings))?;
+    let Some(event) = found else { bail!("there is no event {id}") };
+    let sightings = stored.sightings(id)?;
     let mut out = std::io::stdout().lock();
     if json {
         writeln!(out, "{}", serde_json::to_string(&Whole { event: &event, sightings })?)?;

@@ -31,6 +31,7 @@ mod picture_file;
 mod progress;
 mod running_node;
 mod settings_args;
+mod stored;
 
 pub(crate) use settings_args::environment;
 

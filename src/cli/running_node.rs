@@ -22,6 +22,8 @@ const SNOOZES: &str = "/api/v1/snoozes";
 
 /// Longer than the node lets an enrolment take: what it says comes before what we would guess.
 const PATIENCE: Duration = Duration::from_secs(150);
+/// How often it is looked how far long work is.
+const LOOK: Duration = Duration::from_millis(100);
 /// Longest answer that is read: some ten thousand people.
 const MAX_ANSWER_BYTES: usize = 8 << 20;
 
@@ -213,6 +215,32 @@ impl RunningNode {
         self.answer(&reply)
     }
 
+    /// As [`RunningNode::get`]; nothing when it is not there.
+    pub fn get_if_there(&self, below: &str) -> anyhow::Result<Option<Value>> {
+        let url = self.api(below)?;
+        let reply = self.runtime.block_on(self.client.get(&url, &self.headers()))?;
+        if reply.status == 404 { Ok(None) } else { self.answer(&reply).map(Some) }
+    }
+
+    /// Orders long work at the database and waits for its end, however long that is; its result. `report` hears how far
+    /// it is.
+    pub fn long_work(&self, below: &str, report: &mut dyn FnMut(&str, u64, u64)) -> anyhow::Result<Value> {
+        let number = self.post(below)?["number"].take();
+        loop {
+            let mut state = self.get(below)?;
+            ensure!(state["number"] == number, "the node has begun another one meanwhile");
+            match state["state"].as_str() {
+                Some("running") => {}
+                Some("done") => return Ok(state["result"].take()),
+                Some("failed") => bail!("{}", state["error"].as_str().unwrap_or("the node says not why")),
+                _ => bail!("what the node began is gone"),
+            }
+            let count = |key: &str| state[key].as_u64().unwrap_or(0);
+            report(state["doing"].as_str().unwrap_or_default(), count("done"), count("of"));
+            std::thread::sleep(LOOK);
+        }
+    }
+
     /// Orders something below `/api/v1/` with an empty POST.
     pub fn post(&self, below: &str) -> anyhow::Result<Value> {
         let url = self.api(below)?;
@@ -319,7 +347,7 @@ impl RunningNode {
 }
 
 /// A text as it can stand in a query.
-fn escaped(text: &str) -> String {
+pub(super) fn escaped(text: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte);
     text.bytes()
         .map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") })

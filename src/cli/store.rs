@@ -9,6 +9,7 @@ use meerkat_store::{Store, StoreError, StoreOptions, StoreReader, backup};
 use super::progress::Progress;
 use super::running_node::RunningNode;
 use super::settings_args::SettingsArgs;
+use super::stored::{Holder, Stored};
 use super::{CliError, logging};
 use crate::settings::Settings;
 
@@ -52,23 +53,52 @@ pub fn run(args: &StoreArgs) -> Result<(), CliError> {
     Ok(done?)
 }
 
+/// What a look found.
+struct Found {
+    is_whole: bool,
+    /// Since when nothing is deleted, and why.
+    suspended: Option<(String, String)>,
+}
+
 fn check(settings: &Settings) -> anyhow::Result<()> {
-    let store = StoreReader::open(&settings.data_dir)?;
     let mut progress = Progress::new();
     progress.show("looking through the database", 0, 0);
-    let checked = store.check();
+    let found = look_through(settings, &mut progress);
     progress.end();
-    match checked? {
-        Checked::Whole => println!("the database is in order"),
-        Checked::Partly => println!("the part of the database that was looked at is in order"),
+    let found = found?;
+    if found.is_whole {
+        println!("the database is in order");
+    } else {
+        println!("the part of the database that was looked at is in order");
     }
-    if let Some(suspended) = store.deletion_suspended()? {
-        println!(
-            "nothing is deleted since {} ({}), until `meerkat store confirm`",
-            suspended.since, suspended.reason
-        );
+    if let Some((since, reason)) = found.suspended {
+        println!("nothing is deleted since {since} ({reason}), until `meerkat store confirm`");
     }
     Ok(())
+}
+
+fn look_through(settings: &Settings, progress: &mut Progress) -> anyhow::Result<Found> {
+    match Stored::new(settings).holder()? {
+        Holder::Nobody(_lock) => {
+            let store = StoreReader::open(&settings.data_dir)?;
+            let checked = store.check()?;
+            let suspended = store.deletion_suspended()?;
+            Ok(Found {
+                is_whole: checked == Checked::Whole,
+                suspended: suspended.map(|found| (found.since.to_string(), found.reason)),
+            })
+        }
+        Holder::Node(node) => {
+            let report = &mut |what: &str, done, of| progress.show(what, done, of);
+            let result = node.long_work("store/check", report)?;
+            let suspended = &result["deletion_suspended"];
+            let text = |key: &str| suspended[key].as_str().unwrap_or("-").to_owned();
+            Ok(Found {
+                is_whole: result["checked"] == "whole",
+                suspended: suspended.is_object().then(|| (text("since"), text("reason"))),
+            })
+        }
+    }
 }
 
 fn copies(settings: &Settings) -> anyhow::Result<()> {

@@ -10,7 +10,7 @@ use serde::Serialize;
 use crate::database::{Store, StoreReader};
 use crate::error::Result;
 use crate::events::MAX_ROWS;
-use crate::sql::{count, parsed};
+use crate::sql::{count, from_count, parsed};
 
 /// What became of a check-in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -119,6 +119,35 @@ impl StoreReader {
         statement.query_and_then(params![before, limit], line)?.collect()
     }
 
+    /// A page of the lines whose visit began in a span of time, oldest first, each with its number; at most
+    /// [`MAX_ROWS`]. `after` is the moment and the number of the line that was read last.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub fn check_ins_between(
+        &self,
+        from: WallTime,
+        before: WallTime,
+        after: Option<(WallTime, u64)>,
+        limit: usize,
+    ) -> Result<Vec<(u64, CheckInRow)>> {
+        let mut statement = self.connection.prepare_cached(&format!(
+            "SELECT {COLUMNS}, attendance.number FROM attendance INDEXED BY attendance_by_time
+             CROSS JOIN people ON people.number = attendance.person
+             WHERE (attendance.at, attendance.number) > (?1, ?2) AND attendance.at < ?3
+             ORDER BY attendance.at, attendance.number LIMIT ?4"
+        ))?;
+        // No line has the number -1: whatever began at `from` comes after it.
+        let start = (from.0, -1);
+        let (at, number) = after.map_or(start, |(at, number)| start.max((at.0, count(number))));
+        let limit = count(limit.min(MAX_ROWS) as u64);
+        statement
+            .query_and_then(params![at, number, before.0, limit], |row| {
+                Ok((from_count(row.get(5)?), line(row)?))
+            })?
+            .collect()
+    }
+
     /// Calls `take` with each line whose visit began in a span of time, oldest first. None is kept: a year of them
     /// may be many.
     ///
@@ -219,6 +248,29 @@ mod tests {
             store.check_ins(None, 2).unwrap().iter().map(|row| row.at.0).collect::<Vec<_>>(),
             [102, 101]
         );
+    }
+
+    #[test]
+    fn pages_hold_every_line_once_also_where_many_began_at_one_moment() {
+        let (_folder, mut store) = enrolled();
+        let door = event(1).camera;
+        for (n, at) in [(1, 99), (2, 100), (3, 100), (4, 100), (5, 150), (6, 199), (7, 200)] {
+            store.check_in("Bob", &door, WallTime(at), event(n).id, Duration::ZERO).unwrap();
+        }
+        for limit in 1..=6 {
+            let (mut seen, mut after) = (Vec::new(), None);
+            loop {
+                let page = store.check_ins_between(WallTime(100), WallTime(200), after, limit).unwrap();
+                assert!(page.len() <= limit);
+                let Some((number, last)) = page.last() else { break };
+                after = Some((last.at, *number));
+                seen.extend(page.into_iter().map(|(_, row)| row.at.0));
+            }
+            assert_eq!(seen, [100, 100, 100, 150, 199], "{limit} at a time");
+        }
+        // A place before the span leads nowhere else.
+        let early = store.check_ins_between(WallTime(100), WallTime(200), Some((WallTime(1), 9)), 9).unwrap();
+        assert_eq!(early.len(), 5);
     }
 
     #[test]

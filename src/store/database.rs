@@ -21,7 +21,8 @@ use crate::files::{Durability, Folder};
 use crate::migrate::{self, Found, STEPS};
 use crate::{backup, check, swap};
 
-pub(crate) const DATABASE: &str = "meerkat.db";
+/// Name of the database in its folder.
+pub const DATABASE: &str = "meerkat.db";
 const WAL: &str = "meerkat.db-wal";
 const LOCK: &str = "meerkat.lock";
 /// How long a connection waits for another one that is writing.
@@ -81,6 +82,29 @@ impl DataLock {
         Ok(Self {
             folder: root.path().to_path_buf(),
             _file: file,
+            suspect: Arc::default(),
+            checked_partly: Arc::default(),
+        })
+    }
+
+    /// As [`DataLock::take`], for those who only look: makes nothing, and a medium that cannot be written can be
+    /// looked at too.
+    ///
+    /// # Errors
+    /// As [`DataLock::take`]; those of the disk when there is no data folder.
+    pub fn take_to_look(data_dir: &Path) -> Result<Self> {
+        let root = Folder::existing(data_dir)?;
+        let file = match take_lock(&root) {
+            Err(StoreError::Io { path, source }) if cannot_be_written(&source) => {
+                let file = root.read(LOCK).map_err(|_| StoreError::Io { path, source })?;
+                lock_file(&root, &file)?;
+                file
+            }
+            taken => taken?,
+        };
+        Ok(Self {
+            folder: root.path().to_path_buf(),
+            _file: Arc::new(file),
             suspect: Arc::default(),
             checked_partly: Arc::default(),
         })
@@ -359,13 +383,7 @@ fn make_private(root: &Folder) -> Result<()> {
 fn take_lock(root: &Folder) -> Result<File> {
     let path = root.path().join(LOCK);
     let mut file = root.append(LOCK)?;
-    match file.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => {
-            return Err(StoreError::Locked { folder: root.path().to_path_buf(), holder: holder(root) });
-        }
-        Err(TryLockError::Error(e)) => return Err(StoreError::io(&path, e)),
-    }
+    lock_file(root, &file)?;
     let program = std::env::args_os().next().map(PathBuf::from);
     let program = program.as_deref().and_then(Path::file_name).unwrap_or_default().to_string_lossy();
     let note = format!("process {} ({program})\n", std::process::id());
@@ -375,6 +393,21 @@ fn take_lock(root: &Folder) -> Result<File> {
         tracing::warn!(%error, path = %path.display(), "cannot note who holds the lock");
     }
     Ok(file)
+}
+
+fn lock_file(root: &Folder, file: &File) -> Result<()> {
+    match file.try_lock() {
+        Ok(()) => Ok(()),
+        Err(TryLockError::WouldBlock) => {
+            Err(StoreError::Locked { folder: root.path().to_path_buf(), holder: holder(root) })
+        }
+        Err(TryLockError::Error(e)) => Err(StoreError::io(root.path().join(LOCK), e)),
+    }
+}
+
+fn cannot_be_written(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{PermissionDenied, ReadOnlyFilesystem};
+    matches!(error.kind(), PermissionDenied | ReadOnlyFilesystem)
 }
 
 /// Who wrote his name into the lock file; only for people.

@@ -5,6 +5,7 @@
 
 pub mod error;
 pub mod fault;
+pub mod confine;
 pub mod files;
 mod sql;
 

@@ -30,6 +30,8 @@ const VERSION: u32 = 1;
 const MAX_MANIFEST_BYTES: u64 = 64 << 20;
 /// Folders that are saved beside the database.
 const FOLDERS: [&str; 2] = ["faces", "keys"];
+/// In `backup/`: a whole backup that waits for whoever ordered it from a running node.
+const TO_FETCH: &str = "to-fetch";
 
 /// What is in a backup.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -71,22 +73,94 @@ pub fn save(
     report: Report<'_>,
 ) -> Result<Manifest> {
     let reader = StoreReader::open(data_dir)?;
+    make(to, |folder| fill(&reader, folder, program, now, report))
+}
+
+/// Makes a backup where a running node has it fetched from: in a place of its own data folder, of which there is one.
+/// What an earlier order left there is removed.
+///
+/// # Errors
+/// As [`save`].
+pub fn save_to_fetch(data_dir: &Path, program: &str, now: WallTime, report: Report<'_>) -> Result<Manifest> {
+    let shelf = Folder::existing(data_dir)?.make_sub(backup::FOLDER)?;
+    discard_in(&shelf)?;
+    save(data_dir, &shelf.path().join(TO_FETCH), program, now, report)
+}
+
+/// Copies what [`save_to_fetch`] made to the new folder `to`, and checks every byte of it.
+///
+/// # Errors
+/// [`StoreError::Exists`] when there is something at `to`, [`StoreError::Refused`] when what is there is not whole.
+pub fn fetch(data_dir: &Path, to: &Path, report: Report<'_>) -> Result<Manifest> {
+    let source = Folder::existing(data_dir)?.sub(backup::FOLDER)?.sub(TO_FETCH)?;
+    make(to, |folder| {
+        let manifest = read_manifest(&source)?;
+        for (done, file) in manifest.files.iter().enumerate() {
+            report("copying the backup", done as u64, manifest.files.len() as u64);
+            copy_checked(&source, file, folder)?;
+        }
+        Ok(manifest)
+    })
+}
+
+/// Removes what [`save_to_fetch`] made, or began to make. Returns whether there was anything.
+///
+/// # Errors
+/// Those of the disk.
+pub fn discard(data_dir: &Path) -> Result<bool> {
+    let root = Folder::existing(data_dir)?;
+    if root.has(backup::FOLDER) { discard_in(&root.sub(backup::FOLDER)?) } else { Ok(false) }
+}
+
+fn discard_in(shelf: &Folder) -> Result<bool> {
+    let mut found = false;
+    // First a name that nobody takes for a whole backup: a crash may come in between.
+    let part = part_name(TO_FETCH);
+    if shelf.has(&part) {
+        found = true;
+        swap::remove_all(shelf, &part, 3)?;
+    }
+    if shelf.has(TO_FETCH) {
+        found = true;
+        shelf.rename_folder_new(TO_FETCH, shelf, &part)?;
+        swap::remove_all(shelf, &part, 3)?;
+    }
+    Ok(found)
+}
+
+fn part_name(name: &str) -> String {
+    format!("{PART_PREFIX}backup-{name}")
+}
+
+/// Whether there can be a new folder of this name; [`save`] looks too, but a long way may lie before it.
+///
+/// # Errors
+/// [`StoreError::Exists`] when there is something at `to`.
+pub fn check_target(to: &Path) -> Result<()> {
+    target(to).map(|_| ())
+}
+
+/// The folder in which `to` is to be, and its name there.
+fn target(to: &Path) -> Result<(Folder, String)> {
     let bad = || StoreError::Refused(format!("{} cannot be the name of a new folder", to.display()));
     let to = std::path::absolute(to).map_err(|e| StoreError::io(to, e))?;
     let name = to.file_name().and_then(|name| name.to_str()).ok_or_else(bad)?;
     let parent = Folder::existing(to.parent().ok_or_else(bad)?)?;
-    if parent.has(name) {
-        return Err(StoreError::Exists { path: to });
-    }
-    let part = format!("{PART_PREFIX}backup-{name}");
+    if parent.has(name) { Err(StoreError::Exists { path: to }) } else { Ok((parent, name.to_owned())) }
+}
+
+/// Fills a new folder, which gets its name when it is complete, and its manifest just before.
+fn make(to: &Path, fill: impl FnOnce(&Folder) -> Result<Manifest>) -> Result<Manifest> {
+    let (parent, name) = target(to)?;
+    let part = part_name(&name);
     swap::remove_all(&parent, &part, 3)?;
     let made = parent.make_new_sub(&part).and_then(|folder| {
-        let manifest = fill(&reader, &folder, program, now, report)?;
+        let manifest = fill(&folder)?;
         let json = serde_json::to_vec_pretty(&manifest).expect("texts and numbers are always JSON");
         folder.write_new(MANIFEST, &json, Durability::Power)?;
         folder.sync()?;
         drop(folder);
-        parent.rename_folder_new(&part, &parent, name)?;
+        parent.rename_folder_new(&part, &parent, &name)?;
         parent.sync()?;
         Ok(manifest)
     });
@@ -218,13 +292,10 @@ pub fn restore(lock: &DataLock, options: StoreOptions, from: &Path, report: Repo
 
 /// Copies and checks everything but the database, and checks that. Returns its path.
 fn gather(source: &Folder, manifest: &Manifest, into: &Folder, report: Report<'_>) -> Result<PathBuf> {
-    let damaged = |file: &SavedFile| StoreError::Refused(format!("{} of the backup is damaged", file.path));
     // Also when the backup knows nobody: faces of now would belong to nobody then.
     into.make_sub("faces")?;
     for (done, file) in manifest.files.iter().enumerate() {
         report("reading the backup", done as u64, manifest.files.len() as u64);
-        let parts: Vec<&str> = file.path.split('/').collect();
-        let (name, folders) = parts.split_last().ok_or_else(|| damaged(file))?;
         if file.path == DATABASE {
             let (bytes, crc32) = sum(&mut source.read(DATABASE)?, &source.path().join(DATABASE))?;
             if (bytes, crc32) != (file.bytes, file.crc32) {
@@ -232,19 +303,32 @@ fn gather(source: &Folder, manifest: &Manifest, into: &Folder, report: Report<'_
             }
             continue;
         }
-        let (mut from, mut to) = (source.sub(folders[0])?, into.make_sub(folders[0])?);
-        for folder in &folders[1..] {
-            (from, to) = (from.sub(folder)?, to.make_sub(folder)?);
-        }
-        let mut summing = Summing::new(from.read(name)?);
-        let bytes = swap::write_flushed(&to, name, &mut summing)?;
-        if (bytes, summing.hasher.finalize()) != (file.bytes, file.crc32) {
-            return Err(damaged(file));
-        }
-        to.sync()?;
+        copy_checked(source, file, into)?;
     }
     into.sync()?;
     Ok(source.path().join(DATABASE))
+}
+
+fn damaged(file: &SavedFile) -> StoreError {
+    StoreError::Refused(format!("{} of the backup is damaged", file.path))
+}
+
+/// Copies one file of a backup to the same place below another folder, and compares it with what the manifest says.
+fn copy_checked(source: &Folder, file: &SavedFile, into: &Folder) -> Result<()> {
+    let mut folders: Vec<&str> = file.path.split('/').collect();
+    let name = folders.pop().ok_or_else(|| damaged(file))?;
+    let mut open: Option<(Folder, Folder)> = None;
+    for folder in folders {
+        let (from, to) = open.as_ref().map_or((source, into), |(from, to)| (from, to));
+        open = Some((from.sub(folder)?, to.make_sub(folder)?));
+    }
+    let (from, to) = open.as_ref().map_or((source, into), |(from, to)| (from, to));
+    let mut summing = Summing::new(from.read(name)?);
+    let bytes = swap::write_flushed(to, name, &mut summing)?;
+    if (bytes, summing.hasher.finalize()) != (file.bytes, file.crc32) {
+        return Err(damaged(file));
+    }
+    to.sync()
 }
 
 fn sum(file: &mut impl Read, path: &Path) -> Result<(u64, u32)> {

@@ -10,10 +10,10 @@ use actix_web::body::MessageBody;
 use actix_web::http::{StatusCode, header};
 use actix_web::{HttpRequest, HttpResponse, web};
 use meerkat_base::{CameraId, EventId, EventKind, WallTime};
+use meerkat_store::confine::open_below;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use crate::confine::open_below;
 use crate::file_body::FileBody;
 use crate::range::{Wanted, wanted};
 use crate::routes::{no_answer, problem};
@@ -90,7 +90,7 @@ impl From<EventSummary> for EventReply {
 }
 
 /// Reads the query; the error names the key and what is allowed.
-fn read_query(query: &str) -> Result<EventQuery, String> {
+pub(crate) fn read_query(query: &str) -> Result<EventQuery, String> {
     let raw = web::Query::<RawQuery>::from_query(query)
         .map_err(|_| {
             "the query takes camera, kind, person, since, until, limit and before, each at most once"
@@ -113,16 +113,7 @@ fn read_query(query: &str) -> Result<EventQuery, String> {
             EventPlace::from_str(&text).map_err(|_| "before: what `next` of an answer said".to_owned())
         })
         .transpose()?;
-    let moment = |key: &str, field: Option<String>| {
-        given(field)
-            .map(|text| {
-                let moment = text.parse::<jiff::Timestamp>();
-                moment.map(|at| WallTime(at.as_microsecond())).map_err(|_| {
-                    format!("{key}: a moment such as 2026-11-20T21:31:14Z or 2026-11-21T05:31:14%2B08:00")
-                })
-            })
-            .transpose()
-    };
+    let moment = |key: &str, field: Option<String>| given(field).map(|text| moment(key, &text)).transpose();
     let (since, until) = (moment("since", raw.since)?, moment("until", raw.until)?);
     let person = given(raw.person);
     if person.as_ref().is_some_and(|name| name.len() > MAX_NAME_BYTES) {
@@ -137,6 +128,14 @@ fn read_query(query: &str) -> Result<EventQuery, String> {
             .ok_or_else(|| format!("limit: a number from 1 to {MAX_EVENTS}"))?,
     };
     Ok(EventQuery { camera, kind, person, since, until, before, limit })
+}
+
+/// Reads a moment; the error names the key.
+pub(crate) fn moment(key: &str, text: &str) -> Result<WallTime, String> {
+    let moment = text.parse::<jiff::Timestamp>();
+    moment
+        .map(|at| WallTime(at.as_microsecond()))
+        .map_err(|_| format!("{key}: a moment such as 2026-11-20T21:31:14Z or 2026-11-21T05:31:14%2B08:00"))
 }
 
 pub(crate) async fn list(state: web::Data<AppState>, request: HttpRequest) -> HttpResponse {
@@ -172,8 +171,8 @@ pub(crate) async fn one(state: web::Data<AppState>, id: web::Path<String>) -> Ht
 /// The query of the sightings as it was sent.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct RawSightingsQuery {
-    from: Option<u64>,
+pub(crate) struct RawSightingsQuery {
+    pub(crate) from: Option<u64>,
 }
 
 /// Boxes over time, some thousand frames at once; `next` is the number of the frame to go on from.
@@ -263,7 +262,7 @@ async fn find(state: &AppState, id: &str) -> Result<EventSummary, HttpResponse> 
     }
 }
 
-fn unreadable(error: &EventSourceError) -> HttpResponse {
+pub(crate) fn unreadable(error: &EventSourceError) -> HttpResponse {
     tracing::warn!(%error, "no events for the HTTP side");
     problem(StatusCode::SERVICE_UNAVAILABLE, "the events cannot be read at this moment")
 }

@@ -1,6 +1,5 @@
 //! The HTTP side of the node: metrics, health, status, events with their clips, alerts, enrolled people, and one page.
 //!
-//! It runs on its own thread and runtime and learns what it shows through five traits, [`NodeView`],
 //! It runs on its own thread and runtime and learns what it shows through six traits, [`NodeView`], [`EventSource`],
 //! [`PeopleDesk`], [`AlertDesk`], [`SnoozeDesk`] and [`StorageDesk`]. It never touches the frame path, and it answers
 //! when that path is stuck.
@@ -27,8 +26,8 @@ mod routes;
 mod shared;
 mod snoozes;
 mod storage;
+mod store;
 
-mod confine;
 mod file_body;
 mod range;
 
@@ -47,7 +46,7 @@ pub use status::{
     NodeStatus, QueueStatus, SlotStatus, Status,
 };
 pub use view::{
-    BadEventPlace, EventPlace, EventQuery, EventSource, EventSourceError, EventSummary, MAX_EVENTS,
-    NewSnooze, NodeView, Readiness, SnoozeDesk, SnoozeEnd, SnoozeError, SnoozeStatus, StorageDesk,
-    StorageError,
+    BadEventPlace, Begun, EventPlace, EventQuery, EventSource, EventSourceError, EventSummary, LongWork,
+    MAX_EVENTS, MAX_VISITS, NewSnooze, NodeView, Readiness, RowPage, SnoozeDesk, SnoozeEnd, SnoozeError,
+    SnoozeStatus, StorageDesk, StorageError, VisitPlace, VisitQuery,
 };

@@ -13,7 +13,7 @@ use crate::lane::LaneError;
 use crate::server::AppState;
 use crate::status::Status;
 use crate::view::Readiness;
-use crate::{alerts, events, faces, page, people, pictures, shared, snoozes, storage};
+use crate::{alerts, events, faces, page, people, pictures, shared, snoozes, storage, store};
 
 /// Content type of the Prometheus text format.
 const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -48,6 +48,23 @@ pub(crate) fn configure(config: &mut web::ServiceConfig) {
         .service(reading("/api/v1/cameras/{id}/picture", pictures::latest))
         .service(only("/api/v1/cameras/{id}/reference", web::post().to(pictures::new_reference)))
         .service(only("/api/v1/store/confirm", web::post().to(confirm_store)))
+        .service(reading("/api/v1/store/events", store::events))
+        .service(reading("/api/v1/store/events/{id}", store::event))
+        .service(reading("/api/v1/store/events/{id}/sightings", store::sightings))
+        .service(reading("/api/v1/store/visits", store::visits))
+        .service(
+            web::resource("/api/v1/store/check")
+                .route(web::route().guard(Any(Get()).or(Head())).to(store::check))
+                .route(web::post().to(store::begin_check))
+                .default_service(web::to(wrong_method)),
+        )
+        .service(
+            web::resource("/api/v1/store/backup")
+                .route(web::route().guard(Any(Get()).or(Head())).to(store::backup))
+                .route(web::post().to(store::begin_backup))
+                .route(web::delete().to(store::discard_backup))
+                .default_service(web::to(wrong_method)),
+        )
         .service(
             web::resource(people::ADDRESS)
                 .route(web::route().guard(Any(Get()).or(Head())).to(people::list))

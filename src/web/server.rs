@@ -91,6 +91,8 @@ pub(crate) struct Lanes {
     pub(crate) snooze: Lane,
     pub(crate) storage: Lane,
     pub(crate) keep: Lane,
+    pub(crate) visits: Lane,
+    pub(crate) long_work: Lane,
 }
 
 impl Lanes {
@@ -115,6 +117,8 @@ impl Lanes {
             snooze: Lane::new("snooze", 1, PEOPLE_DEADLINE),
             storage: Lane::new("storage", 1, STORAGE_DEADLINE),
             keep: Lane::new("keep", 1, PEOPLE_DEADLINE),
+            visits: lane("visits", 1),
+            long_work: Lane::new("long_work", 1, PEOPLE_DEADLINE),
         }
     }
 }

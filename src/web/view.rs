@@ -80,9 +80,9 @@ impl fmt::Display for EventPlace {
     }
 }
 
-/// The text is not a place in the list of events.
+/// The text is not a place in a list.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("not a place in the list of events")]
+#[error("not a place in the list")]
 pub struct BadEventPlace;
 
 impl FromStr for EventPlace {
@@ -134,6 +134,66 @@ pub trait EventSource: Send + Sync + 'static {
     /// What was seen during an event, in the order of the frames, from frame number `from_seq` on; as many as the
     /// source likes, none at the end.
     fn sightings(&self, id: EventId, from_seq: u64) -> Result<Vec<Sighting>, EventSourceError>;
+
+    /// As [`EventSource::recent`], as the command line wants it: the rows as they are sent. What is no page any more is
+    /// cut, but for the first row.
+    fn rows(&self, query: &EventQuery) -> Result<RowPage<EventPlace>, EventSourceError>;
+    /// One event in the same form.
+    fn row(&self, id: EventId) -> Result<Option<serde_json::Value>, EventSourceError>;
+    /// What was seen during an event, in the same form; goes on at the number of a frame.
+    fn sighting_rows(&self, id: EventId, from_seq: u64) -> Result<RowPage<u64>, EventSourceError>;
+    /// Visits of enrolled people at cameras that count, oldest first.
+    fn visits(&self, query: &VisitQuery) -> Result<RowPage<VisitPlace>, EventSourceError>;
+}
+
+/// A page of rows as they are sent.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RowPage<P> {
+    /// The rows.
+    pub rows: Vec<serde_json::Value>,
+    /// Where the next page begins; none at the end. That page may be empty.
+    pub next: Option<P>,
+}
+
+/// Most visits that one request can ask for.
+pub const MAX_VISITS: usize = 500;
+
+/// Which visits to read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VisitQuery {
+    /// Those that began at this moment or later.
+    pub since: WallTime,
+    /// Those that began before this moment.
+    pub until: WallTime,
+    /// Only those after this place.
+    pub after: Option<VisitPlace>,
+    /// At most this many, in `1..=MAX_VISITS`.
+    pub limit: usize,
+}
+
+/// A place in the list of visits, which is sorted by their begin and then by number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct VisitPlace {
+    /// When the visit at this place began.
+    pub at: WallTime,
+    /// Its number.
+    pub number: u64,
+}
+
+impl fmt::Display for VisitPlace {
+    /// `<microseconds since 1970>_<number>`, as in the key `after` of a request.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}_{}", self.at.0, self.number)
+    }
+}
+
+impl FromStr for VisitPlace {
+    type Err = BadEventPlace;
+    fn from_str(text: &str) -> Result<Self, BadEventPlace> {
+        let (at, number) = text.split_once('_').ok_or(BadEventPlace)?;
+        let at = WallTime(at.parse().map_err(|_| BadEventPlace)?);
+        Ok(Self { at, number: number.parse().map_err(|_| BadEventPlace)? })
+    }
 }
 
 /// The events could not be read. The reason is logged, never shown to a client.
@@ -152,6 +212,31 @@ pub trait StorageDesk: Send + Sync + 'static {
     fn keep(&self, what: &str, keep: bool) -> Result<Option<Vec<String>>, StorageError>;
     /// A person says that the wall clock is right. Returns whether it was in doubt.
     fn confirm_clock(&self) -> bool;
+
+    /// Begins what takes long at the database; returns at once.
+    fn begin(&self, work: LongWork) -> Result<Begun, StorageError>;
+    /// How far it is, as it is sent; errors of the work in words.
+    fn state(&self, work: LongWork) -> serde_json::Value;
+    /// Removes the backup that was made, which has been fetched or is not wanted any more. Returns whether there was one.
+    fn discard_backup(&self) -> Result<bool, StorageError>;
+}
+
+/// What takes long at the database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LongWork {
+    /// Looking through all of it.
+    Check,
+    /// A backup, in the node's own folder: no request says where to, and none gets what is in it.
+    Backup,
+}
+
+/// What became of an order for long work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Begun {
+    /// It began; the number of the order.
+    Number(u64),
+    /// Another one is under way, or was made and is not fetched yet.
+    Busy,
 }
 
 /// What is stored could not be read or changed. The reason is logged, never shown to a client.

@@ -6,6 +6,7 @@ mod drawn;
 mod harness;
 
 mod alerts;
+mod beside;
 mod chaos;
 mod channels;
 mod desk;

@@ -17,7 +17,8 @@ fn plan() -> Plan {
 }
 
 fn run(node: &Node, arguments: &[&str]) -> Output {
-    plan().command(node.data().parent().unwrap()).args(arguments).output().unwrap()
+    let plan = plan().set("http.listen", node.http_address());
+    plan.command(node.data().parent().unwrap()).args(arguments).output().unwrap()
 }
 
 #[track_caller]

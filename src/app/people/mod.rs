@@ -5,12 +5,13 @@ mod books;
 mod judge;
 mod unknown;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use meerkat_actors::detectors::Make;
 use meerkat_base::{Clock, EventId, FaceRecogniser, ImageFormat, Rect};
+use meerkat_store::confine::{MAX_PICTURE_BYTES, read_below, read_picture};
 use meerkat_store::embedding::likeness;
 use meerkat_store::faces::check_name;
 use meerkat_store::{Consent, Embedding, Enrolling, FacePicture, Person};
@@ -235,7 +236,7 @@ impl<B: Books> People<B> {
         let Some(snapshot) = row.snapshot else {
             return refused("this event has no snapshot; a picture of the face is needed".to_owned());
         };
-        match std::fs::read(self.data_dir.join(snapshot)) {
+        match read_below(&self.data_dir, Path::new(&snapshot), MAX_PICTURE_BYTES) {
             Ok(bytes) => Ok((bytes, place)),
             Err(error) => refused(format!("the snapshot of this event cannot be read: {error}")),
         }
@@ -438,11 +439,8 @@ fn cut_out(
     meerkat_vision::encode_jpeg(&cut, QUALITY).map_err(|error| unreadable(error.to_string()))
 }
 
-fn decoded(
-    path: &std::path::Path,
-    recogniser: &mut dyn FaceRecogniser,
-) -> Result<meerkat_base::Image, String> {
-    let bytes = std::fs::read(path).map_err(|error| format!("{}: {error}", path.display()))?;
+fn decoded(path: &Path, recogniser: &mut dyn FaceRecogniser) -> Result<meerkat_base::Image, String> {
+    let bytes = read_picture(path).map_err(|error| format!("{}: {error}", path.display()))?;
     let (image, _) = meerkat_vision::decode_image(&bytes, recogniser.wish())
         .map_err(|error| format!("{}: {error}", path.display()))?;
     Ok(image)

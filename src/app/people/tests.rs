@@ -235,3 +235,18 @@ fn pictures_without_a_face_are_all_named_by_the_classic_method_too() {
     let error = desk.enrol(bad).unwrap_err();
     assert_eq!(reasons(error), [(1, "none"), (2, "none"), (3, "unreadable")]);
 }
+
+#[test]
+fn a_link_in_the_place_of_a_picture_is_not_followed() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().canonicalize().unwrap();
+    let (file, link) = (data.join("a.jpg"), data.join("link.jpg"));
+    std::fs::write(&file, picture(120).1).unwrap();
+    std::os::unix::fs::symlink(&file, &link).unwrap();
+    let mut recogniser = ByBrightness::default();
+    assert!(decoded(&file, &mut recogniser).is_ok());
+    assert!(decoded(&link, &mut recogniser).is_err());
+    assert!(unknown::read(&file).unwrap().is_some());
+    assert!(unknown::read(&link).is_err());
+    assert!(unknown::read(&data.join("gone.jpg")).unwrap().is_none());
+}

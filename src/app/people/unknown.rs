@@ -4,6 +4,7 @@ use std::io::ErrorKind;
 use std::path::Path;
 
 use meerkat_base::FaceRecogniser;
+use meerkat_store::confine::read_picture;
 use meerkat_store::{StoreError, StoreReader, UnknownPicture};
 use meerkat_web::{PeopleError, PictureProblem, UnknownSummary};
 use tracing::warn;
@@ -39,7 +40,7 @@ fn shown(folder: &Path, picture: UnknownPicture) -> meerkat_web::UnknownPicture 
 
 /// A picture, unless it went meanwhile.
 pub(super) fn read(path: &Path) -> Result<Option<Vec<u8>>, PeopleError> {
-    match std::fs::read(path) {
+    match read_picture(path) {
         Ok(bytes) => Ok(Some(bytes)),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         Err(error) => Err(PeopleError::Failed(format!("{}: {error}", path.display()))),

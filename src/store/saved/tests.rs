@@ -117,3 +117,58 @@ fn a_backup_that_is_not_whole_changes_nothing() {
     }
     restore(&lock, StoreOptions::default(), &to, &mut quiet()).unwrap();
 }
+
+#[test]
+fn a_backup_is_fetched_from_a_running_node_and_nothing_of_it_stays_there() {
+    let (folder, mut store) = filled();
+    let shelf = tempfile::tempdir().unwrap();
+    let waiting = folder.path().join("backup/to-fetch");
+    assert!(!discard(folder.path()).unwrap());
+    let made = save_to_fetch(folder.path(), "1.2.3", WallTime(5), &mut quiet()).unwrap();
+    assert_eq!(super::manifest(&waiting).unwrap(), made);
+    assert!(backup::list(folder.path()).unwrap().is_empty(), "it is no nightly copy");
+    let to = shelf.path().join("monday");
+    assert_eq!(fetch(folder.path(), &to, &mut quiet()).unwrap(), made);
+    let direct = shelf.path().join("direct");
+    save(folder.path(), &direct, "1.2.3", WallTime(5), &mut quiet()).unwrap();
+    for file in &made.files {
+        assert_eq!(
+            std::fs::read(to.join(&file.path)).unwrap(),
+            std::fs::read(direct.join(&file.path)).unwrap()
+        );
+    }
+    assert!(matches!(fetch(folder.path(), &to, &mut quiet()), Err(StoreError::Exists { .. })));
+    assert!(matches!(check_target(&to), Err(StoreError::Exists { .. })));
+
+    // Another order takes the place of the first, and of one that a crash interrupted.
+    std::fs::create_dir(folder.path().join("backup/.part-backup-to-fetch")).unwrap();
+    store.start_event(&event(2), &[]).unwrap();
+    let second = save_to_fetch(folder.path(), "1.2.3", WallTime(6), &mut quiet()).unwrap();
+    assert_eq!(second.made_micros, 6);
+
+    // What was changed on its way is noticed, and leaves nothing half.
+    std::fs::write(waiting.join("keys/signing.key"), b"secreT").unwrap();
+    let tuesday = shelf.path().join("tuesday");
+    let error = fetch(folder.path(), &tuesday, &mut quiet()).unwrap_err();
+    assert!(error.to_string().contains("keys/signing.key"), "{error}");
+    assert_eq!(std::fs::read_dir(shelf.path()).unwrap().count(), 2);
+
+    assert!(discard(folder.path()).unwrap());
+    assert_eq!(std::fs::read_dir(folder.path().join("backup")).unwrap().count(), 0);
+}
+
+#[test]
+fn a_medium_that_cannot_be_written_can_be_looked_at() {
+    use std::os::unix::fs::PermissionsExt;
+    let (folder, store) = filled();
+    assert!(matches!(DataLock::take_to_look(folder.path()), Err(StoreError::Locked { .. })));
+    drop(store);
+    let lock = folder.path().join("meerkat.lock");
+    std::fs::set_permissions(&lock, std::fs::Permissions::from_mode(0o400)).unwrap();
+    let first = DataLock::take_to_look(folder.path()).unwrap();
+    assert!(matches!(DataLock::take_to_look(folder.path()), Err(StoreError::Locked { .. })));
+    drop(first);
+    let gone = folder.path().join("gone");
+    assert!(DataLock::take_to_look(&gone).is_err());
+    assert!(!gone.exists(), "looking makes nothing");
+}

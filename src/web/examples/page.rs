@@ -149,6 +149,22 @@ fn draw(place: u64, step: u64) -> Bytes {
 struct InventedEvents(Vec<EventSummary>);
 
 impl EventSource for InventedEvents {
+    fn rows(&self, _: &EventQuery) -> Result<RowPage<EventPlace>, EventSourceError> {
+        Err(EventSourceError("there is no database".to_owned()))
+    }
+
+    fn row(&self, _: EventId) -> Result<Option<serde_json::Value>, EventSourceError> {
+        Ok(None)
+    }
+
+    fn sighting_rows(&self, _: EventId, _: u64) -> Result<RowPage<u64>, EventSourceError> {
+        Ok(RowPage { rows: Vec::new(), next: None })
+    }
+
+    fn visits(&self, _: &VisitQuery) -> Result<RowPage<VisitPlace>, EventSourceError> {
+        Ok(RowPage { rows: Vec::new(), next: None })
+    }
+
     fn recent(&self, query: &EventQuery) -> Result<Vec<EventSummary>, EventSourceError> {
         let fits = |event: &&EventSummary| {
             query.camera.as_ref().is_none_or(|camera| event.camera == *camera)
@@ -248,6 +264,18 @@ impl SnoozeDesk for Nobody {
 }
 
 impl StorageDesk for Nobody {
+    fn begin(&self, _: LongWork) -> Result<Begun, StorageError> {
+        Ok(Begun::Busy)
+    }
+
+    fn state(&self, _: LongWork) -> serde_json::Value {
+        serde_json::json!({ "state": "idle", "number": 0 })
+    }
+
+    fn discard_backup(&self) -> Result<bool, StorageError> {
+        Ok(false)
+    }
+
     fn report(&self) -> Result<serde_json::Value, StorageError> {
         Ok(serde_json::Value::Null)
     }

@@ -142,6 +142,7 @@ impl NodeView for FakeView {
 pub struct FakeEvents {
     pub events: Mutex<Vec<EventSummary>>,
     pub asked: Mutex<Vec<EventQuery>>,
+    pub visits_asked: Mutex<Vec<VisitQuery>>,
     pub broken: AtomicBool,
 }
 
@@ -173,6 +174,34 @@ impl EventSource for FakeEvents {
     fn sightings(&self, _: EventId, from_seq: u64) -> Result<Vec<Sighting>, EventSourceError> {
         let seen = |seq| Sighting { wall: NOW, seq, detections: Vec::new() };
         Ok((from_seq.max(7)..10).take(2).map(seen).collect())
+    }
+
+    fn rows(&self, query: &EventQuery) -> Result<RowPage<EventPlace>, EventSourceError> {
+        let events = self.recent(query)?;
+        let next = events.last().map(|last| EventPlace { started: last.started, id: last.id });
+        let rows = events.iter().map(|event| serde_json::json!({ "id": event.id, "camera": event.camera }));
+        Ok(RowPage { rows: rows.collect(), next: next.filter(|_| events.len() == query.limit) })
+    }
+
+    fn row(&self, id: EventId) -> Result<Option<serde_json::Value>, EventSourceError> {
+        Ok(self.event(id)?.map(|event| serde_json::json!({ "id": event.id })))
+    }
+
+    fn sighting_rows(&self, id: EventId, from_seq: u64) -> Result<RowPage<u64>, EventSourceError> {
+        let rows: Vec<_> =
+            self.sightings(id, from_seq)?.iter().map(|seen| serde_json::json!(seen.seq)).collect();
+        let next = rows.last().and_then(|last| last.as_u64()).map(|seq| seq + 1);
+        Ok(RowPage { rows, next })
+    }
+
+    /// One visit, numbered 3.
+    fn visits(&self, query: &VisitQuery) -> Result<RowPage<VisitPlace>, EventSourceError> {
+        self.visits_asked.lock().unwrap().push(query.clone());
+        if self.broken.load(Ordering::SeqCst) {
+            return Err(EventSourceError("secret detail".to_owned()));
+        }
+        let next = VisitPlace { at: NOW, number: 3 };
+        Ok(RowPage { rows: vec![serde_json::json!({ "person": "Ada" })], next: Some(next) })
     }
 }
 
@@ -393,6 +422,9 @@ pub const EVENT_ON_DISK: &str = "018f0000-0000-7000-8000-000000000001";
 #[derive(Default)]
 pub struct FakeStorage {
     pub asked: Mutex<Vec<(String, bool)>>,
+    /// A backup is there; there is none before it is ordered.
+    pub backup: AtomicBool,
+    pub orders: Mutex<Vec<LongWork>>,
 }
 
 impl StorageDesk for FakeStorage {
@@ -411,6 +443,20 @@ impl StorageDesk for FakeStorage {
 
     fn confirm_clock(&self) -> bool {
         true
+    }
+
+    fn begin(&self, work: LongWork) -> Result<Begun, StorageError> {
+        self.orders.lock().unwrap().push(work);
+        let is_there = work == LongWork::Backup && self.backup.swap(true, Ordering::SeqCst);
+        Ok(if is_there { Begun::Busy } else { Begun::Number(1) })
+    }
+
+    fn state(&self, work: LongWork) -> serde_json::Value {
+        serde_json::json!({ "state": "running", "doing": format!("{work:?}") })
+    }
+
+    fn discard_backup(&self) -> Result<bool, StorageError> {
+        Ok(self.backup.swap(false, Ordering::SeqCst))
     }
 }
 
