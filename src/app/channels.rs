@@ -4,14 +4,16 @@ mod direct;
 mod wording;
 
 use std::collections::HashMap;
+use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use meerkat_actors::notices;
 use meerkat_base::{Clock, Secret, SystemClock, WallTime};
 use meerkat_notify::{
-    Channel, Common, DingTalk, DingTalkSettings, Email, Feishu, FeishuApplication, FeishuSettings, GoingOn,
-    Mqtt, MqttMemory, Ntfy, NtfyLogin, NtfySettings, PicturePolicy, RateBook, Receivers, Style, Telegram,
+    Channel, Common, DingTalk, DingTalkSettings, Earlier, Email, Feishu, FeishuApplication, FeishuSettings,
+    GoingOn, Mqtt, MqttMemory, Ntfy, NtfyLogin, NtfySettings, PicturePolicy, RateBook, Receivers, Style, Telegram,
     TelegramSettings, Webhook, WebhookSettings, Wecom, WecomApp, WecomAppSettings, WecomSettings,
 };
 use meerkat_outbound::{HttpClient, OutboundSettings, SecretUrl};
@@ -24,6 +26,9 @@ use crate::settings::{
 
 use direct::{email_settings, mqtt_settings};
 use wording::styles;
+
+/// The longest time over which a service counts, and a little more.
+const LONGEST_WINDOW: Duration = Duration::from_secs(3_610);
 
 /// What outlives channels that are built anew by a reload.
 #[derive(Default)]
@@ -64,6 +69,29 @@ impl Lasting {
         let of = |EventRow { id, camera, kind, started, .. }| GoingOn { event: id, camera, kind, started };
         let homes = MqttMemory::new(open.into_iter().filter(goes_on).map(of).collect());
         Self { homes, ..Self::default() }
+    }
+}
+
+/// Tells channels what an earlier run sent by them: services count over a restart of the node.
+pub(crate) fn remember(channels: &[Arc<dyn Channel>], data_dir: &Path, now: WallTime) {
+    let since = now.offset_micros(-i64::try_from(LONGEST_WINDOW.as_micros()).unwrap_or(i64::MAX));
+    let sent = StoreReader::open(data_dir).and_then(|store| {
+        channels.iter().map(|channel| store.sent_since(channel.name(), since)).collect::<Result<Vec<_>, _>>()
+    });
+    match sent {
+        Ok(sent) => {
+            for (channel, times) in channels.iter().zip(sent) {
+                // What the clock puts into the future left just now.
+                let earlier = times.into_iter().map(|(at, with_file)| {
+                    let micros = u64::try_from(now.0.saturating_sub(at.0)).unwrap_or(0);
+                    Earlier { ago: Duration::from_micros(micros), with_file }
+                });
+                channel.remember(&earlier.collect::<Vec<_>>());
+            }
+        }
+        Err(error) => {
+            warn!(%error, "it is unknown what an earlier run sent: services may find this one too fast")
+        }
     }
 }
 

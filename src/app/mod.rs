@@ -110,6 +110,7 @@ impl App {
             build::parts(&settings, &clock, Shutdown::new(), on_lost, &detectors, notices.clone(), &opener)?;
         let lasting = channels::Lasting::at_start(&parts.store, clock.wall());
         parts.channels = channels::all(&settings, &clock, &lasting)?;
+        channels::remember(&parts.channels, &settings.data_dir, clock.wall());
         let link_key = parts.link_key.clone();
         let started = clock.wall();
         let disk = housekeeping::DiskState::default();

@@ -54,6 +54,15 @@ impl Outcome {
     }
 }
 
+/// A message that an earlier run of the node sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Earlier {
+    /// How long ago.
+    pub ago: Duration,
+    /// It had a picture, or was a clip.
+    pub with_file: bool,
+}
+
 /// A way to tell people.
 pub trait Channel: Send + Sync {
     /// Its name in the configuration; also its metric label.
@@ -67,6 +76,10 @@ pub trait Channel: Send + Sync {
     fn ready_in(&self) -> Duration {
         Duration::ZERO
     }
+
+    /// An earlier run of the node sent messages by it, each so long ago: the service may still count them. Said once,
+    /// before anything is delivered.
+    fn remember(&self, _earlier: &[Earlier]) {}
 
     /// Largest snapshot in bytes that the service takes; none: any. A notifier hands a larger one over scaled down.
     fn picture_limit(&self) -> Option<u64> {

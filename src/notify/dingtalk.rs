@@ -174,6 +174,7 @@ fn markdown_message(words: &str, picture_link: Option<&str>) -> Value {
 
 impl Messenger for DingTalk {
     const KIND: &'static str = "dingtalk";
+    const FILE_APART: bool = false;
 
     fn outlet(&self) -> &Outlet {
         &self.outlet

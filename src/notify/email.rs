@@ -21,7 +21,7 @@ use tracing::warn;
 use uuid::Uuid;
 
 use crate::alert::{Alert, ClipPart, Digest, PicturePolicy, TestMessage};
-use crate::channel::{Channel, Delivery, Failure, Outcome};
+use crate::channel::{Channel, Delivery, Earlier, Failure, Outcome};
 use crate::limiter::Limiter;
 use crate::render::{self, Style};
 
@@ -240,7 +240,7 @@ impl Email {
         }
         if !posted.delayed.is_empty() {
             let places = posted.accepted.iter().chain(posted.refused.iter().map(|(at, _)| at));
-            self.remember(id, places.filter_map(|at| missing.get(*at)).copied());
+            self.note_receivers(id, places.filter_map(|at| missing.get(*at)).copied());
             return Err(Failure::retry(named(&posted.delayed)));
         }
         self.forget(id);
@@ -253,7 +253,7 @@ impl Email {
         partly.iter().find(|(letter, _)| letter == id).map(|(_, places)| places.clone()).unwrap_or_default()
     }
 
-    fn remember(&self, id: &str, places: impl Iterator<Item = usize>) {
+    fn note_receivers(&self, id: &str, places: impl Iterator<Item = usize>) {
         let mut partly = self.partly.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, had)) = partly.iter_mut().find(|(letter, _)| letter == id) {
             had.extend(places);
@@ -285,6 +285,11 @@ impl Channel for Email {
 
     fn ready_in(&self) -> Duration {
         self.limiter.lock().unwrap_or_else(PoisonError::into_inner).wait(self.clock.mono())
+    }
+
+    fn remember(&self, earlier: &[Earlier]) {
+        let ages: Vec<Duration> = earlier.iter().map(|one| one.ago).collect();
+        self.limiter.lock().unwrap_or_else(PoisonError::into_inner).remember(self.clock.mono(), &ages);
     }
 
     fn picture_limit(&self) -> Option<u64> {

@@ -237,6 +237,7 @@ fn signature(secret: &Secret, now_secs: i64) -> (String, String) {
 
 impl Messenger for Feishu {
     const KIND: &'static str = "feishu";
+    const FILE_APART: bool = true;
 
     fn outlet(&self) -> &Outlet {
         &self.outlet

@@ -37,7 +37,7 @@ pub mod testing;
 mod testkit;
 
 pub use alert::{Alert, ClipPart, Digest, PicturePolicy, TestMessage};
-pub use channel::{Channel, Delivery, Outcome};
+pub use channel::{Channel, Delivery, Earlier, Outcome};
 pub use dingtalk::{DingTalk, DingTalkSettings};
 pub use email::{Email, EmailSettings, Encryption};
 pub use feishu::{Feishu, FeishuApplication, FeishuSettings};

@@ -8,13 +8,19 @@ use std::time::Duration;
 use meerkat_base::{MonoTime, Secret};
 use sha2::{Digest as _, Sha256};
 
+/// Messages of an earlier run that a service may have had and of which nothing was written down: the process was killed
+/// between the one and the other, on its way with a message and with a clip.
+const NEVER_BOOKED: usize = 2;
+
 /// A sliding window. Memory: one time per permitted message.
 #[derive(Debug)]
 pub struct Limiter {
     most: usize,
     window: Duration,
-    /// When the messages of the last window left, oldest first; never more than `most`.
-    left: VecDeque<MonoTime>,
+    /// When the places of the last window's messages are free again, the first first; never more than `most`.
+    free_at: VecDeque<MonoTime>,
+    /// So many of the last places stand for messages of an earlier run that nobody has told of.
+    assumed: usize,
     /// The service itself said so: nothing before this time.
     closed_until: MonoTime,
 }
@@ -22,21 +28,41 @@ pub struct Limiter {
 impl Limiter {
     /// At most `most` (at least 1) in any `window`.
     pub fn new(most: usize, window: Duration) -> Self {
-        Self { most: most.max(1), window, left: VecDeque::new(), closed_until: MonoTime(0) }
+        Self { most: most.max(1), window, free_at: VecDeque::new(), assumed: 0, closed_until: MonoTime(0) }
     }
 
     /// The same as if half of the window had just been used up: by an earlier run of the node, say, which this one
     /// knows nothing of.
     #[must_use]
     pub fn half_full(mut self, now: MonoTime) -> Self {
-        self.left.extend(std::iter::repeat_n(now, self.most / 2));
+        self.assumed = self.most / 2;
+        self.free_at.extend(std::iter::repeat_n(now.after(self.window), self.assumed));
         self
+    }
+
+    /// An earlier run sent messages, each so long ago. They take the places of those that were only assumed, but for
+    /// [`NEVER_BOOKED`].
+    pub fn remember(&mut self, now: MonoTime, ages: &[Duration]) {
+        for age in ages {
+            let Some(left) = self.window.checked_sub(*age).filter(|left| !left.is_zero()) else { continue };
+            if self.assumed > NEVER_BOOKED {
+                self.assumed -= 1;
+                self.free_at.pop_back();
+            }
+            let free = now.after(left);
+            let place = self.free_at.partition_point(|other| *other <= free);
+            self.free_at.insert(place, free);
+            if self.free_at.len() > self.most {
+                // More than there may be, by whatever way: the last ones count.
+                self.free_at.pop_front();
+            }
+        }
     }
 
     /// How long until one more may leave; zero: now.
     pub fn wait(&self, now: MonoTime) -> Duration {
-        let full = match self.left.front() {
-            Some(&oldest) if self.left.len() >= self.most => oldest.after(self.window).since(now),
+        let full = match self.free_at.front() {
+            Some(free) if self.free_at.len() >= self.most => free.since(now),
             _ => Duration::ZERO,
         };
         full.max(self.closed_until.since(now))
@@ -49,10 +75,12 @@ impl Limiter {
         if wait > Duration::ZERO {
             return Err(wait);
         }
-        if self.left.len() >= self.most {
-            self.left.pop_front();
+        if self.free_at.len() >= self.most {
+            self.free_at.pop_front();
         }
-        self.left.push_back(now);
+        self.free_at.push_back(now.after(self.window));
+        // From here on the assumed ones are not the last any more.
+        self.assumed = 0;
         Ok(())
     }
 
@@ -102,6 +130,12 @@ impl Limiters {
         Self(self.0.into_iter().map(|limiter| limiter.half_full(now)).collect())
     }
 
+    fn remember(&mut self, now: MonoTime, ages: &[Duration]) {
+        for limiter in &mut self.0 {
+            limiter.remember(now, ages);
+        }
+    }
+
     fn wait(&self, now: MonoTime) -> Duration {
         self.0.iter().map(|limiter| limiter.wait(now)).max().unwrap_or_default()
     }
@@ -143,6 +177,12 @@ impl Gate {
         service.take(now);
         own.take(now);
         Ok(())
+    }
+
+    /// An earlier run sent messages by this channel, each so long ago.
+    pub fn remember(&self, now: MonoTime, ages: &[Duration]) {
+        lock(&self.service).remember(now, ages);
+        lock(&self.own).remember(now, ages);
     }
 
     /// The service says that it was too fast in spite of all: nothing leaves for a while.
@@ -259,7 +299,67 @@ mod tests {
         assert_eq!(gate.take(at(61_000)), Err(Duration::from_millis(3_544_000)), "the hour's six");
     }
 
+    #[test]
+    fn what_an_earlier_run_sent_counts_for_as_long_as_the_service_counts_it() {
+        let ages = |secs: &[u64]| secs.iter().map(|s| Duration::from_secs(*s)).collect::<Vec<_>>();
+        let mut limiter = Limiter::new(4, Duration::from_secs(60));
+        limiter.remember(at(0), &ages(&[50, 90, 10, 60, 20]));
+        assert_eq!(limiter.take(at(0)), Ok(()), "two of them are too old to count");
+        assert_eq!(limiter.take(at(0)), Err(Duration::from_secs(10)), "the oldest goes first");
+        assert_eq!(limiter.take(at(10_000)), Ok(()));
+        assert_eq!(limiter.take(at(10_000)), Err(Duration::from_secs(30)));
+
+        // What is known takes the place of what was assumed, and two more may have left.
+        let cautious = |ago: &[u64]| {
+            let mut limiter = Limiter::new(10, Duration::from_secs(60)).half_full(at(0));
+            limiter.remember(at(0), &ages(ago));
+            (0..10).take_while(|_| limiter.take(at(0)).is_ok()).count()
+        };
+        assert_eq!(cautious(&[]), 5);
+        assert_eq!(cautious(&[1]), 5);
+        assert_eq!(cautious(&[1, 2, 3]), 5);
+        assert_eq!(cautious(&[1, 2, 3, 4]), 4);
+        assert_eq!(cautious(&[1; 9]), 0);
+        assert_eq!(cautious(&[1; 500]), 0);
+        assert_eq!(cautious(&[61; 500]), 5);
+    }
+
+    #[test]
+    fn channels_with_the_same_credentials_remember_for_each_other() {
+        let book = RateBook::default();
+        let rates = [Rate { most: 4, window: Duration::from_secs(60) }];
+        let gate = || book.gate(&[&Secret::new("key")], &rates, &[], Start::Fresh, at(0));
+        let (first, second) = (gate(), gate());
+        first.remember(at(0), &[Duration::from_secs(5); 2]);
+        second.remember(at(0), &[Duration::from_secs(7); 2]);
+        assert_eq!(first.wait(at(0)), Duration::from_secs(53));
+    }
+
     proptest! {
+        #[test]
+        fn no_window_over_a_restart_holds_more(
+            most in 1_usize..6,
+            before in prop::collection::vec(0_u64..5_000, 0..12),
+            steps in prop::collection::vec(0_u64..3_000, 1..60),
+        ) {
+            let window = Duration::from_secs(5);
+            let mut limiter = Limiter::new(most, window);
+            // As far as the earlier run kept to the limit itself.
+            let before: Vec<u64> = before.into_iter().take(most).collect();
+            let ages: Vec<Duration> = before.iter().map(|ago| Duration::from_millis(*ago)).collect();
+            limiter.remember(at(0), &ages);
+            let mut sent: Vec<i64> = before.iter().map(|ago| -(*ago as i64)).collect();
+            let mut now = 0;
+            for step in steps {
+                now += step;
+                if limiter.take(at(now)).is_ok() {
+                    sent.push(now as i64);
+                }
+                let inside = sent.iter().filter(|&&s| s + 5_000 > now as i64).count();
+                prop_assert!(inside <= most);
+            }
+        }
+
         #[test]
         fn no_window_ever_holds_more(most in 1_usize..6, steps in prop::collection::vec(0_u64..3_000, 1..200)) {
             let window = Duration::from_secs(5);

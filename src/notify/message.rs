@@ -9,7 +9,7 @@ use meerkat_base::{EventKind, Severity};
 use uuid::Uuid;
 
 use crate::alert::{Alert, ClipPart, Digest, TestMessage};
-use crate::channel::{Channel, Delivery, Outcome};
+use crate::channel::{Channel, Delivery, Earlier, Outcome};
 use crate::outlet::{Common, Outlet};
 use crate::render;
 use crate::words::plain_link;
@@ -170,6 +170,9 @@ pub trait Messenger: Send + Sync {
     /// The word in `type`.
     const KIND: &'static str;
 
+    /// Whether a picture or a clip is a message of its own beside its words.
+    const FILE_APART: bool;
+
     /// What it stands on.
     fn outlet(&self) -> &Outlet;
 
@@ -200,6 +203,10 @@ impl<M: Messenger> Channel for M {
 
     fn ready_in(&self) -> Duration {
         self.outlet().ready_in()
+    }
+
+    fn remember(&self, earlier: &[Earlier]) {
+        self.outlet().remember(earlier, M::FILE_APART);
     }
 
     fn deliver<'a>(&'a self, alert: &'a Alert) -> Delivery<'a> {

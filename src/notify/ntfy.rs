@@ -266,6 +266,7 @@ fn is_about_attachment(failure: &Failure) -> bool {
 
 impl Messenger for Ntfy {
     const KIND: &'static str = "ntfy";
+    const FILE_APART: bool = false;
 
     fn outlet(&self) -> &Outlet {
         &self.outlet

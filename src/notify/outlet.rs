@@ -10,7 +10,7 @@ use meerkat_outbound::{HttpClient, Reply};
 use serde_json::{Map, Value};
 
 use crate::alert::PicturePolicy;
-use crate::channel::{Failure, LONGEST_ASKED};
+use crate::channel::{Earlier, Failure, LONGEST_ASKED};
 use crate::limiter::Gate;
 use crate::render::Style;
 
@@ -44,6 +44,14 @@ impl Outlet {
     /// How long until the rate limits would take another message.
     pub(crate) fn ready_in(&self) -> Duration {
         self.gate.wait(self.clock.mono())
+    }
+
+    /// What an earlier run sent counts.
+    pub(crate) fn remember(&self, earlier: &[Earlier], file_apart: bool) {
+        let messages =
+            |one: &Earlier| std::iter::repeat_n(one.ago, if one.with_file && file_apart { 2 } else { 1 });
+        let ages: Vec<Duration> = earlier.iter().flat_map(messages).collect();
+        self.gate.remember(self.clock.mono(), &ages);
     }
 
     /// Whether a message could leave now; takes no place. For what comes before it, such as an upload.

@@ -227,6 +227,7 @@ fn is_about_content(failure: &Failure) -> bool {
 
 impl Messenger for Telegram {
     const KIND: &'static str = "telegram";
+    const FILE_APART: bool = false;
 
     fn outlet(&self) -> &Outlet {
         &self.outlet

@@ -71,7 +71,7 @@ use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
 use crate::alert::{Alert, ClipPart, Digest, TestMessage};
-use crate::channel::{Channel, Delivery, Failure, Outcome};
+use crate::channel::{Channel, Delivery, Earlier, Failure, Outcome};
 use crate::limiter::{Rate, RateBook, Start};
 use crate::outlet::{Common, Outlet, explain_transport, number_in};
 use crate::render;
@@ -272,6 +272,10 @@ impl Channel for Webhook {
 
     fn ready_in(&self) -> Duration {
         self.outlet.ready_in()
+    }
+
+    fn remember(&self, earlier: &[Earlier]) {
+        self.outlet.remember(earlier, false);
     }
 
     fn deliver<'a>(&'a self, alert: &'a Alert) -> Delivery<'a> {

@@ -212,6 +212,7 @@ const PERMANENT: [i64; 14] =
 
 impl Messenger for Wecom {
     const KIND: &'static str = "wecom";
+    const FILE_APART: bool = true;
 
     fn outlet(&self) -> &Outlet {
         &self.outlet

@@ -335,6 +335,7 @@ fn untrusted_address(message: &str) -> Option<IpAddr> {
 
 impl Messenger for WecomApp {
     const KIND: &'static str = "wecom_app";
+    const FILE_APART: bool = true;
 
     fn outlet(&self) -> &Outlet {
         &self.outlet

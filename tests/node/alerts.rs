@@ -43,6 +43,26 @@ fn hooks(received: &[Received]) -> Vec<(String, String, bool)> {
         .collect()
 }
 
+#[test]
+fn what_was_sent_before_a_restart_counts_against_the_limit_after_it() {
+    let hook = MockServer::webhook(SECRET).unwrap();
+    let mut node = with_hook(&hook).set("notify.channels.hook.per_minute", 2).start();
+    let mut camera = node.camera("yard", 3);
+    let told = [node.stir(&mut camera, "yard"), node.stir(&mut camera, "yard")];
+    for event in &told {
+        wait_for_state(&node, event, OutboxState::Delivered);
+    }
+    node.kill();
+    node.restart();
+    let late = node.stir(&mut node.camera("yard", 3), "yard");
+    eventually("the limit holds it back", PATIENCE, || {
+        let held = node.metric("meerkat_channel_held_back_total", &[("channel", "hook")]);
+        (held >= 1.0).then_some(())
+    });
+    assert_eq!(alert_of(&node, &late).state, OutboxState::Waiting);
+    assert_eq!(hook.received().len(), 2);
+}
+
 /// The one alert of an event.
 #[track_caller]
 fn alert_of(node: &Node, event: &EventRow) -> OutboxRow {

@@ -108,6 +108,23 @@ impl StoreReader {
             oldest: oldest.map(WallTime),
         })
     }
+
+    /// What left by a channel since a moment, newest first, at most [`MAX_ROWS`]: when, and whether it had a picture or
+    /// was a clip. An attempt that failed is not among it, nor what was on its way when the node was killed.
+    pub fn sent_since(&self, channel: &str, since: WallTime) -> Result<Vec<(WallTime, bool)>> {
+        let mut statement = self.connection.prepare_cached(
+            "SELECT max(settled), max(digest IS NULL AND (part > 0 OR snapshot IS NOT NULL))
+             FROM outbox INDEXED BY outbox_settled
+             WHERE state <> 'waiting' AND settled >= ?2 AND channel = ?1
+                 AND (state = 'delivered' OR attempts > 0)
+             GROUP BY ifnull(digest, id) ORDER BY max(settled) DESC LIMIT ?3",
+        )?;
+        statement
+            .query_and_then(params![channel, since.0, count(MAX_ROWS as u64)], |row| {
+                Ok((WallTime(row.get(0)?), row.get(1)?))
+            })?
+            .collect()
+    }
 }
 
 fn list_sql(index: &str, only: &str) -> String {
@@ -200,6 +217,33 @@ mod tests {
             store.start_event(&event, &[late, alert("hook")]).unwrap();
         }
         (folder, store)
+    }
+
+    #[test]
+    fn what_left_by_a_channel_is_counted_as_its_service_counts_it() {
+        let (_folder, mut store) = store();
+        for n in 1..=7 {
+            let picture = NewAlert { snapshot: (n == 2).then(|| "a.jpg".to_owned()), ..alert("wecom") };
+            store.start_event(&event(n), &[picture, alert("hook")]).unwrap();
+        }
+        let id = |store: &Store, number| store.outbox_at(number).unwrap().unwrap().id;
+        let at = |secs: i64| WallTime(secs * 1_000_000);
+        // Of every event the first row is that of the channel looked at.
+        for (number, when) in [(1, 10), (3, 20), (2, 25)] {
+            let id = id(&store, number);
+            store.delivered(id, at(when)).unwrap();
+        }
+        // One was refused by the service, one was given up without an attempt, two went as a digest.
+        let refused = id(&store, 5);
+        store.dead(refused, at(30), "410").unwrap();
+        let digest = store.begin_digest("wecom", 9, 2, FAR).unwrap().unwrap();
+        store.digest_delivered(digest.id, at(40)).unwrap();
+        store.give_up("wecom", WallTime(i64::MAX), at(50), "too old").unwrap();
+        let sent = |since| store.sent_since("wecom", at(since)).unwrap();
+        assert_eq!(sent(10), [(at(40), false), (at(30), false), (at(20), true), (at(10), false)]);
+        assert_eq!(sent(11).len(), 3);
+        assert_eq!(sent(41), []);
+        assert_eq!(store.sent_since("hook", at(0)).unwrap(), [(at(25), false)]);
     }
 
     #[test]
