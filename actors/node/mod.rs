@@ -15,13 +15,13 @@ use std::time::Duration;
 use meerkat_base::{Budget, Shutdown, metric};
 use meerkat_notify::{Channel, RetryPolicy};
 use meerkat_settings::{FacesSettings, RetentionSettings, Settings};
-use meerkat_store::{Durability, LinkKey};
+use meerkat_store::Durability;
 use metrics::gauge;
 use tracing::{info, warn};
 
 pub use handle::NodeHandle;
 pub use parts::{NodeError, NodeParts, ReopenStore};
-use telling::{Wishes, clip_tools, clip_wishes};
+use telling::{Wishes, announced, clip_wishes, links};
 use wiring::{Wiring, courier_rules, encoder_settings, live};
 
 use crate::archivist::Archivist;
@@ -33,7 +33,7 @@ use crate::events::{CourierRules, CourierTools, Events, EventsLink, EventsTools}
 use crate::faces::{Faces, Strangers};
 use crate::gate::Gates;
 use crate::notices::{Crier, CrierTools, Failures, Left, Notices, Silence, close_orphans};
-use crate::notifier::{Notifier, NotifierLink, NotifierTools, Shrinker};
+use crate::notifier::{ClipTools, Notifier, NotifierLink, NotifierTools, Shrinker};
 use crate::people::People;
 use crate::recorder::{ClipTelling, EncoderTools, Encoders, Places, RecorderTools};
 use crate::rules::Rules;
@@ -70,7 +70,6 @@ pub struct Node {
     notifier: Solo<Notifier>,
     notices: Notices,
     clip_wishes: Wishes,
-    link_key: LinkKey,
     crier: Solo<Crier>,
     crier_tools: CrierTools,
     room: Arc<Room>,
@@ -146,7 +145,8 @@ impl Node {
         };
         let encoders = Encoders::new(encode.clone(), encoder_tools, encoder_settings(&settings)?);
         let link = NotifierLink::default();
-        let clip_wishes: Wishes = Arc::new(RwLock::new(clip_wishes(&settings, &channels)));
+        let links = links(&settings.http, &link_key);
+        let clip_wishes: Wishes = Arc::new(RwLock::new(clip_wishes(links.as_ref(), &channels)));
         encoders.tell(ClipTelling { wishes: Arc::clone(&clip_wishes), notifier: link.clone() });
         let left = encoders.recover()?;
         if left > 0 {
@@ -199,7 +199,7 @@ impl Node {
             channels,
             policy: RetryPolicy { give_up_after: settings.notify.give_up, ..RetryPolicy::default() },
             delivery: settings.notify.delivery.clone(),
-            clips: clip_tools(&settings, &link_key, shrinker),
+            clips: ClipTools::new(shrinker, links, settings.notify.delivery.max_clip_bytes),
             data_dir: settings.data_dir.clone(),
             clock: Arc::clone(&clock),
             link,
@@ -396,7 +396,6 @@ impl Node {
             notifier,
             notices,
             clip_wishes,
-            link_key,
             crier,
             crier_tools,
             room,
@@ -449,22 +448,27 @@ impl Node {
         *self.rules.write().unwrap_or_else(PoisonError::into_inner) = courier_rules(&settings);
         self.alerts.reload(&settings);
         self.crier_tools.reload(&settings);
-        // Not only the channels: language, time zone, proxy and patience are theirs too.
+        // Not only the channels: language, time zone, proxy and patience are theirs too, and homes know the cameras.
         let before = self.cameras.settings();
-        let told_otherwise = before.notify != settings.notify || before.http != settings.http;
-        {
-            let mut tools = self.notifier_tools.lock().unwrap_or_else(PoisonError::into_inner);
-            *self.clip_wishes.write().unwrap_or_else(PoisonError::into_inner) =
-                clip_wishes(&settings, &channels);
-            tools.channels = channels;
-            tools.policy.give_up_after = settings.notify.give_up;
-            tools.delivery = settings.notify.delivery.clone();
-            tools.clips = clip_tools(&settings, &self.link_key, tools.clips.shrinker.clone());
-        }
-        if told_otherwise {
-            self.notifier.renew();
+        if before.notify != settings.notify || announced(&before) != announced(&settings) {
+            self.tell_by(&settings, channels);
         }
         self.cameras.reload(settings);
+    }
+
+    /// Has people told by these channels from now on. The ones before are closed, also where somebody still holds them:
+    /// two connections in one name would throw each other out for ever.
+    fn tell_by(&self, settings: &Settings, channels: Vec<Arc<dyn Channel>>) {
+        let before = {
+            let mut tools = self.notifier_tools.lock().unwrap_or_else(PoisonError::into_inner);
+            *self.clip_wishes.write().unwrap_or_else(PoisonError::into_inner) =
+                clip_wishes(tools.clips.links.as_ref(), &channels);
+            tools.replace(&settings.notify, channels)
+        };
+        for channel in before {
+            channel.close();
+        }
+        self.notifier.renew();
     }
 }
 

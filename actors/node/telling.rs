@@ -2,34 +2,36 @@
 
 use std::sync::{Arc, RwLock};
 
-use meerkat_base::EventKind;
+use meerkat_base::{CameraId, EventKind};
 use meerkat_notify::Channel;
-use meerkat_settings::Settings;
+use meerkat_settings::{HttpSettings, Settings};
 use meerkat_store::{ClipWish, LinkKey};
 
-use crate::notifier::{ClipTools, Links, Shrinker};
+use crate::notifier::Links;
 
-/// What clips need on their way to channels.
-pub(super) fn clip_tools(settings: &Settings, key: &LinkKey, shrinker: Shrinker) -> ClipTools {
-    let links = settings.http.public_url.clone().map(|public_url| Links {
-        public_url,
-        life: settings.http.link_life,
-        key: key.clone(),
-    });
-    ClipTools::new(shrinker, links, settings.notify.delivery.max_clip_bytes)
+/// Where links to clips and snapshots lead, if the node has a public address. Only at the start: the door that answers
+/// there is not opened anew by a reload either.
+pub(super) fn links(http: &HttpSettings, key: &LinkKey) -> Option<Links> {
+    let public_url = http.public_url.clone()?;
+    Some(Links { public_url, life: http.link_life, key: key.clone() })
 }
 
 /// The channels that want clips and can be given them, as files or by links, and of which kinds of events.
-pub(super) fn clip_wishes(settings: &Settings, channels: &[Arc<dyn Channel>]) -> Vec<ClipWish> {
-    let has_links = settings.http.public_url.is_some();
+pub(super) fn clip_wishes(links: Option<&Links>, channels: &[Arc<dyn Channel>]) -> Vec<ClipWish> {
     let wish = |channel: &Arc<dyn Channel>| {
         let kinds: Vec<EventKind> =
             EventKind::SEEN.into_iter().filter(|kind| channel.takes_clip_of(*kind)).collect();
         ClipWish { channel: channel.name().to_owned(), kinds }
     };
-    let can =
-        |channel: &&Arc<dyn Channel>| channel.takes_clips() && (has_links || channel.clip_limit().is_some());
+    let can = |channel: &&Arc<dyn Channel>| {
+        channel.takes_clips() && (links.is_some() || channel.clip_limit().is_some())
+    };
     channels.iter().filter(can).map(wish).collect()
+}
+
+/// What channels are made of besides `[notify]`: the cameras, with what people call them.
+pub(super) fn announced(settings: &Settings) -> Vec<(&CameraId, Option<&str>)> {
+    settings.cameras.iter().map(|(id, camera)| (id, camera.name.as_deref())).collect()
 }
 
 /// The wishes in a form that can be changed while the node runs.

@@ -68,6 +68,8 @@ pub(super) enum Sign {
     Works,
     /// The service answers, and refuses for good: it is reached, but nobody is told.
     Refuses,
+    /// The service answers; whether people are told is not known from this.
+    Answers,
     /// Nothing has arrived.
     Fails,
 }
@@ -127,6 +129,13 @@ impl Breaker {
         }
     }
 
+    /// The attempt was not made after all.
+    pub fn cancel(&mut self, now: MonoTime) {
+        if let State::Probing { wait } = self.state {
+            self.state = State::Open { until: now, wait };
+        }
+    }
+
     /// What came of an attempt; `random` in 0..1 spreads the waits of many channels behind one broken line.
     pub fn note(&mut self, sign: Sign, now: MonoTime, random: f64) -> Option<Turn> {
         let limit = self.settings.failures.max(1);
@@ -135,6 +144,14 @@ impl Breaker {
                 (self.failures, self.refusals) = (0, 0);
                 self.state = State::Closed;
                 std::mem::take(&mut self.failing).then_some(Turn::Well)
+            }
+            Sign::Answers => {
+                if matches!(self.state, State::Probing { .. }) {
+                    // Whoever comes next shows more; another failure opens it again.
+                    self.state = State::Closed;
+                    self.failures = limit.saturating_sub(1);
+                }
+                None
             }
             Sign::Refuses => {
                 self.failures = 0;

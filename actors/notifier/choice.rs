@@ -105,7 +105,7 @@ enum Oldest {
     None,
 }
 
-/// The first that is due, but none before an earlier one of its camera.
+/// The first that is due, but none before an earlier one of its camera that nobody has been told of.
 fn oldest(heads: &[Head], now: WallTime, probing: bool) -> Oldest {
     let mut blocked: HashSet<&CameraId> = HashSet::new();
     let mut next: Option<WallTime> = None;
@@ -116,7 +116,9 @@ fn oldest(heads: &[Head], now: WallTime, probing: bool) -> Oldest {
         if probing || head.is_due(now) {
             return Oldest::Due(head.number);
         }
-        blocked.insert(&head.camera);
+        if !head.is_told {
+            blocked.insert(&head.camera);
+        }
         next = Some(next.map_or(head.next_attempt_at, |next| next.min(head.next_attempt_at)));
     }
     next.map_or(Oldest::None, Oldest::Later)
@@ -131,7 +133,12 @@ mod tests {
             number,
             camera: CameraId::parse(camera).unwrap(),
             next_attempt_at: WallTime(due_secs * 1_000_000),
+            is_told: false,
         }
+    }
+
+    fn told(head: Head) -> Head {
+        Head { is_told: true, ..head }
     }
 
     #[test]
@@ -147,6 +154,8 @@ mod tests {
                 Oldest::Later(WallTime(15_000_000)),
             ),
             (vec![head(1, "a", 20), head(2, "b", 0)], true, Oldest::Due(1)),
+            (vec![told(head(1, "a", 20)), head(2, "a", 0)], false, Oldest::Due(2)),
+            (vec![told(head(1, "a", 12)), head(2, "a", 15)], false, Oldest::Later(WallTime(12_000_000))),
         ] {
             assert_eq!(oldest(&heads, now, probing), expected, "{heads:?}");
         }

@@ -22,7 +22,7 @@ use super::breaker::{Leave, Turn};
 use super::compose::message;
 use super::lane::Step;
 use super::links::Links;
-use super::post::{Booking, Post};
+use super::post::{BOOKING_WAIT, Booking, Post, age};
 use super::shrinker::Shrinker;
 use crate::supervision::{ActorKind, Failure, fault};
 
@@ -92,6 +92,9 @@ impl ClipLane {
     /// One clip, or the reason why none is sent now.
     pub async fn turn(&self) -> Result<Step, Failure> {
         let post = &self.post;
+        let (true, Some(now)) = (post.is_settled().await, post.now().await) else {
+            return Ok(Step::Wait(BOOKING_WAIT));
+        };
         // A channel that failed is tried with messages: a clip is dear.
         if post.is_busy() || !matches!(post.leave(), Leave::Go | Leave::Probe) {
             return Ok(Step::Wait(INTERVAL));
@@ -119,12 +122,12 @@ impl ClipLane {
             return Ok(Step::Wait(held_back.max(Duration::from_millis(100))));
         }
         let alert = message(post, &row).await;
-        let facts = (row.sent, row.attempts, post.age(row.queued));
+        let facts = (row.sent, row.attempts, age(row.queued, now));
         let delivery = post.channel.deliver_clip(&alert, &prepared.clip);
         let Some(attempted) = post.attempt(delivery, clip_patience(&prepared.clip), facts).await else {
             return Ok(Step::Wait(INTERVAL));
         };
-        if attempted.booking == Booking::Delivered {
+        if matches!(attempted.booking, Booking::Delivered(_)) {
             counter!(metric::CLIP_PARTS, "channel" => post.name(), "form" => prepared.form).increment(1);
         }
         self.settle(&row, attempted.booking).await;
@@ -220,9 +223,9 @@ impl ClipLane {
         let (id, part, now) = (row.id, row.part, self.post.tools.clock.wall());
         let channel = self.post.channel.name();
         match booking {
-            Booking::Delivered => {
-                info!(channel, alert = %row.key, part, "clip delivered");
-                self.post.book(move |store| store.delivered(id, now)).await;
+            Booking::Delivered(missing) => {
+                info!(channel, alert = %row.key, part, missing, "clip delivered");
+                self.post.book(move |store| store.delivered_without(id, now, missing.as_deref())).await;
             }
             Booking::Dead(reason) => {
                 warn!(channel, alert = %row.key, part, reason, "clip given up");

@@ -16,7 +16,7 @@ use tracing::{debug, info, warn};
 use super::breaker::{Leave, Turn};
 use super::choice::{CatchUp, Choice, DigestSettings, choose};
 use super::compose::{camera_name, message};
-use super::post::{Attempted, Booking, Post};
+use super::post::{Attempted, BOOKING_WAIT, Booking, Post, age};
 use super::{ATTEMPT_LIMIT, INTERVAL};
 use crate::supervision::{ActorKind, Failure, fault};
 
@@ -64,15 +64,18 @@ impl Lane {
     /// One message, or the reason why none is sent now.
     pub async fn turn(&mut self) -> Result<Step, Failure> {
         let post = Arc::clone(&self.post);
+        let (true, Some(now)) = (post.is_settled().await, post.now().await) else {
+            return Ok(Step::Wait(BOOKING_WAIT));
+        };
         let probing = match post.leave() {
             Leave::Go => false,
             Leave::Probe => true,
             Leave::Wait(wait) => {
-                self.give_up_old().await;
+                self.give_up_old(now).await;
                 return Ok(Step::Wait(wait));
             }
         };
-        let (name, now) = (post.name(), post.tools.clock.wall());
+        let name = post.name();
         let (digests, catch_up) = (self.digests, self.catch_up);
         let choice = post
             .tools
@@ -108,30 +111,33 @@ impl Lane {
         match choice {
             Choice::Alert(row) => {
                 fault::point(ActorKind::Notifier, Some(&row.camera))?;
-                self.deliver(&row).await;
+                self.deliver(&row, now).await;
             }
             Choice::Digest(digest) => {
                 fault::point(ActorKind::Notifier, None)?;
-                self.deliver_digest(&digest).await;
+                self.deliver_digest(&digest, now).await;
             }
             Choice::Nothing { .. } => {}
         }
         Ok(Step::Again)
     }
 
-    async fn deliver(&mut self, row: &OutboxRow) {
+    async fn deliver(&mut self, row: &OutboxRow, now: WallTime) {
         let post = Arc::clone(&self.post);
         let alert = message(&post, row).await;
-        let facts = (row.sent, row.attempts, post.age(row.queued));
+        let facts = (row.sent, row.attempts, age(row.queued, now));
         let Some(attempted) = post.attempt(post.channel.deliver(&alert), ATTEMPT_LIMIT, facts).await else {
             return;
         };
         let (channel, id, now) = (post.name(), row.id, post.tools.clock.wall());
         match attempted.booking.clone() {
-            Booking::Delivered => {
-                info!(channel, alert = %id, "alert delivered");
+            Booking::Delivered(missing) => {
+                match &missing {
+                    None => info!(channel, alert = %id, "alert delivered"),
+                    Some(reason) => warn!(channel, alert = %id, reason, "alert delivered, but not all of it"),
+                }
                 histogram!(metric::ALERT_DELAY, "channel" => channel).record(post.age(row.created));
-                post.book(move |store| store.delivered(id, now)).await;
+                post.book(move |store| store.delivered_without(id, now, missing.as_deref())).await;
             }
             Booking::Dead(reason) => {
                 warn!(channel, alert = %id, reason, "alert given up");
@@ -145,9 +151,9 @@ impl Lane {
         self.follow_up(&attempted).await;
     }
 
-    async fn deliver_digest(&mut self, open: &OpenDigest) {
+    async fn deliver_digest(&mut self, open: &OpenDigest, now: WallTime) {
         let post = Arc::clone(&self.post);
-        let (id, now) = (open.id, post.tools.clock.wall());
+        let id = open.id;
         let counts = match post.tools.archivist.ask(move |store| store.digest_counts(id)).await {
             Ok(counts) => counts,
             Err(problem) => {
@@ -160,14 +166,14 @@ impl Lane {
             return post.book(move |store| store.digest_delivered(id, now)).await;
         }
         let digest = digest(open, &counts);
-        let facts = (0, open.attempts, post.age(open.made));
+        let facts = (0, open.attempts, age(open.made, now));
         let Some(attempted) = post.attempt(post.channel.deliver_digest(&digest), ATTEMPT_LIMIT, facts).await
         else {
             return;
         };
         let (channel, total, now) = (post.name(), digest.total(), post.tools.clock.wall());
         let result = match attempted.booking.clone() {
-            Booking::Delivered => {
+            Booking::Delivered(_) => {
                 info!(channel, digest = %id, alerts = total, "digest delivered");
                 post.book(move |store| store.digest_delivered(id, now)).await;
                 "ok"
@@ -203,8 +209,8 @@ impl Lane {
     }
 
     /// While nothing is tried, nobody else sees that an alert becomes too old.
-    async fn give_up_old(&self) {
-        let (name, now) = (self.post.name(), self.post.tools.clock.wall());
+    async fn give_up_old(&self, now: WallTime) {
+        let name = self.post.name();
         let micros = i64::try_from(self.post.tools.policy.give_up_after.as_micros()).unwrap_or(i64::MAX);
         let before = now.offset_micros(-micros);
         let given_up = self

@@ -1,6 +1,7 @@
 //! Delivers what waits in the outbox, channel by channel, until it is delivered, refused or too old. What a service
 //! allows is the channel's knowledge; what is kept is the archivist's.
 
+mod books;
 mod choice;
 mod clips;
 mod compose;
@@ -12,6 +13,7 @@ mod links;
 mod shrinker;
 
 mod trial;
+mod wall;
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -23,7 +25,7 @@ use std::time::Duration;
 use actix::prelude::*;
 use meerkat_base::{Clock, NoticeSink, WallTime, metric};
 use meerkat_notify::{Channel, RetryPolicy};
-use meerkat_settings::DeliverySettings;
+use meerkat_settings::{DeliverySettings, NotifySettings};
 use meerkat_store::{ChannelBacklog, Store, StoreError};
 use metrics::gauge;
 use tokio::sync::Notify;
@@ -37,10 +39,12 @@ pub use post::ChannelNews;
 pub use shrinker::Shrinker;
 pub use trial::{TrialResult, try_out};
 
+use books::Books;
 use clips::ClipLane;
 use lane::Lane;
 use post::Post;
 use trial::Orders;
+use wall::Wall;
 
 use crate::archivist::Archivist;
 use crate::supervision::{Failure, Sentinel};
@@ -51,6 +55,10 @@ const INTERVAL: Duration = Duration::from_secs(1);
 const ATTEMPT_LIMIT: Duration = Duration::from_secs(60);
 /// How often alerts of channels that are not configured any more are looked for.
 const STRANGERS_EVERY: Duration = Duration::from_secs(60);
+
+/// What is said of each channel all the time.
+const GAUGES: [&str; 4] =
+    [metric::CHANNEL_BREAKER, metric::ALERTS_WAITING, metric::ALERTS_DEAD, metric::ALERTS_OLDEST];
 
 /// What every generation of the notifier is built from.
 #[derive(Clone)]
@@ -75,6 +83,23 @@ pub struct NotifierTools {
     pub notices: Arc<dyn NoticeSink>,
 }
 
+impl NotifierTools {
+    /// What the next generation is built from: other channels, and settings of theirs. Links stay what they are, for the
+    /// door that answers there does, too. Returns the channels before, which somebody has to close.
+    pub fn replace(
+        &mut self,
+        settings: &NotifySettings,
+        channels: Vec<Arc<dyn Channel>>,
+    ) -> Vec<Arc<dyn Channel>> {
+        let clips = &self.clips;
+        self.clips =
+            ClipTools::new(clips.shrinker.clone(), clips.links.clone(), settings.delivery.max_clip_bytes);
+        self.policy.give_up_after = settings.give_up;
+        self.delivery = settings.delivery.clone();
+        std::mem::replace(&mut self.channels, channels)
+    }
+}
+
 /// How one channel is doing.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ChannelReport {
@@ -95,6 +120,8 @@ pub struct NotifierLink {
     waiting: Arc<AtomicU64>,
     reports: Arc<Mutex<BTreeMap<String, ChannelReport>>>,
     trials: Arc<Orders>,
+    books: Arc<Books>,
+    wall: Arc<Wall>,
 }
 
 impl Default for NotifierLink {
@@ -104,6 +131,8 @@ impl Default for NotifierLink {
             waiting: Arc::default(),
             reports: Arc::default(),
             trials: Arc::new(Orders::new()),
+            books: Arc::default(),
+            wall: Arc::default(),
         }
     }
 }
@@ -174,6 +203,7 @@ impl Actor for Notifier {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         for post in &self.posts {
+            post.channel.open();
             self.run(Lane::new(Arc::clone(post)).run(), ctx);
             if post.channel.takes_clips() {
                 self.run(ClipLane::new(Arc::clone(post)).run(), ctx);
@@ -203,10 +233,15 @@ async fn keep_count(tools: NotifierTools, posts: Vec<Arc<Post>>) {
             }
             Err(problem) => debug!(%problem, "the outbox cannot be counted"),
         }
+        for stranger in tools.link.books.channels().iter().filter(|name| !names.contains(name)) {
+            tools.link.books.settle(stranger, &tools.archivist).await;
+        }
         let mono = tools.clock.mono();
-        if strangers_at.is_none_or(|at| mono.since(at) >= STRANGERS_EVERY) {
+        if strangers_at.is_none_or(|at| mono.since(at) >= STRANGERS_EVERY)
+            && let Some(now) = tools.link.wall.now(tools.clock.as_ref(), &tools.archivist).await
+        {
             strangers_at = Some(mono);
-            let (known, now, patience) = (names.clone(), tools.clock.wall(), tools.policy.give_up_after);
+            let (known, patience) = (names.clone(), tools.policy.give_up_after);
             match tools.archivist.ask(move |store| store.give_up_strangers(&known, now, patience)).await {
                 Ok(0) | Err(_) => {}
                 Ok(alerts) => warn!(alerts, "alerts given up: their channels are not configured any more"),
@@ -237,7 +272,14 @@ fn report(tools: &NotifierTools, posts: &[Arc<Post>], backlogs: &[ChannelBacklog
         };
         reports.insert(post.name(), report);
     }
-    *tools.link.lock() = reports;
+    let mut shown = tools.link.lock();
+    // What was last said of a channel that is not configured any more must not stand for ever.
+    for gone in shown.keys().filter(|name| !reports.contains_key(*name)) {
+        for name in GAUGES {
+            gauge!(name, "channel" => gone.clone()).set(0.0);
+        }
+    }
+    *shown = reports;
 }
 
 fn later(now: WallTime, wait: Duration) -> WallTime {

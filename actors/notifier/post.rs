@@ -10,22 +10,18 @@ use meerkat_notify::{Channel, Delivery, NextTry, Outcome};
 use meerkat_store::{Store, StoreError};
 use metrics::{counter, gauge, histogram};
 use tokio::time::{Instant, timeout};
-use tracing::{debug, info, warn};
+use tracing::{info, warn};
 
 use super::NotifierTools;
 use super::breaker::{Breaker, BreakerSettings, BreakerState, Leave, Sign, Turn};
 
-/// How often an outcome is tried to be booked while the archivist is being restarted.
-const BOOKING_TRIES: usize = 20;
-/// Wait between two such tries.
-const BOOKING_WAIT: Duration = Duration::from_millis(100);
-/// Wait after an outcome that could not be booked: it is delivered again, but not at once.
-const NOT_BOOKED_WAIT: Duration = Duration::from_secs(1);
+/// Wait between two tries to write an outcome down, while the archivist is being restarted or its disk refuses.
+pub(super) const BOOKING_WAIT: Duration = Duration::from_millis(100);
 
 /// What is known of a channel besides its rows.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ChannelNews {
-    /// Why the last attempt failed; none once something arrived.
+    /// Why the last attempt failed, or what of it was left out; none once something arrived whole.
     pub last_error: Option<String>,
     /// When something arrived last, since the node started.
     pub last_delivery: Option<WallTime>,
@@ -54,12 +50,23 @@ pub(super) struct Post {
 /// How an outcome is to be booked.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Booking {
-    /// It arrived.
-    Delivered,
+    /// It arrived; perhaps without a part of it that was refused or given up, and why.
+    Delivered(Option<String>),
     /// It is given up.
     Dead(String),
     /// It is tried again at this time; so many of its steps have arrived.
     Retry(WallTime, String, u8),
+}
+
+/// Age at a moment of what was queued then.
+pub(super) fn age(queued: WallTime, now: WallTime) -> Duration {
+    Duration::from_micros(u64::try_from(now.0.saturating_sub(queued.0)).unwrap_or(0))
+}
+
+/// What is not tried any more is a dead letter, unless the words of it have arrived: then people know, and what they lack
+/// is no reason to tell them again.
+fn given_up(reason: String, sent: u8) -> Booking {
+    if sent > 0 { Booking::Delivered(Some(reason)) } else { Booking::Dead(reason) }
 }
 
 /// What has come of an attempt.
@@ -99,9 +106,7 @@ impl Post {
         // Made without a value: exported with zeros from the start.
         let _ = histogram!(metric::NOTIFICATION_DURATION, "channel" => self.name());
         let _ = histogram!(metric::ALERT_DELAY, "channel" => self.name());
-        for name in
-            [metric::CHANNEL_BREAKER, metric::ALERTS_WAITING, metric::ALERTS_DEAD, metric::ALERTS_OLDEST]
-        {
+        for name in super::GAUGES {
             gauge!(name, "channel" => self.name()).set(0.0);
         }
     }
@@ -141,7 +146,8 @@ impl Post {
         wait
     }
 
-    /// Makes one attempt, if the breaker lets it. `age` and `attempts` are those of what is delivered.
+    /// Makes one attempt, if the breaker and the channel's own limit let it. `age` and `attempts` are those of what is
+    /// delivered.
     pub async fn attempt(
         &self,
         delivery: Delivery<'_>,
@@ -156,6 +162,10 @@ impl Post {
             Ok(outcome) => outcome,
             Err(_) => Outcome::Retry { after: None, reason: "took too long".to_owned(), sent: already_sent },
         };
+        let outcome = match outcome {
+            Outcome::Held { wait, sent } => self.held(wait, sent, already_sent)?,
+            outcome => outcome,
+        };
         counter!(metric::NOTIFICATIONS, "channel" => self.name(), "result" => outcome.as_label())
             .increment(1);
         histogram!(metric::NOTIFICATION_DURATION, "channel" => self.name()).record(began.elapsed());
@@ -164,23 +174,54 @@ impl Post {
         Some(Attempted { booking, turn, closed: self.breaker() == BreakerState::Closed })
     }
 
+    /// Nothing was tried, because somebody else was faster at a limit that several share: that is no attempt, unless a
+    /// part had left by then.
+    fn held(&self, wait: Duration, sent: u8, already_sent: u8) -> Option<Outcome> {
+        if sent > already_sent {
+            return Some(Outcome::Retry {
+                after: Some(wait),
+                reason: "the channel's rate limit".to_owned(),
+                sent,
+            });
+        }
+        let now = self.tools.clock.mono();
+        let mut state = self.lock();
+        state.pause_until = state.pause_until.max(now.after(wait));
+        state.breaker.cancel(now);
+        None
+    }
+
     fn note(&self, outcome: &Outcome, already_sent: u8) -> Option<Turn> {
         let (now, wall) = (self.tools.clock.mono(), self.tools.clock.wall());
         let mut state = self.lock();
         let sign = match outcome {
             Outcome::Delivered => Sign::Works,
+            // People have read it; what was refused is its picture.
+            Outcome::Refused { sent: 1.., .. } => Sign::Works,
             Outcome::Refused { .. } => Sign::Refuses,
             Outcome::Retry { sent, .. } if *sent > already_sent => Sign::Works,
             Outcome::Retry { .. } => Sign::Fails,
+            Outcome::PutOff { .. } | Outcome::Held { .. } => Sign::Answers,
         };
         match outcome {
             Outcome::Delivered => {
                 state.news = ChannelNews { last_delivery: Some(wall), ..ChannelNews::default() };
             }
-            Outcome::Refused { reason, .. } => state.news.last_error = Some(reason.clone()),
+            Outcome::Refused { reason, sent: 1.. } => {
+                let last_error = Some(reason.clone());
+                state.news = ChannelNews { last_delivery: Some(wall), last_error, failures: 0 };
+            }
+            Outcome::Refused { reason, .. } | Outcome::PutOff { reason, .. } => {
+                state.news.last_error = Some(reason.clone());
+            }
+            Outcome::Held { .. } => {}
             Outcome::Retry { reason, after, .. } => {
                 state.news.last_error = Some(reason.clone());
-                state.news.failures = state.news.failures.saturating_add(1);
+                if sign == Sign::Works {
+                    (state.news.last_delivery, state.news.failures) = (Some(wall), 0);
+                } else {
+                    state.news.failures = state.news.failures.saturating_add(1);
+                }
                 if let Some(after) = after {
                     // What a service asks for concerns all that waits for it.
                     state.pause_until = state.pause_until.max(now.after(*after));
@@ -220,41 +261,39 @@ impl Post {
     }
 
     fn booking(&self, outcome: Outcome, attempts: u64, age: Duration) -> Booking {
-        match outcome {
-            Outcome::Delivered => Booking::Delivered,
-            Outcome::Refused { reason, .. } => Booking::Dead(reason),
-            Outcome::Retry { after, reason, sent } => {
-                let attempt = u32::try_from(attempts).unwrap_or(u32::MAX).saturating_add(1);
-                match self.tools.policy.next(attempt, age, after, super::random()) {
-                    NextTry::In(wait) => {
-                        Booking::Retry(super::later(self.tools.clock.wall(), wait), reason, sent)
-                    }
-                    NextTry::Dead => Booking::Dead(reason),
-                }
-            }
+        let (after, reason, sent) = match outcome {
+            Outcome::Delivered => return Booking::Delivered(None),
+            Outcome::Refused { reason, sent } => return given_up(reason, sent),
+            Outcome::Retry { after, reason, sent } => (after, reason, sent),
+            Outcome::PutOff { reason, sent } => (None, reason, sent),
+            Outcome::Held { wait, sent } => (Some(wait), String::new(), sent),
+        };
+        let attempt = u32::try_from(attempts).unwrap_or(u32::MAX).saturating_add(1);
+        match self.tools.policy.next(attempt, age, after, super::random()) {
+            NextTry::In(wait) => Booking::Retry(super::later(self.tools.clock.wall(), wait), reason, sent),
+            NextTry::Dead => given_up(reason, sent),
         }
     }
 
-    /// Has an outcome written. One that is known should not be lost because the archivist is being restarted; one
-    /// that is lost all the same leads to one copy.
-    pub async fn book<R: Send + 'static>(
-        &self,
-        work: impl FnOnce(&mut Store) -> Result<R, StoreError> + Clone + Send + 'static,
-    ) {
-        for _ in 0..BOOKING_TRIES {
-            match self.tools.archivist.ask(work.clone()).await {
-                Ok(_) => return,
-                Err(problem) => debug!(%problem, "an outcome could not be booked yet"),
-            }
-            tokio::time::sleep(BOOKING_WAIT).await;
-        }
-        tokio::time::sleep(NOT_BOOKED_WAIT).await;
+    /// Has an outcome written. Until it is, it is kept, and nothing else is tried: see [`Post::is_settled`].
+    pub async fn book<R>(&self, work: impl Fn(&mut Store) -> Result<R, StoreError> + Send + Sync + 'static) {
+        self.tools.link.books.enter(self.channel.name(), Arc::new(move |store| work(store).map(|_| ())));
+        self.is_settled().await;
+    }
+
+    /// Whether what came of everything before is written by now. What is not must not be chosen again.
+    pub async fn is_settled(&self) -> bool {
+        self.tools.link.books.settle(self.channel.name(), &self.tools.archivist).await
+    }
+
+    /// The present, by which what waits may be judged; none while the clock was set and that is not taken account of.
+    pub async fn now(&self) -> Option<WallTime> {
+        self.tools.link.wall.now(self.tools.clock.as_ref(), &self.tools.archivist).await
     }
 
     /// Age of what was queued then, by the wall clock.
     pub fn age(&self, queued: WallTime) -> Duration {
-        let micros = self.tools.clock.wall().0.saturating_sub(queued.0);
-        Duration::from_micros(u64::try_from(micros).unwrap_or(0))
+        age(queued, self.tools.clock.wall())
     }
 
     /// Whether messages wait for their turn.

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Mutex;
+use std::sync::atomic::AtomicBool;
 
 use meerkat_base::{Event, EventKind, ManualClock, Notice};
 use meerkat_notify::limiter::Limiter;
@@ -221,6 +222,11 @@ impl Rig {
                 _ => None,
             })
             .collect()
+    }
+
+    /// Whether anything was said to hold.
+    fn says_it_fails(&self) -> bool {
+        self.heard.0.lock().unwrap().iter().any(|notice| notice.holds)
     }
 
     fn script(&self, outcomes: impl IntoIterator<Item = Outcome>) {
@@ -566,6 +572,238 @@ fn an_outcome_that_cannot_be_written_is_written_when_the_archivist_is_back() {
         };
         tokio::join!(working, breaking);
         assert_eq!(rig.asked().len(), 1, "delivered once, however long the writing took");
+    });
+}
+
+#[test]
+fn what_cannot_be_written_holds_up_its_channel_over_generations_and_is_not_forgotten() {
+    crate::in_system(async {
+        let rig = Rig::new(Fake::default());
+        rig.alert(1, None).await;
+        let broken = Arc::new(AtomicBool::new(true));
+        let written = Arc::new(AtomicU64::new(0));
+        let (own_broken, own_written) = (Arc::clone(&broken), Arc::clone(&written));
+        let outcome = move |_: &mut Store| {
+            if own_broken.load(Ordering::Acquire) {
+                return Err(StoreError::Refused("the disk cannot be written".to_owned()));
+            }
+            own_written.fetch_add(1, Ordering::AcqRel);
+            Ok(())
+        };
+        rig.post().book(outcome).await;
+        for _ in 0..3 {
+            assert_eq!(rig.lane().turn().await.unwrap(), Step::Wait(post::BOOKING_WAIT));
+        }
+        assert!(rig.asked().is_empty(), "nothing leaves of which nobody could say what became of it");
+        broken.store(false, Ordering::Release);
+        let mut lane = rig.lane();
+        rig.settle(&mut lane).await;
+        assert_eq!((rig.asked().len(), rig.waiting().await), (1, 0));
+        assert_eq!(written.load(Ordering::Acquire), 1);
+        assert_eq!(rig.tools.link.books.channels(), Vec::<String>::new());
+    });
+}
+
+#[test]
+fn a_message_without_its_picture_is_delivered_and_its_channel_works() {
+    crate::in_system(async {
+        let rig = Rig::new(Fake::default());
+        let without_picture = || Outcome::Refused { reason: "no picture".to_owned(), sent: 1 };
+        rig.script((0..6).map(|_| without_picture()));
+        let first = rig.alert(1, None).await;
+        for number in 2..=6 {
+            rig.alert(number, None).await;
+        }
+        let post = rig.post();
+        let mut lane = Lane::new(Arc::clone(&post));
+        rig.settle(&mut lane).await;
+        assert_eq!(rig.counts().await, OutboxCounts { waiting: 0, delivered: 6, dead: 0 });
+        assert_eq!(rig.row(&first).await.last_error.as_deref(), Some("no picture"));
+        assert!(!rig.says_it_fails(), "people are told");
+        let news = post.news();
+        assert!(news.last_delivery.is_some() && news.failures == 0, "{news:?}");
+        assert_eq!(news.last_error.as_deref(), Some("no picture"));
+
+        // The picture is not refused but never gets through.
+        rig.script([retry(None, 1), retry(None, 1)]);
+        let late = rig.alert(7, None).await;
+        rig.settle(&mut lane).await;
+        rig.clock.advance(Duration::from_secs(86_401));
+        rig.settle(&mut lane).await;
+        assert_eq!(rig.counts().await, OutboxCounts { waiting: 0, delivered: 7, dead: 0 });
+        assert_eq!(rig.row(&late).await.last_error.as_deref(), Some("busy"));
+    });
+}
+
+#[test]
+fn a_place_in_a_limit_that_somebody_else_took_is_no_failure() {
+    crate::in_system(async {
+        let rig = Rig::new(Fake::default());
+        let held = || Outcome::Held { wait: Duration::from_secs(5), sent: 0 };
+        rig.script((0..8).map(|_| held()));
+        let event = rig.alert(1, None).await;
+        let post = rig.post();
+        let mut lane = Lane::new(Arc::clone(&post));
+        assert_eq!(rig.settle(&mut lane).await, Duration::from_secs(5));
+        let row = rig.row(&event).await;
+        assert_eq!((row.attempts, row.last_error), (0, None));
+        assert_eq!(post.news(), ChannelNews::default());
+        rig.pass(&mut lane, Duration::from_secs(41)).await;
+        assert_eq!((rig.asked().len(), rig.waiting().await), (9, 0));
+        assert_eq!(rig.row(&event).await.attempts, 1);
+        assert!(!rig.says_it_fails());
+
+        // Nor is it the one attempt that shows whether the channel works again.
+        *rig.channel.down.lock().unwrap() = true;
+        for number in 2..=7 {
+            rig.alert_at(&format!("c{number}"), number, None).await;
+        }
+        rig.settle(&mut lane).await;
+        assert_eq!(post.breaker(), BreakerState::Open);
+        *rig.channel.down.lock().unwrap() = false;
+        rig.script([held()]);
+        rig.pass(&mut lane, Duration::from_secs(60)).await;
+        assert_eq!((rig.waiting().await, post.breaker()), (0, BreakerState::Closed));
+
+        // What has left before is kept.
+        rig.script([Outcome::Held { wait: Duration::from_secs(5), sent: 1 }]);
+        let halved = rig.alert(8, None).await;
+        rig.settle(&mut lane).await;
+        assert_eq!(rig.row(&halved).await.sent, 1);
+    });
+}
+
+#[test]
+fn a_receiver_who_puts_letters_off_holds_up_neither_channel_nor_camera() {
+    crate::in_system(async {
+        let rig = Rig::new(Fake::default());
+        let full = |sent| Outcome::Retry { after: None, reason: "mailbox full".to_owned(), sent };
+        let still_full = || Outcome::PutOff { reason: "mailbox full".to_owned(), sent: 1 };
+        let mut events = Vec::new();
+        for number in 1..=6 {
+            events.push(rig.alert_at("door", number, None).await.id);
+        }
+        let post = rig.post();
+        let mut lane = Lane::new(Arc::clone(&post));
+        rig.script((0..6).map(|_| full(1)).chain((0..12).map(|_| still_full())));
+        rig.settle(&mut lane).await;
+        let told: Vec<_> = rig.alerts().iter().map(|alert| alert.event).collect();
+        assert_eq!(told, events, "each is told at once, in its order");
+        // The third attempts come after seven seconds.
+        rig.pass(&mut lane, Duration::from_secs(6)).await;
+        assert!(rig.asked().len() >= 12, "{}", rig.asked().len());
+        assert_eq!(post.breaker(), BreakerState::Closed);
+        assert!(!rig.says_it_fails());
+        let news = post.news();
+        assert_eq!((news.failures, news.last_error.as_deref()), (0, Some("mailbox full")));
+        rig.pass(&mut lane, Duration::from_secs(120)).await;
+        assert_eq!(rig.counts().await, OutboxCounts { waiting: 0, delivered: 6, dead: 0 });
+
+        // As the one attempt of a channel that failed it shows that the way is open.
+        *rig.channel.down.lock().unwrap() = true;
+        for number in 11..=16 {
+            rig.alert_at(&format!("c{number}"), number, None).await;
+        }
+        rig.settle(&mut lane).await;
+        assert_eq!(post.breaker(), BreakerState::Open);
+        *rig.channel.down.lock().unwrap() = false;
+        rig.script([Outcome::PutOff { reason: "mailbox full".to_owned(), sent: 0 }]);
+        rig.pass(&mut lane, Duration::from_secs(31)).await;
+        assert_eq!(post.breaker(), BreakerState::Closed);
+    });
+}
+
+#[test]
+fn a_clock_that_is_set_kills_no_backlog_and_hides_none() {
+    const DAY: i64 = 86_400_000_000;
+    crate::in_system(async {
+        for step in [30 * DAY, -3 * 3_600_000_000, -30 * DAY] {
+            let rig = Rig::new(Fake::default());
+            *rig.channel.down.lock().unwrap() = true;
+            let mut lane = rig.lane();
+            // The time is looked at before anything waits.
+            rig.settle(&mut lane).await;
+            for number in 1..=6 {
+                rig.alert_at(&format!("c{number}"), number, None).await;
+            }
+            rig.settle(&mut lane).await;
+            rig.clock.jump_wall(step);
+            rig.pass(&mut lane, Duration::from_secs(20)).await;
+            assert_eq!(rig.counts().await, OutboxCounts { waiting: 6, delivered: 0, dead: 0 }, "{step}");
+            // An attempt that fails now gives nothing up either.
+            rig.pass(&mut lane, Duration::from_secs(60)).await;
+            assert_eq!(rig.counts().await.dead, 0, "{step}");
+            *rig.channel.down.lock().unwrap() = false;
+            rig.pass(&mut lane, Duration::from_secs(130)).await;
+            assert_eq!(rig.counts().await, OutboxCounts { waiting: 0, delivered: 6, dead: 0 }, "{step}");
+            assert!(rig.digests().is_empty(), "nothing has waited for so long");
+        }
+    });
+}
+
+/// Gauges by the name of their channel, as one thread sets them.
+#[derive(Clone, Default)]
+struct Gauges(Arc<Mutex<BTreeMap<(String, String), Arc<AtomicU64>>>>);
+
+impl metrics::Recorder for Gauges {
+    fn describe_counter(&self, _: metrics::KeyName, _: Option<metrics::Unit>, _: metrics::SharedString) {}
+    fn describe_gauge(&self, _: metrics::KeyName, _: Option<metrics::Unit>, _: metrics::SharedString) {}
+    fn describe_histogram(&self, _: metrics::KeyName, _: Option<metrics::Unit>, _: metrics::SharedString) {}
+
+    fn register_counter(&self, _: &metrics::Key, _: &metrics::Metadata<'_>) -> metrics::Counter {
+        metrics::Counter::noop()
+    }
+
+    fn register_gauge(&self, key: &metrics::Key, _: &metrics::Metadata<'_>) -> metrics::Gauge {
+        let channel = key.labels().find(|label| label.key() == "channel").map_or("", metrics::Label::value);
+        let name = (key.name().to_owned(), channel.to_owned());
+        metrics::Gauge::from_arc(Arc::clone(self.0.lock().unwrap().entry(name).or_default()))
+    }
+
+    fn register_histogram(&self, _: &metrics::Key, _: &metrics::Metadata<'_>) -> metrics::Histogram {
+        metrics::Histogram::noop()
+    }
+}
+
+#[test]
+fn a_channel_that_is_gone_is_no_news_any_more() {
+    crate::in_system(async {
+        let rig = Rig::new(Fake::default());
+        let gauges = Gauges::default();
+        let breaker = |gauges: &Gauges| {
+            let key = (metric::CHANNEL_BREAKER.to_owned(), "fake".to_owned());
+            f64::from_bits(gauges.0.lock().unwrap()[&key].load(Ordering::Acquire))
+        };
+        metrics::with_local_recorder(&gauges, || {
+            let post = rig.post();
+            let backlog = ChannelBacklog { waiting: 3, dead: 1, oldest: None };
+            report(&rig.tools, &[post], &[backlog]);
+            gauge!(metric::CHANNEL_BREAKER, "channel" => "fake").set(2.0);
+            assert_eq!((rig.tools.link.reports().len(), breaker(&gauges)), (1, 2.0), "it is here");
+            report(&rig.tools, &[], &[]);
+        });
+        assert!(rig.tools.link.reports().is_empty());
+        let values: Vec<u64> =
+            gauges.0.lock().unwrap().values().map(|value| value.load(Ordering::Acquire)).collect();
+        assert_eq!(values, [0; 4], "as bits");
+    });
+}
+
+#[test]
+fn other_channels_take_their_place_and_links_stay_those_of_the_door() {
+    crate::in_system(async {
+        let rig = Rig::new(Fake::default());
+        let mut tools = rig.tools.clone();
+        let other = settings(&[
+            ("http.public_url", "https://elsewhere.example.org"),
+            ("notify.give_up_hours", "7"),
+            ("notify.max_clip_bytes", "1234567"),
+        ]);
+        let before = tools.replace(&other.notify, Vec::new());
+        assert_eq!((before.len(), tools.channels.len()), (1, 0));
+        assert_eq!(tools.policy.give_up_after, Duration::from_secs(7 * 3_600));
+        assert_eq!(tools.clips.max_bytes, 1_234_567);
+        assert_eq!(tools.clips.links.unwrap().public_url, "https://cams.example.org");
     });
 }
 

@@ -71,12 +71,15 @@ impl Orders {
     }
 }
 
+fn held(wait: Duration) -> String {
+    format!("the rate limit of the channel allows the next message in {} s", wait.as_secs_f32().ceil())
+}
+
 /// Sends a test message and says what came of it. Keeps to the channel's rate limit.
 pub async fn try_out(channel: &dyn Channel, clock: &dyn Clock) -> TrialResult {
     let hold = channel.ready_in();
     if hold > LONGEST_HOLD {
-        let reason = format!("the rate limit of the channel allows the next message in {} s", hold.as_secs());
-        return TrialResult { delivered: false, refused: false, reason: Some(reason), advice: None };
+        return TrialResult { delivered: false, refused: false, reason: Some(held(hold)), advice: None };
     }
     tokio::time::sleep(hold).await;
     let test = TestMessage { id: Uuid::new_v4(), time: clock.wall() };
@@ -87,7 +90,8 @@ pub async fn try_out(channel: &dyn Channel, clock: &dyn Clock) -> TrialResult {
     let (delivered, refused, reason) = match outcome {
         Outcome::Delivered => (true, false, None),
         Outcome::Refused { reason, .. } => (false, true, Some(reason)),
-        Outcome::Retry { reason, .. } => (false, false, Some(reason)),
+        Outcome::Retry { reason, .. } | Outcome::PutOff { reason, .. } => (false, false, Some(reason)),
+        Outcome::Held { wait, .. } => (false, false, Some(held(wait))),
     };
     let advice = reason.as_deref().and_then(|reason| channel.explain(reason)).map(str::to_owned);
     TrialResult { delivered, refused, reason, advice }

@@ -17,7 +17,7 @@ pub struct Clocks {
 
 impl Clocks {
     /// Microseconds by which the wall clock is ahead of the monotonic one: the same as long as nobody sets it.
-    fn ahead(self) -> i64 {
+    pub(crate) fn ahead(self) -> i64 {
         self.wall.0.saturating_sub(i64::try_from(self.mono.0 / 1_000).unwrap_or(i64::MAX))
     }
 }

@@ -12,6 +12,7 @@ mod state;
 mod sweep;
 mod unknown;
 
+pub(crate) use clock::Clocks;
 pub use clock::Doubt;
 pub use evictor::{DeletionSuspended, Evictor, EvictorTools};
 pub use plan::{PlanItem, plan};

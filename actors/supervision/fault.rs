@@ -88,7 +88,7 @@ mod injected {
     }
 
     /// With `MEERKAT_FAULTS=stdin` in the environment: reads lines `<kind> <camera or -> <panic|error|hang> <times>`
-    /// and plans those faults; `disk <open|write|sync|rename|database> <enospc|eio|erofs> <times>` plans what the disk
+    /// and plans those faults; `disk <open|write|sync|rename|database|commit> <enospc|eio|erofs> <times>` plans what the disk
     /// answers; `release` cancels all of them and frees what hangs. Says `order taken` once an order holds: a test waits
     /// for that before it does anything that is to meet the fault.
     pub fn take_orders() {
@@ -123,6 +123,7 @@ mod injected {
             "sync" => DiskOp::Sync,
             "rename" => DiskOp::Rename,
             "database" => DiskOp::Database,
+            "commit" => DiskOp::Commit,
             _ => return None,
         };
         // As Linux numbers them.

@@ -13,8 +13,8 @@ use meerkat_actors::notices;
 use meerkat_base::{Clock, Secret, SystemClock, WallTime};
 use meerkat_notify::{
     Channel, Common, DingTalk, DingTalkSettings, Earlier, Email, Feishu, FeishuApplication, FeishuSettings,
-    GoingOn, Mqtt, MqttMemory, Ntfy, NtfyLogin, NtfySettings, PicturePolicy, RateBook, Receivers, Style, Telegram,
-    TelegramSettings, Webhook, WebhookSettings, Wecom, WecomApp, WecomAppSettings, WecomSettings,
+    GoingOn, Mqtt, MqttMemory, Ntfy, NtfyLogin, NtfySettings, PicturePolicy, RateBook, Receivers, Style,
+    Telegram, TelegramSettings, Webhook, WebhookSettings, Wecom, WecomApp, WecomAppSettings, WecomSettings,
 };
 use meerkat_outbound::{HttpClient, OutboundSettings, SecretUrl};
 use meerkat_store::{EventRow, StoreReader};
@@ -37,25 +37,6 @@ pub(crate) struct Lasting {
     book: RateBook,
     /// What homes have been told: what goes on there goes on.
     homes: MqttMemory,
-}
-
-/// The channels of the settings, connected where they stay connected.
-pub(crate) fn all(
-    settings: &Settings,
-    clock: &Arc<dyn Clock>,
-    lasting: &Lasting,
-) -> anyhow::Result<Vec<Arc<dyn Channel>>> {
-    let made = make(settings, clock, lasting)?;
-    for channel in &made {
-        if let Made::Mqtt(channel) = channel {
-            channel.connect().with_context(|| format!("notify.channels.{}", channel.name()))?;
-        }
-    }
-    let channels = made.into_iter().map(|channel| match channel {
-        Made::Mqtt(channel) => channel as Arc<dyn Channel>,
-        Made::Other(channel) => channel,
-    });
-    Ok(channels.collect())
 }
 
 impl Lasting {
@@ -98,15 +79,15 @@ pub(crate) fn remember(channels: &[Arc<dyn Channel>], data_dir: &Path, now: Wall
 /// Makes every channel and throws it away: says what the settings alone cannot tell, such as a template that is wrong.
 pub(crate) fn check(settings: &Settings) -> anyhow::Result<()> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-    make(settings, &clock, &Lasting::default()).map(|_| ())
+    all(settings, &clock, &Lasting::default()).map(|_| ())
 }
 
-enum Made {
-    Mqtt(Arc<Mqtt>),
-    Other(Arc<dyn Channel>),
-}
-
-fn make(settings: &Settings, clock: &Arc<dyn Clock>, lasting: &Lasting) -> anyhow::Result<Vec<Made>> {
+/// The channels of the settings. None of them is connected: whoever delivers through them opens them.
+pub(crate) fn all(
+    settings: &Settings,
+    clock: &Arc<dyn Clock>,
+    lasting: &Lasting,
+) -> anyhow::Result<Vec<Arc<dyn Channel>>> {
     let notify = &settings.notify;
     let styles = styles(notify)?;
     let mut clients = Clients { notify, by_proxy: HashMap::new() };
@@ -116,7 +97,7 @@ fn make(settings: &Settings, clock: &Arc<dyn Clock>, lasting: &Lasting) -> anyho
         let made = match &channel.target {
             ChannelTarget::Mqtt(target) => home(name, channel, target, style, settings, clock, lasting),
             ChannelTarget::Email(target) => mail(name, channel, target, style, notify, clock),
-            _ => one(name, channel, &style, &mut clients, clock, &lasting.book).map(Made::Other),
+            _ => one(name, channel, &style, &mut clients, clock, &lasting.book),
         };
         channels.push(made.with_context(|| format!("notify.channels.{name}"))?);
     }
@@ -131,10 +112,10 @@ fn home(
     settings: &Settings,
     clock: &Arc<dyn Clock>,
     lasting: &Lasting,
-) -> anyhow::Result<Made> {
+) -> anyhow::Result<Arc<dyn Channel>> {
     let mut own = mqtt_settings(name, channel, target, settings)?;
     own.style = style;
-    Ok(Made::Mqtt(Arc::new(Mqtt::new(own, &lasting.homes, Arc::clone(clock))?)))
+    Ok(Arc::new(Mqtt::new(own, &lasting.homes, Arc::clone(clock))?))
 }
 
 fn mail(
@@ -144,12 +125,12 @@ fn mail(
     style: Style,
     notify: &NotifySettings,
     clock: &Arc<dyn Clock>,
-) -> anyhow::Result<Made> {
+) -> anyhow::Result<Arc<dyn Channel>> {
     let mut own = email_settings(name, target)?;
     own.allow_link_local = notify.allow_link_local;
     own.pictures = pictures(channel);
     own.style = style;
-    Ok(Made::Other(Arc::new(Email::new(own, Arc::clone(clock))?)))
+    Ok(Arc::new(Email::new(own, Arc::clone(clock))?))
 }
 
 fn pictures(channel: &ChannelSettings) -> PicturePolicy {

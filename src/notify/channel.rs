@@ -21,16 +21,31 @@ pub type Delivery<'a> = Pin<Box<dyn Future<Output = Outcome> + Send + 'a>>;
 /// known to have arrived, over all attempts so far: the caller keeps it beside the message and gives it back as
 /// [`Alert::already_sent`], and the channel goes on from there. A step whose outcome is unknown (the connection
 /// broke before the answer) is not counted and is taken again: at least once, with a copy at most per such attempt.
+/// Above 0, people have read the words; of what it is made besides is each channel's own knowledge, but it only grows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
     /// The service has accepted all of it.
     Delivered,
     /// Not now.
     Retry {
-        /// The service, or our own limiter, says how long to wait. Nothing: the caller's back-off decides.
+        /// The service says how long to wait. Nothing: the caller's back-off decides.
         after: Option<Duration>,
         /// What happened, without secrets, fit for log and status.
         reason: String,
+        /// Steps that have arrived so far.
+        sent: u8,
+    },
+    /// Not now, because of one of several receivers; the others have it. The way to the service is open.
+    PutOff {
+        /// What happened, without secrets, fit for log and status.
+        reason: String,
+        /// Steps that have arrived so far.
+        sent: u8,
+    },
+    /// Nothing was tried: the limit that we keep ourselves has no place left. Says nothing about the service.
+    Held {
+        /// When there is one.
+        wait: Duration,
         /// Steps that have arrived so far.
         sent: u8,
     },
@@ -47,8 +62,9 @@ impl Outcome {
     /// The word for it in the label `result` of `meerkat_notifications_total`.
     pub fn as_label(&self) -> &'static str {
         match self {
-            Self::Delivered => "ok",
-            Self::Retry { .. } => "retry",
+            // What was refused is less than the message: people have read it.
+            Self::Delivered | Self::Refused { sent: 1.., .. } => "ok",
+            Self::Retry { .. } | Self::PutOff { .. } | Self::Held { .. } => "retry",
             Self::Refused { .. } => "refused",
         }
     }
@@ -70,6 +86,13 @@ pub trait Channel: Send + Sync {
 
     /// Which service it speaks to: `wecom`, `webhook`.
     fn kind(&self) -> &'static str;
+
+    /// Begins what it keeps between messages, such as a connection. Whoever delivers through it says so first, perhaps
+    /// more than once; a channel that is only made to see whether it can be made keeps nothing.
+    fn open(&self) {}
+
+    /// Ends that for good: somebody else delivers in its place from now on, or nobody.
+    fn close(&self) {}
 
     /// How long until the service's own rate limit would take another message; zero: now. A notifier that asks
     /// before it picks a message sends the newest first instead of burning attempts of all that wait.
@@ -138,6 +161,8 @@ pub fn clip_patience(clip: &ClipPart) -> Duration {
 pub(crate) enum Failure {
     /// Not now.
     Retry { after: Option<Duration>, reason: String },
+    /// Our own limit has no place for so long.
+    Held { wait: Duration },
     /// Never.
     Refused { reason: String },
 }
@@ -155,6 +180,7 @@ impl Failure {
     pub(crate) fn into_outcome(self, sent: u8) -> Outcome {
         match self {
             Self::Retry { after, reason } => Outcome::Retry { after, reason, sent },
+            Self::Held { wait } => Outcome::Held { wait, sent },
             Self::Refused { reason } => Outcome::Refused { reason, sent },
         }
     }
@@ -163,10 +189,8 @@ impl Failure {
 impl From<OutboundError> for Failure {
     fn from(error: OutboundError) -> Self {
         match error {
-            // The address itself is wrong; only the owner can help.
-            OutboundError::Setup(_)
-            | OutboundError::AddressRefused { .. }
-            | OutboundError::Redirect { .. } => Self::refused(error.to_string()),
+            // The settings themselves are wrong; only the owner can help.
+            _ if error.is_for_good() => Self::refused(error.to_string()),
             _ if error.outcome_is_unknown() => Self::retry(format!("{error}; it may have arrived")),
             _ => Self::retry(error.to_string()),
         }

@@ -24,7 +24,7 @@ use serde_json::{Value, json};
 use crate::channel::{Failure, Outcome};
 use crate::limiter::{Rate, RateBook, Start};
 use crate::message::{Clip, ClipForm, Message, Messenger};
-use crate::outlet::{Common, Outlet, number, number_in, said, text};
+use crate::outlet::{Codes, Common, Outlet, is_permanent, number, number_in, said, text};
 use crate::sign::hmac_sha256;
 use crate::steps::Steps;
 use crate::wecom::WordStyle;
@@ -78,6 +78,7 @@ impl DingTalk {
     ) -> Self {
         let token = settings.endpoint.query_value("access_token").unwrap_or_else(|| Secret::new(""));
         let gate = book.gate(
+            &settings.common.name,
             &[&Secret::new("dingtalk"), &token],
             &[Rate::per_minute(MESSAGES_PER_MINUTE)],
             &[Rate::per_minute(settings.per_minute.min(MESSAGES_PER_MINUTE))],
@@ -110,7 +111,7 @@ impl DingTalk {
         match code {
             0 => Ok(()),
             130_101 | 410_100 => Err(self.outlet.too_fast(BLOCKED_FOR, reason)),
-            code if PERMANENT.contains(&code) => Err(Failure::refused(reason)),
+            code if is_permanent(PERMANENT, code) => Err(Failure::refused(reason)),
             _ => Err(Failure::retry(reason)),
         }
     }
@@ -144,12 +145,13 @@ fn security_setting(message: &str) -> &'static str {
     }
 }
 
-/// Codes that the same message gets again until a person changes something: security settings not met (310000), no such
-/// robot or token (300001, 400101, 400106, 40014), group gone (400013), robot switched off (400102), a message that it
-/// does not take (40035, 400105, 430101 to 430104, 43004).
-const PERMANENT: [i64; 13] = [
-    310_000, 300_001, 400_101, 400_106, 40_014, 400_013, 400_102, 40_035, 400_105, 430_101, 430_102, 430_103,
-    430_104,
+/// Codes that the same message gets again until a person changes something, by what they mean.
+const PERMANENT: Codes = &[
+    ("security settings not met", &[310_000]),
+    ("no such robot or token", &[300_001, 400_101, 400_106, 40_014]),
+    ("group gone", &[400_013]),
+    ("robot switched off", &[400_102]),
+    ("a message that it does not take", &[40_035, 400_105, 430_101, 430_102, 430_103, 430_104, 43_004]),
 ];
 
 fn text_message(words: &str, link: Option<&str>) -> Value {

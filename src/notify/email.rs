@@ -3,12 +3,13 @@
 //!
 //! Every letter's Message-ID is made of the alert's id: a letter that is sent again because nobody knows whether it
 //! arrived is the same letter, and mail systems that compare ids show it once. Of several recipients those who have got
-//! it are remembered while the node runs, so that one whose server is slow costs the others no copies.
+//! it are remembered (the first seven over a restart, see [`Had`]), so that one whose server is slow costs the others no
+//! copies; nor does that one say anything about the channel.
 
 mod letter;
 mod post;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -126,6 +127,33 @@ pub enum BadEmail {
     Tls(String),
 }
 
+/// Recipients of one letter, by their places, of whom nothing more is to be asked.
+#[derive(Debug, Clone, Default)]
+struct Had {
+    accepted: BTreeSet<usize>,
+    refused: BTreeSet<usize>,
+}
+
+/// The first places each have a bit of what is kept beside the message; the last bit stands for all others together.
+const REST: usize = 7;
+
+impl Had {
+    /// What was kept beside the message. Of those who share the last bit only a running node knows who it was.
+    fn from_kept(bits: u8) -> Self {
+        let accepted = (0..REST).filter(|place| bits & (1 << place) != 0).collect();
+        Self { accepted, refused: BTreeSet::new() }
+    }
+
+    /// What is kept beside the message: 0 while nobody has it.
+    fn kept(&self) -> u8 {
+        self.accepted.iter().fold(0, |bits, place| bits | (1 << place.min(&REST)))
+    }
+
+    fn has(&self, place: usize) -> bool {
+        self.accepted.contains(&place) || self.refused.contains(&place)
+    }
+}
+
 /// One e-mail channel.
 pub struct Email {
     settings: EmailSettings,
@@ -133,8 +161,8 @@ pub struct Email {
     to: Vec<Mailbox>,
     server: Server,
     limiter: Mutex<Limiter>,
-    /// Letters that some of the recipients (by place) have got, oldest first.
-    partly: Mutex<VecDeque<(String, Vec<usize>)>>,
+    /// Letters that some of the recipients have got, oldest first.
+    partly: Mutex<VecDeque<(String, Had)>>,
     clock: Arc<dyn Clock>,
 }
 
@@ -167,7 +195,7 @@ impl Email {
             text.push_str(render::picture_omitted(self.settings.style.language));
         }
         let references = vec![format!("event.{}", alert.event)];
-        self.send(alert.id.to_string(), references, &text, kept, None).await
+        self.send(alert.id.to_string(), references, &text, (kept, None), alert.already_sent).await
     }
 
     async fn clip(&self, alert: &Alert, clip: &ClipPart) -> Outcome {
@@ -185,7 +213,7 @@ impl Email {
         }
         let references = vec![format!("event.{}", alert.event), alert.id.to_string()];
         let file = file.map(|file| (clip.name.as_str(), file));
-        self.send(format!("{}.clip", alert.id), references, &text, None, file).await
+        self.send(format!("{}.clip", alert.id), references, &text, (None, file), alert.already_sent).await
     }
 
     async fn send(
@@ -193,8 +221,8 @@ impl Email {
         id: String,
         references: Vec<String>,
         text: &str,
-        picture: Option<&Bytes>,
-        file: Option<(&str, &Bytes)>,
+        (picture, file): (Option<&Bytes>, Option<(&str, &Bytes)>),
+        already_sent: u8,
     ) -> Outcome {
         let letter = Letter {
             from: &self.from,
@@ -209,27 +237,40 @@ impl Email {
         let bytes = match letter.bytes() {
             Ok(bytes) => bytes,
             Err(reason) => {
-                return Failure::refused(format!("cannot be written as a letter: {reason}")).into_outcome(0);
+                let reason = format!("cannot be written as a letter: {reason}");
+                return Failure::refused(reason).into_outcome(already_sent);
             }
         };
         let now = self.clock.mono();
         if let Err(wait) = self.limiter.lock().unwrap_or_else(PoisonError::into_inner).take(now) {
-            let reason = format!("more than {} letters a minute", self.settings.per_minute);
-            return Failure::Retry { after: Some(wait), reason }.into_outcome(0);
+            return Outcome::Held { wait, sent: already_sent };
         }
-        match self.hand_over(&id, &bytes).await {
-            Ok(()) => Outcome::Delivered,
-            Err(failure) => failure.into_outcome(0),
+        let mut had = Had::from_kept(already_sent);
+        if let Some(known) = self.have_got(&id) {
+            had.accepted.extend(known.accepted);
+            had.refused = known.refused;
         }
+        let outcome = self.hand_over(&mut had, &bytes, already_sent).await;
+        match outcome {
+            Outcome::Delivered | Outcome::Refused { .. } => self.forget(&id),
+            _ => self.note_receivers(id, had),
+        }
+        outcome
     }
 
-    /// Hands a letter over for everybody who has not got it yet.
-    async fn hand_over(&self, id: &str, letter: &[u8]) -> Result<(), Failure> {
-        let had = self.have_got(id);
-        let missing: Vec<usize> = (0..self.to.len()).filter(|place| !had.contains(place)).collect();
+    /// Hands a letter over for everybody who has not got it yet, and notes who has then.
+    async fn hand_over(&self, had: &mut Had, letter: &[u8], already_sent: u8) -> Outcome {
+        let before = had.kept();
+        let missing: Vec<usize> = (0..self.to.len()).filter(|place| !had.has(*place)).collect();
         let addresses: Vec<_> =
             missing.iter().filter_map(|place| self.to.get(*place)).map(|m| &m.email).collect();
-        let posted = self.server.post(&self.from.email, &addresses, letter).await?;
+        if addresses.is_empty() {
+            return Outcome::Delivered;
+        }
+        let posted = match self.server.post(&self.from.email, &addresses, letter).await {
+            Ok(posted) => posted,
+            Err(failure) => return failure.into_outcome(already_sent),
+        };
         let named = |places: &[(usize, String)]| {
             let shown: Vec<&str> = places.iter().map(|(_, why)| why.as_str()).collect();
             shown.join("; ")
@@ -238,31 +279,34 @@ impl Email {
             let channel = &self.settings.name;
             warn!(channel, reason = named(&posted.refused), "some recipients are refused for good");
         }
-        if !posted.delayed.is_empty() {
-            let places = posted.accepted.iter().chain(posted.refused.iter().map(|(at, _)| at));
-            self.note_receivers(id, places.filter_map(|at| missing.get(*at)).copied());
-            return Err(Failure::retry(named(&posted.delayed)));
+        let places = |at: &usize| missing.get(*at).copied();
+        had.accepted.extend(posted.accepted.iter().filter_map(places));
+        had.refused.extend(posted.refused.iter().filter_map(|(at, _)| places(at)));
+        let (sent, reason) = (had.kept(), named(&posted.delayed));
+        match (posted.delayed.is_empty(), sent) {
+            (true, 0) => Outcome::Refused { reason: named(&posted.refused), sent: 0 },
+            (true, _) => Outcome::Delivered,
+            // Somebody has it since now, or nobody has.
+            (false, _) if sent > before || sent == 0 => Outcome::Retry { after: None, reason, sent },
+            (false, _) => Outcome::PutOff { reason, sent },
         }
-        self.forget(id);
-        let somebody = !posted.accepted.is_empty() || !had.is_empty();
-        if somebody { Ok(()) } else { Err(Failure::refused(named(&posted.refused))) }
     }
 
-    fn have_got(&self, id: &str) -> Vec<usize> {
+    fn have_got(&self, id: &str) -> Option<Had> {
         let partly = self.partly.lock().unwrap_or_else(PoisonError::into_inner);
-        partly.iter().find(|(letter, _)| letter == id).map(|(_, places)| places.clone()).unwrap_or_default()
+        partly.iter().find(|(letter, _)| letter == id).map(|(_, had)| had.clone())
     }
 
-    fn note_receivers(&self, id: &str, places: impl Iterator<Item = usize>) {
+    fn note_receivers(&self, id: String, had: Had) {
         let mut partly = self.partly.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, had)) = partly.iter_mut().find(|(letter, _)| letter == id) {
-            had.extend(places);
+        partly.retain(|(letter, _)| *letter != id);
+        if had.accepted.is_empty() && had.refused.is_empty() {
             return;
         }
         if partly.len() >= REMEMBERED {
             partly.pop_front();
         }
-        partly.push_back((id.to_owned(), places.collect()));
+        partly.push_back((id, had));
     }
 
     fn forget(&self, id: &str) {
@@ -270,7 +314,7 @@ impl Email {
     }
 
     async fn digest(&self, id: Uuid, text: &str) -> Outcome {
-        self.send(id.to_string(), Vec::new(), text, None, None).await
+        self.send(id.to_string(), Vec::new(), text, (None, None), 0).await
     }
 }
 

@@ -24,7 +24,7 @@ use serde_json::{Map, Value, json};
 use crate::channel::{Failure, Outcome};
 use crate::limiter::{Rate, RateBook, Start};
 use crate::message::{Clip, ClipForm, Message, Messenger, picture_type};
-use crate::outlet::{Common, Outlet, number, number_in, said, text};
+use crate::outlet::{Codes, Common, Outlet, is_permanent, number, number_in, said, text};
 use crate::sign::hmac_sha256;
 use crate::steps::Steps;
 use crate::token::{Granted, TokenCache};
@@ -88,6 +88,7 @@ impl Feishu {
     /// by `book`.
     pub fn new(settings: FeishuSettings, client: HttpClient, clock: Arc<dyn Clock>, book: &RateBook) -> Self {
         let gate = book.gate(
+            &settings.common.name,
             &[&Secret::new("feishu"), &settings.endpoint.last_segment()],
             &[Rate::per_minute(MESSAGES_PER_MINUTE), Rate::per_second(MESSAGES_PER_SECOND)],
             &[Rate::per_minute(settings.per_minute.min(MESSAGES_PER_MINUTE))],
@@ -208,23 +209,29 @@ impl Feishu {
             9_499 if reason.contains("too many") || reason.contains("frequency") => {
                 Err(self.outlet.too_fast(asked.unwrap_or(Duration::from_secs(60)), reason))
             }
-            code if PERMANENT.contains(&code) => Err(Failure::refused(reason)),
+            code if is_permanent(PERMANENT, code) => Err(Failure::refused(reason)),
             _ => Err(Failure::Retry { after: asked, reason }),
         }
     }
 }
 
-/// Codes that the same message gets again until a person changes something: no such robot (19001), signature or time
-/// wrong (19021), address not allowed (19022), keyword missing (19024), body not what it takes (9499, 19002); application
-/// unknown (10003, 10014), without the right (99991672) or the picture not one (234001, 234006, 234011).
-const PERMANENT: [i64; 12] =
-    [9_499, 19_001, 19_002, 19_021, 19_022, 19_024, 10_003, 10_014, 99_991_672, 234_001, 234_006, 234_011];
+/// Codes that the same message gets again until a person changes something, by what they mean.
+const PERMANENT: Codes = &[
+    ("no such robot", &[19_001]),
+    ("signature or time wrong", &[19_021]),
+    ("address not allowed", &[19_022]),
+    ("keyword missing", &[19_024]),
+    ("body not what it takes", &[9_499, 19_002]),
+    ("application unknown", &[10_003, 10_014]),
+    ("application without the right", &[99_991_672]),
+    ("the picture is none, or too large", &[234_001, 234_006, 234_011]),
+];
 
 /// Codes that say that the tenant token is none or old; a new one helps.
 const TOKEN_CODES: [i64; 4] = [99_991_661, 99_991_663, 99_991_664, 99_991_668];
 
 fn is_about_token(failure: &Failure) -> bool {
-    let (Failure::Retry { reason, .. } | Failure::Refused { reason }) = failure;
+    let (Failure::Retry { reason, .. } | Failure::Refused { reason }) = failure else { return false };
     number_in(reason, "code ").is_some_and(|code| TOKEN_CODES.contains(&code))
 }
 

@@ -59,6 +59,16 @@ impl Limiter {
         }
     }
 
+    /// Other settings, the same history: at most `most` (at least 1) from now on.
+    pub fn allow(&mut self, most: usize) {
+        self.most = most.max(1);
+        while self.free_at.len() > self.most {
+            // The last ones decide when there is a place again.
+            self.free_at.pop_front();
+        }
+        self.assumed = self.assumed.min(self.free_at.len());
+    }
+
     /// How long until one more may leave; zero: now.
     pub fn wait(&self, now: MonoTime) -> Duration {
         let full = match self.free_at.front() {
@@ -126,6 +136,21 @@ impl Limiters {
         Self(rates.iter().map(|rate| Limiter::new(rate.most, rate.window)).collect())
     }
 
+    /// Takes other rates; what was counted for a window goes on counting.
+    fn adapt(&mut self, rates: &[Rate]) {
+        let mut before = std::mem::take(&mut self.0);
+        self.0.extend(rates.iter().map(|rate| {
+            match before.iter().position(|limiter| limiter.window == rate.window) {
+                Some(place) => {
+                    let mut limiter = before.swap_remove(place);
+                    limiter.allow(rate.most);
+                    limiter
+                }
+                None => Limiter::new(rate.most, rate.window),
+            }
+        }));
+    }
+
     fn half_full(self, now: MonoTime) -> Self {
         Self(self.0.into_iter().map(|limiter| limiter.half_full(now)).collect())
     }
@@ -158,7 +183,7 @@ impl Limiters {
 #[derive(Debug)]
 pub struct Gate {
     service: Arc<Mutex<Limiters>>,
-    own: Mutex<Limiters>,
+    own: Arc<Mutex<Limiters>>,
 }
 
 impl Gate {
@@ -202,6 +227,8 @@ fn lock(limiters: &Mutex<Limiters>) -> MutexGuard<'_, Limiters> {
 pub struct RateBook {
     /// By a hash of the credentials, which are not kept.
     services: Mutex<HashMap<[u8; 32], Arc<Mutex<Limiters>>>>,
+    /// The same with the channel's name: what each of them allows itself.
+    channels: Mutex<HashMap<[u8; 32], Arc<Mutex<Limiters>>>>,
 }
 
 /// Whether a service forgives a run of the node that follows another too fast.
@@ -214,9 +241,11 @@ pub(crate) enum Start {
 }
 
 impl RateBook {
-    /// The gate of a channel: `rates` are the service's for these credentials, `own` the channel's.
+    /// The gate of a channel: `rates` are the service's for these credentials, and never change; `own` are those that the
+    /// channel's settings allow it, as they are now.
     pub(crate) fn gate(
         &self,
+        channel: &str,
         credentials: &[&Secret],
         rates: &[Rate],
         own: &[Rate],
@@ -228,6 +257,8 @@ impl RateBook {
             hash.update(secret.reveal().len().to_le_bytes());
             hash.update(secret.reveal());
         }
+        let mut named = hash.clone();
+        named.update(channel);
         let mut services = self.services.lock().unwrap_or_else(PoisonError::into_inner);
         let service = services.entry(hash.finalize().into()).or_insert_with(|| {
             let limiters = Limiters::new(rates);
@@ -236,7 +267,12 @@ impl RateBook {
                 Start::Cautious => limiters.half_full(now),
             }))
         });
-        Gate { service: Arc::clone(service), own: Mutex::new(Limiters::new(own)) }
+        let mut channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
+        let mine = channels
+            .entry(named.finalize().into())
+            .or_insert_with(|| Arc::new(Mutex::new(Limiters::new(own))));
+        lock(mine).adapt(own);
+        Gate { service: Arc::clone(service), own: Arc::clone(mine) }
     }
 }
 
@@ -274,7 +310,10 @@ mod tests {
         let book = RateBook::default();
         let (key, other) = (Secret::new("key"), Secret::new("yek"));
         let rates = [Rate { most: 3, window: Duration::from_secs(60) }];
-        let gate = |key: &Secret, own: &[Rate], now| book.gate(&[key], &rates, own, Start::Fresh, at(now));
+        let gate = |key: &Secret, own: &[Rate], now| {
+            let name = if own.is_empty() { "a" } else { "b" };
+            book.gate(name, &[key], &rates, own, Start::Fresh, at(now))
+        };
         let first = gate(&key, &[], 0);
         let second = gate(&key, &[Rate { most: 1, window: Duration::from_secs(10) }], 0);
         assert_eq!((first.take(at(0)), second.take(at(0))), (Ok(()), Ok(())));
@@ -289,10 +328,27 @@ mod tests {
     }
 
     #[test]
+    fn a_channels_own_limit_is_what_its_settings_say_now_and_counts_what_left_before() {
+        let book = RateBook::default();
+        let gate = |name: &str, most: usize| {
+            let own = [Rate { most, window: Duration::from_secs(60) }];
+            book.gate(name, &[&Secret::new("key")], &[], &own, Start::Fresh, at(0))
+        };
+        let taken = |gate: &Gate, now| (0..100).take_while(|_| gate.take(at(now)).is_ok()).count();
+        assert_eq!(taken(&gate("a", 3), 0), 3);
+        assert_eq!(taken(&gate("b", 5), 0), 5, "another channel with the same credentials");
+        assert_eq!(taken(&gate("a", 3), 1_000), 0, "a reload forgets nothing");
+        assert_eq!(taken(&gate("a", 5), 2_000), 2, "and changes what is allowed");
+        let tighter = gate("a", 1);
+        assert_eq!(tighter.wait(at(3_000)), Duration::from_secs(59), "the last one counts");
+        assert_eq!(taken(&tighter, 62_000), 1);
+    }
+
+    #[test]
     fn several_windows_hold_at_once_and_a_cautious_start_gets_half() {
         let book = RateBook::default();
         let rates = [Rate::per_minute(4), Rate::per_hour(6)];
-        let gate = book.gate(&[&Secret::new("k")], &rates, &[], Start::Cautious, at(0));
+        let gate = book.gate("a", &[&Secret::new("k")], &rates, &[], Start::Cautious, at(0));
         assert_eq!((gate.take(at(0)), gate.take(at(0))), (Ok(()), Ok(())));
         assert_eq!(gate.take(at(0)), Err(Duration::from_secs(61)));
         assert_eq!(gate.take(at(61_000)), Ok(()));
@@ -328,7 +384,7 @@ mod tests {
     fn channels_with_the_same_credentials_remember_for_each_other() {
         let book = RateBook::default();
         let rates = [Rate { most: 4, window: Duration::from_secs(60) }];
-        let gate = || book.gate(&[&Secret::new("key")], &rates, &[], Start::Fresh, at(0));
+        let gate = || book.gate("a", &[&Secret::new("key")], &rates, &[], Start::Fresh, at(0));
         let (first, second) = (gate(), gate());
         first.remember(at(0), &[Duration::from_secs(5); 2]);
         second.remember(at(0), &[Duration::from_secs(7); 2]);

@@ -12,7 +12,7 @@ mod presence;
 mod topics;
 
 use std::fmt;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -20,6 +20,7 @@ use meerkat_base::{CameraId, Clock, EventKind, EventPhase, Secret};
 use meerkat_outbound::{ExtraRoots, client_tls};
 use serde_json::{Value, json};
 use tokio::time::{Instant, timeout_at};
+use tracing::warn;
 
 use crate::alert::{Alert, ClipPart, Digest, PicturePolicy, TestMessage};
 use crate::channel::{Channel, Delivery, Failure, Outcome};
@@ -136,11 +137,21 @@ impl Message {
 pub struct Mqtt {
     settings: MqttSettings,
     home: Arc<Home>,
-    link: OnceLock<Link>,
+    connection: Mutex<Connection>,
+}
+
+/// Whether a channel is connected, or tries to be.
+enum Connection {
+    /// It was only made.
+    None,
+    /// From the first use on.
+    Kept(Arc<Link>),
+    /// Another channel has taken its place, perhaps under the same client id: two would throw each other out for ever.
+    Closed,
 }
 
 impl Mqtt {
-    /// Checks the settings; connects to nothing before [`Mqtt::connect`]. What goes on is remembered in `memory`.
+    /// Checks the settings; connects to nothing before it is opened or used. What goes on is remembered in `memory`.
     pub fn new(settings: MqttSettings, memory: &MqttMemory, clock: Arc<dyn Clock>) -> Result<Self, BadMqtt> {
         let plain = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
         let topic = |text: &str| {
@@ -162,29 +173,40 @@ impl Mqtt {
             client_tls(settings.roots.as_ref())?;
         }
         let home = Arc::new(Home::new(settings.clone(), memory, clock));
-        Ok(Self { settings, home, link: OnceLock::new() })
+        Ok(Self { settings, home, connection: Mutex::new(Connection::None) })
     }
 
-    /// Starts to connect and goes on until the channel is dropped. Once is enough.
-    pub fn connect(&self) -> std::io::Result<()> {
-        let link = Link::start(self.settings.clone(), Arc::clone(&self.home))?;
-        // A second one is dropped, and with it its connection.
-        let _ = self.link.set(link);
-        Ok(())
+    /// The one connection, begun where there is none yet. It goes on until the channel is closed or dropped.
+    fn link(&self) -> Result<Arc<Link>, Failure> {
+        let mut connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*connection {
+            Connection::Kept(link) => Ok(Arc::clone(link)),
+            Connection::Closed => Err(Failure::retry("the channel was closed")),
+            Connection::None => {
+                let started = Link::start(self.settings.clone(), Arc::clone(&self.home));
+                let link = started.map_err(|error| {
+                    Failure::retry(format!("no thread could be started for the connection: {error}"))
+                })?;
+                let link = Arc::new(link);
+                *connection = Connection::Kept(Arc::clone(&link));
+                Ok(link)
+            }
+        }
     }
 
     /// Publishes, and waits until the broker has acknowledged all of it: first the states, which can be repeated without
     /// harm, then `once`, each of which is a step and is left out if an earlier attempt got it through.
     async fn tell(&self, news: News<'_>, once: Vec<Message>, already_sent: u8) -> Outcome {
-        let Some(link) = self.link.get() else {
-            return Failure::retry("the channel was not told to connect").into_outcome(already_sent);
+        let link = match self.link() {
+            Ok(link) => link,
+            Err(failure) => return failure.into_outcome(already_sent),
         };
         link.wait_until_up(UP_LIMIT).await;
         let left = once.into_iter().skip(usize::from(already_sent));
         let published = match news {
-            News::Alert(alert) => self.home.with_news(alert, |states| publish(link, states, left)),
-            News::Digest(digest) => self.home.with_digest(digest, |states| publish(link, states, left)),
-            News::None => publish(link, Vec::new(), left),
+            News::Alert(alert) => self.home.with_news(alert, |states| publish(&link, states, left)),
+            News::Digest(digest) => self.home.with_digest(digest, |states| publish(&link, states, left)),
+            News::None => publish(&link, Vec::new(), left),
         };
         let (states, steps) = match published {
             Ok(published) => published,
@@ -305,6 +327,24 @@ impl Channel for Mqtt {
 
     fn kind(&self) -> &'static str {
         "mqtt"
+    }
+
+    fn open(&self) {
+        if self.link().is_err() {
+            warn!(
+                channel = self.settings.name,
+                "the connection could not be begun; it is tried with the next message"
+            );
+        }
+    }
+
+    fn close(&self) {
+        let mut connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = std::mem::replace(&mut *connection, Connection::Closed);
+        if let Connection::Kept(link) = before {
+            // Also where a message is under way still.
+            link.end();
+        }
     }
 
     fn picture_limit(&self) -> Option<u64> {

@@ -35,6 +35,7 @@ use crate::words::cut;
 
 /// Where the public server lives.
 pub const PUBLIC_SERVER: &str = "https://ntfy.sh";
+const PUBLIC_HOST: &str = "ntfy.sh";
 /// Longest message, bytes of UTF-8.
 pub const MAX_TEXT_BYTES: usize = 4_096;
 /// Longest message beside an attachment, bytes of UTF-8.
@@ -133,11 +134,15 @@ impl Ntfy {
         let rate = |per_minute: usize| Rate { most: per_minute * 5, window: Duration::from_secs(301) };
         let named = Secret::new(format!("ntfy {}", settings.server));
         let nobody = Secret::new("");
+        // What the public server allows somebody without an account is known; of others only their owners know how patient
+        // they are, and the settings say so.
+        let is_public = settings.server.host() == PUBLIC_HOST && settings.login == NtfyLogin::Anonymous;
+        let public = is_public.then(|| rate(MESSAGES_PER_MINUTE));
         let gate = book.gate(
+            &settings.common.name,
             &[&named, authorization.as_ref().unwrap_or(&nobody)],
-            // Whether the server is a patient one only its owner knows: the setting decides.
+            public.as_slice(),
             &[rate(settings.per_minute)],
-            &[],
             Start::Fresh,
             clock.mono(),
         );
@@ -212,7 +217,7 @@ impl Ntfy {
             // The messages of this day are used up.
             (429, 42_908) => Err(self.outlet.too_fast(Duration::from_secs(60 * 60), reason)),
             (429, _) => Err(self.outlet.too_fast(asked.unwrap_or(Duration::from_secs(60)), reason)),
-            (408 | 425 | 500.., _) => Err(Failure::Retry { after: asked, reason }),
+            (407 | 408 | 425 | 500.., _) => Err(Failure::Retry { after: asked, reason }),
             _ => Err(Failure::refused(reason)),
         }
     }

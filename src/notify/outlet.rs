@@ -58,13 +58,13 @@ impl Outlet {
     pub(crate) fn check_rate(&self) -> Result<(), Failure> {
         match self.ready_in() {
             Duration::ZERO => Ok(()),
-            wait => Err(rate_limited(wait)),
+            wait => Err(Failure::Held { wait }),
         }
     }
 
     /// Takes a place for a message that leaves now.
     pub(crate) fn take_place(&self) -> Result<(), Failure> {
-        self.gate.take(self.clock.mono()).map_err(rate_limited)
+        self.gate.take(self.clock.mono()).map_err(|wait| Failure::Held { wait })
     }
 
     /// The service says "too fast": nothing leaves for a while, and this message least of all.
@@ -104,18 +104,15 @@ impl Outlet {
         Err(self.by_status(&reply))
     }
 
-    /// What a status means that is no success: 408, 425, 429 and 5xx may pass, others do not.
+    /// What a status means that is no success: 408, 425, 429 and 5xx may pass, and 407 is the proxy's word, not the
+    /// service's; others do not.
     pub(crate) fn by_status(&self, reply: &Reply) -> Failure {
         let reason = format!("status {}", reply.status);
         match reply.status {
-            408 | 425 | 429 | 500.. => Failure::Retry { after: self.asked(reply), reason },
+            407 | 408 | 425 | 429 | 500.. => Failure::Retry { after: self.asked(reply), reason },
             _ => Failure::refused(reason),
         }
     }
-}
-
-fn rate_limited(wait: Duration) -> Failure {
-    Failure::Retry { after: Some(wait), reason: "the channel's rate limit".to_owned() }
 }
 
 // As a map, not as a derived struct, which would also take an array.
@@ -138,6 +135,14 @@ pub(crate) fn said(word: &str, code: i64, message: &str) -> String {
     format!("{word} {code}: {}", shown(message.as_bytes()))
 }
 
+/// Codes of a service, by what they mean.
+pub(crate) type Codes = &'static [(&'static str, &'static [i64])];
+
+/// Whether a code is among them.
+pub(crate) fn is_permanent(codes: Codes, code: i64) -> bool {
+    codes.iter().any(|(_, codes)| codes.contains(&code))
+}
+
 /// The number behind a word in a reason, as [`said`] and the others here put it there.
 pub(crate) fn number_in(reason: &str, word: &str) -> Option<i64> {
     let rest = reason.split_once(word)?.1.trim_start();
@@ -154,20 +159,21 @@ pub(crate) fn explain_transport(reason: &str) -> Option<&'static str> {
         );
     }
     if reason.contains("link-local") {
-        return Some("The address is link-local. Set notify.allow_link_local = true if that is meant.");
+        return Some(
+            "The address is link-local. Set notify.allow_link_local = true if that is meant. Where a name is set that \
+             should mean another one, something before the service (a portal with a login) answers for it.",
+        );
     }
     if reason.contains("redirects elsewhere") {
         return Some(
-            "The address answers with a redirect, which is not followed. Set the address it leads to.",
+            "The address answers with a redirect, which is not followed. Set the address it leads to, unless it is that \
+             of a portal which wants a login first.",
         );
     }
     if reason.contains("took too long") {
         return Some(
             "The service did not answer in time. Try again; if it stays so, check proxy and firewall.",
         );
-    }
-    if reason.contains("rate limit") {
-        return Some("The channel has used up what the service allows for now. Try again in a minute.");
     }
     match number_in(reason, "status ")? {
         401 => Some("The service does not accept the credentials. Check token, user, password or secret."),

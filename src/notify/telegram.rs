@@ -105,6 +105,7 @@ impl Telegram {
     ) -> Self {
         let most = most_per_minute(&settings.chat_id);
         let gate = book.gate(
+            &settings.common.name,
             &[&Secret::new("telegram"), &settings.token, &Secret::new(settings.chat_id.as_str())],
             &[Rate::per_second(1), Rate::per_minute(most)],
             &[Rate::per_minute(settings.per_minute.min(most))],
@@ -205,7 +206,7 @@ impl Telegram {
                 let secs = parameter("retry_after").and_then(|secs| u64::try_from(secs).ok()).unwrap_or(30);
                 Err(self.outlet.too_fast(Duration::from_secs(secs.max(1)), reason))
             }
-            400..=499 if code != 408 && code != 409 => {
+            400..=499 if !matches!(code, 407..=409) => {
                 if let Some(chat) = parameter("migrate_to_chat_id") {
                     reason = format!("error {code}: the group is now chat {chat}");
                 }

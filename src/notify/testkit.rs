@@ -64,12 +64,14 @@ pub(crate) fn test_message() -> TestMessage {
     TestMessage { id: Uuid::from_u128(8), time: WallTime(1_795_210_274_000_000) }
 }
 
-/// The wait, the reason and the steps of a retry; anything else fails the test. No secret may be in it.
+/// The wait, the reason and the steps of what is tried again, `held` where our own limit is the reason; anything else fails
+/// the test. No secret may be in it.
 #[track_caller]
 pub(crate) fn retry(outcome: Outcome, secrets: &[&str]) -> (Option<Duration>, String, u8) {
     assert_silent(&outcome, secrets);
     match outcome {
         Outcome::Retry { after, reason, sent } => (after, reason, sent),
+        Outcome::Held { wait, sent } => (Some(wait), "held".to_owned(), sent),
         other => panic!("{other:?}"),
     }
 }
@@ -85,6 +87,25 @@ pub(crate) fn refusal(channel: &dyn Channel, outcome: Outcome, secrets: &[&str])
         }
         other => panic!("{other:?}"),
     }
+}
+
+/// That a code which a channel explains is one that it gives up at once, unless it stands among those that pass.
+#[track_caller]
+pub(crate) fn what_is_explained_is_permanent(
+    channel: &dyn Channel,
+    word: &str,
+    permanent: crate::outlet::Codes,
+    passing: &[i64],
+) {
+    let mut seen = 0;
+    for code in (0..500_000).chain(99_990_000..=99_992_000) {
+        if channel.explain(&format!("{word} {code}: said")).is_some() {
+            let is_permanent = crate::outlet::is_permanent(permanent, code);
+            assert!(is_permanent != passing.contains(&code), "{word} {code}");
+            seen += 1;
+        }
+    }
+    assert!(seen > passing.len(), "nothing is explained");
 }
 
 #[track_caller]

@@ -37,8 +37,9 @@
 //!
 //! # The answer
 //!
-//! 2xx is success, whatever the body says. 408, 429, 5xx and every broken connection are tried again, `Retry-After`
-//! honoured up to an hour. Every other status is a refusal for ever; redirects are not followed.
+//! 2xx is success, whatever the body says. 408, 425, 429, 5xx and every broken connection are tried again, `Retry-After`
+//! honoured up to an hour; so is what comes from something before the receiver: a redirect, which is not followed, and 407.
+//! Every other status is a refusal for ever.
 //!
 //! # Verifying it
 //!
@@ -135,10 +136,10 @@ impl Webhook {
         if settings.secret.reveal().len() < MIN_SECRET_BYTES {
             return Err(ShortSecret);
         }
-        // By name: two webhooks may have the same secret.
-        let named = Secret::new(format!("webhook {}", settings.common.name));
-        let rate = Rate { most: settings.per_minute, window: Duration::from_secs(60) };
-        let gate = book.gate(&[&named, &settings.secret], &[rate], &[], Start::Fresh, clock.mono());
+        // The receiver is the owner's: all that limits it are the settings.
+        let credentials = [&Secret::new("webhook"), &settings.secret];
+        let own = [Rate { most: settings.per_minute, window: Duration::from_secs(60) }];
+        let gate = book.gate(&settings.common.name, &credentials, &[], &own, Start::Fresh, clock.mono());
         let outlet = Outlet { common: settings.common.clone(), client, clock, gate };
         Ok(Self { settings, outlet })
     }

@@ -31,7 +31,7 @@ use serde_json::{Map, Value, json};
 use crate::channel::{Failure, Outcome};
 use crate::limiter::{Rate, RateBook, Start};
 use crate::message::{Clip, ClipForm, Message, Messenger, clip_type};
-use crate::outlet::{Common, Outlet, number, number_in, said, text};
+use crate::outlet::{Codes, Common, Outlet, is_permanent, number, number_in, said, text};
 use crate::steps::Steps;
 use crate::uploads::Uploads;
 use crate::words::{CALLS, MARKDOWN, cut, disarm};
@@ -128,6 +128,7 @@ impl Wecom {
     pub fn new(settings: WecomSettings, client: HttpClient, clock: Arc<dyn Clock>, book: &RateBook) -> Self {
         let key = settings.endpoint.query_value("key").unwrap_or_else(|| Secret::new(""));
         let gate = book.gate(
+            &settings.common.name,
             &[&Secret::new("wecom"), &key],
             &[Rate::per_minute(MESSAGES_PER_MINUTE)],
             &[Rate::per_minute(settings.per_minute.min(MESSAGES_PER_MINUTE))],
@@ -197,18 +198,24 @@ impl Wecom {
         match code {
             0 => Ok(answer),
             45009 => Err(self.outlet.too_fast(Duration::from_secs(60), reason)),
-            code if PERMANENT.contains(&code) => Err(Failure::refused(reason)),
+            code if is_permanent(PERMANENT, code) => Err(Failure::refused(reason)),
             _ => Err(Failure::retry(reason)),
         }
     }
 }
 
-/// Codes that the same message gets again for ever: no such robot (93000); message type, picture or parameters
-/// it cannot use (40004, 40005, 40006, 40007, 40008, 40009, 40058, 301019); text missing (44004) or too long (45002);
-/// file empty or too large (44001, 45001); not JSON (47001). Every other code may pass: -1 busy, 45033 too many at once,
-/// a robot switched off.
-const PERMANENT: [i64; 14] =
-    [93000, 40004, 40005, 40006, 40007, 40008, 40009, 40058, 44001, 44004, 45001, 45002, 47001, 301_019];
+/// Codes that the same message gets again for ever, by what they mean. Every other code may pass: -1 busy, 45033 too many
+/// at once, a robot switched off.
+const PERMANENT: Codes = &[
+    ("no such robot", &[93_000]),
+    (
+        "message type, picture or parameters that it cannot use",
+        &[40_004, 40_005, 40_006, 40_007, 40_008, 40_009, 40_058, 301_019],
+    ),
+    ("text missing or too long", &[44_004, 45_002]),
+    ("file empty or too large", &[44_001, 45_001]),
+    ("not JSON", &[47_001]),
+];
 
 impl Messenger for Wecom {
     const KIND: &'static str = "wecom";

@@ -26,7 +26,7 @@ use uuid::Uuid;
 use crate::channel::{Failure, Outcome};
 use crate::limiter::{Rate, RateBook, Start};
 use crate::message::{Clip, ClipForm, Message, Messenger, clip_type, picture_type};
-use crate::outlet::{Common, Outlet, number, number_in, said, text};
+use crate::outlet::{Codes, Common, Outlet, is_permanent, number, number_in, said, text};
 use crate::steps::Steps;
 use crate::token::{Granted, TokenCache};
 use crate::uploads::Uploads;
@@ -147,7 +147,7 @@ impl WecomApp {
         // The limit is the application's, whoever it writes to: members can be reached in several ways.
         let named = Secret::new(format!("wecom_app {} {}", settings.corp_id, settings.agent_id));
         let rates = [Rate::per_minute(MESSAGES_PER_MINUTE), Rate::per_hour(MESSAGES_PER_HOUR)];
-        let gate = book.gate(&[&named], &rates, &own, Start::Cautious, clock.mono());
+        let gate = book.gate(&settings.common.name, &[&named], &rates, &own, Start::Cautious, clock.mono());
         Self {
             outlet: Outlet { common: settings.common.clone(), client, clock, gate },
             settings,
@@ -311,19 +311,22 @@ impl WecomApp {
             0 => Ok(answer),
             40014 | 42001 | 41001 => Err(CallFailure::Token(Failure::retry(reason))),
             45009 => Err(self.outlet.too_fast(Duration::from_secs(60), reason).into()),
-            code if PERMANENT.contains(&code) => Err(Failure::refused(reason).into()),
+            code if is_permanent(PERMANENT, code) => Err(Failure::refused(reason).into()),
             _ => Err(Failure::retry(reason).into()),
         }
     }
 }
 
-/// Codes that the same message gets again until a person changes something: secret, enterprise or application wrong
-/// (40001, 40013, 40056, 301002), address not trusted (60020), no rights (48002, 60011), nobody to send to (81013, 40003,
-/// 40031, 40032), what was sent is not what the service takes (40004, 40005, 40006, 40007, 40008, 40009, 40058, 44001,
-/// 44004, 45001, 45002, 47001).
-const PERMANENT: [i64; 22] = [
-    40001, 40003, 40004, 40005, 40006, 40007, 40008, 40009, 40013, 40031, 40032, 40056, 40058, 44001, 44004,
-    45001, 45002, 47001, 48002, 60011, 60020, 81013,
+/// Codes that the same message gets again until a person changes something, by what they mean.
+const PERMANENT: Codes = &[
+    ("secret, enterprise or application wrong", &[40_001, 40_013, 40_056, 301_002]),
+    ("address not trusted", &[60_020]),
+    ("no rights", &[48_002, 60_011]),
+    ("nobody to send to", &[81_013, 40_003, 40_031, 40_032]),
+    (
+        "not what the service takes",
+        &[40_004, 40_005, 40_006, 40_007, 40_008, 40_009, 40_058, 44_001, 44_004, 45_001, 45_002, 47_001],
+    ),
 ];
 
 /// The address that the service saw, out of "not allow to access from your ip, …, from ip: 203.0.113.7, …".

@@ -1,6 +1,6 @@
 //! What can go wrong on the way out, in words that may be logged: no address beyond its host, no key.
 
-use crate::address::RefusedByRule;
+use crate::address::{RefusedByRule, is_refused_literal};
 use crate::url::SecretUrl;
 
 /// Says why a request brought no (whole) reply.
@@ -10,7 +10,7 @@ pub enum OutboundError {
     #[error("outbound settings: {0}")]
     Setup(String),
     /// The address rules forbid it; nothing was sent.
-    #[error("{host} is a link-local address; set allow_link_local to reach it")]
+    #[error("{host} is or means a link-local address; set allow_link_local to reach it")]
     AddressRefused {
         /// Host as configured.
         host: String,
@@ -56,6 +56,16 @@ pub enum OutboundError {
 }
 
 impl OutboundError {
+    /// Whether only other settings can help. A redirect, or a name that leads to a link-local address, may be the doing of
+    /// a portal that wants a login first, and passes with it; a link-local address that was written down does not.
+    pub fn is_for_good(&self) -> bool {
+        match self {
+            Self::Setup(_) => true,
+            Self::AddressRefused { host } => is_refused_literal(host),
+            _ => false,
+        }
+    }
+
     /// Whether the service may have received and acted on the request although no reply says so.
     pub fn outcome_is_unknown(&self) -> bool {
         matches!(self, Self::Timeout { .. } | Self::Broken { .. } | Self::ReplyTooLarge { .. })

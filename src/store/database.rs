@@ -17,6 +17,7 @@ use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 use crate::capture;
 use crate::check::{Checked, Depth};
 use crate::error::{Result, StoreError};
+use crate::fault::{self, DiskOp};
 use crate::files::{Durability, Folder};
 use crate::migrate::{self, Found, STEPS};
 use crate::{backup, check, swap};
@@ -243,6 +244,8 @@ impl Store {
 
     /// Begins a commit that takes the write lock at once, so that it cannot fail half-way for being busy.
     pub(crate) fn begin(&mut self) -> Result<Transaction<'_>> {
+        fault::point(DiskOp::Commit)
+            .map_err(|error| StoreError::io(self.root.path().join(DATABASE), error))?;
         Ok(self.reader.connection.transaction_with_behavior(TransactionBehavior::Immediate)?)
     }
 

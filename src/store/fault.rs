@@ -13,8 +13,10 @@ pub enum DiskOp {
     Sync,
     /// To give a file its name.
     Rename,
-    /// To write to the database.
+    /// To work with the database.
     Database,
+    /// To write to the database, which can be read all the same.
+    Commit,
 }
 
 /// Called before each of these.

@@ -117,7 +117,7 @@ pub struct OutboxRow {
     pub state: OutboxState,
     /// When it was delivered or given up.
     pub settled: Option<WallTime>,
-    /// Why the last attempt failed.
+    /// Why the last attempt failed; of one that was delivered: what of it did not arrive, and why.
     pub last_error: Option<String>,
     /// The digest that stands for it, where it was not delivered by itself.
     pub digest: Option<Uuid>,
@@ -188,7 +188,21 @@ pub(crate) fn give_up_waiting(connection: &Connection, at: WallTime, error: &str
 impl Store {
     /// Notes that an alert arrived. Returns whether it was waiting.
     pub fn delivered(&mut self, id: Uuid, at: WallTime) -> Result<bool> {
-        Ok(self.delivered_all(&[id], at)? == 1)
+        self.delivered_without(id, at, None)
+    }
+
+    /// Notes that an alert arrived, perhaps without a part of it, and why. Returns whether it was waiting. The reason
+    /// must hold no secret; it is cut to 500 characters.
+    pub fn delivered_without(&mut self, id: Uuid, at: WallTime, missing: Option<&str>) -> Result<bool> {
+        let transaction = self.begin()?;
+        let changed = transaction
+            .prepare_cached(
+                "UPDATE outbox SET state = 'delivered', settled = ?2, attempts = attempts + 1, last_error = ?3
+                 WHERE id = ?1 AND state = 'waiting'",
+            )?
+            .execute(params![id.to_string(), at.0, missing.map(cut)])?;
+        transaction.commit()?;
+        Ok(changed == 1)
     }
 
     /// Notes in one commit that several alerts arrived (as a digest). Returns how many were waiting.
@@ -211,14 +225,15 @@ impl Store {
     /// Notes a failed attempt, the steps that have arrived all the same, and when to try again, less than [`MAX_WAIT`] ahead. Returns whether the
     /// alert was waiting. The error must hold no secret; it is cut to 500 characters.
     pub fn retry(&mut self, id: Uuid, next_at: WallTime, error: &str, sent: u8) -> Result<bool> {
-        let changed = self
-            .connection
+        let transaction = self.begin()?;
+        let changed = transaction
             .prepare_cached(
                 "UPDATE outbox SET attempts = attempts + 1, next_attempt = ?2, last_error = ?3,
                      sent = max(sent, ?4)
                  WHERE id = ?1 AND state = 'waiting'",
             )?
             .execute(params![id.to_string(), next_at.0, cut(error), sent])?;
+        transaction.commit()?;
         Ok(changed == 1)
     }
 
@@ -417,6 +432,7 @@ mod tests {
         assert!(!store.delivered(wecom.id, WallTime(6_000_000)).unwrap(), "only once");
         assert!(!store.retry(wecom.id, WallTime(1), "late", 0).unwrap(), "what is delivered stays delivered");
         assert!(store.dead(webhook.id, WallTime(7_000_000), "HTTP 410").unwrap());
+        assert!(!store.delivered_without(webhook.id, FAR, Some("no picture")).unwrap());
         assert_eq!(store.outbox_counts().unwrap(), OutboxCounts { waiting: 0, delivered: 1, dead: 1 });
         assert_eq!(store.next_attempt(None).unwrap(), None);
         assert_eq!(store.alerts_of(event.id).unwrap()[1].last_error.as_deref(), Some("HTTP 410"));

@@ -259,6 +259,29 @@ fn a_message_whose_booking_was_lost_comes_once_more_under_its_key() {
     assert_eq!(received.len(), 4, "{received:?}");
 }
 
+#[test]
+fn while_nothing_can_be_written_down_nothing_is_sent_twice() {
+    let hook = MockServer::webhook(SECRET).unwrap();
+    let mut node = with_hook(&hook).with_faults().start();
+    let mut camera = node.camera("yard", 3);
+    hook.script([Fault::Status(503, "Retry-After: 6\r\n", "later")]);
+    let event = node.stir(&mut camera, "yard");
+    eventually("an attempt has failed", PATIENCE, || (alert_of(&node, &event).attempts == 1).then_some(()));
+    // From here on the database can be read, and what becomes of a message cannot be written.
+    node.order("disk commit eio 1000000");
+    hook.wait_for(1, PATIENCE).unwrap();
+    node.wait_for_log("what became of a message cannot be written down; nothing else is sent until then");
+    assert!(hook.wait_for(2, Duration::from_secs(8)).is_err(), "it came again: {:?}", hook.received());
+    assert_eq!(alert_of(&node, &event).state, OutboxState::Waiting);
+    node.order("release");
+    wait_for_state(&node, &event, OutboxState::Delivered);
+    let last = node.stir(&mut camera, "yard");
+    wait_for_state(&node, &last, OutboxState::Delivered);
+    let received = hooks(&hook.received());
+    assert_eq!(received.len(), 2, "{received:?}");
+    assert!(received.iter().all(|(.., repeated)| !repeated), "{received:?}");
+}
+
 /// `meerkat alerts …` with the data folder, and the address, of a node that may run there.
 fn alerts(plan: Plan, node: &Node, arguments: &[&str]) -> (Option<i32>, String) {
     let plan = plan.set("http.listen", node.http_address());

@@ -7,6 +7,7 @@ use meerkat_notify::testing::{
     MailRules, MailServer, MailTls, Mosquitto, MosquittoRules, Observed, Observer, tls::ca_file,
 };
 use meerkat_store::OutboxState;
+use rustix::process::Signal;
 
 use crate::harness::{Node, PATIENCE, Plan, eventually};
 
@@ -87,6 +88,49 @@ fn a_home_is_told_what_goes_on_and_a_broker_that_dies_is_told_again() {
     says(&observer, "node1/availability", "online");
     assert!(node.stop().success(), "{}", node.log());
     says(&observer, "node1/availability", "offline");
+}
+
+const RELOADED: &str = "settings reloaded; listeners, data folder and threads keep what they started with";
+
+#[test]
+fn a_reload_leaves_a_home_in_peace_unless_something_about_it_has_changed() {
+    let rules = MosquittoRules { tls: true, login: Some(("node".to_owned(), PASSWORD.to_owned())) };
+    let broker = Mosquitto::start(&rules).unwrap();
+    let observer = broker.observe();
+    let mut node = with_home(&broker).file("[retention]\ndays = 5\n").start();
+    says(&observer, "node1/availability", "online");
+    let mut camera = node.camera("yard", 3);
+    let mut reload = |node: &mut Node, toml: &str, times| {
+        node.write_file(toml);
+        node.signal(Signal::HUP);
+        node.wait_for_logs(RELOADED, times);
+        // Whatever connected anew has had its time when this is told.
+        node.stir(&mut camera, "yard");
+        all_delivered(node);
+    };
+    let gone = || {
+        let is_gone = |message: &&Observed| {
+            message.topic == "node1/availability" && message.payload == "offline" && !message.retained
+        };
+        observer.messages().iter().filter(is_gone).count()
+    };
+    reload(&mut node, "[retention]\ndays = 4\n", 1);
+    assert_eq!(gone(), 0, "nothing about homes has changed");
+
+    // A camera that is new is announced, by a connection that takes the other's place.
+    let shed = "homeassistant/binary_sensor/node1/shed_motion/config";
+    let after = "[cameras.shed]\nname = \"The shed\"\n";
+    reload(&mut node, after, 2);
+    let announced = observer.wait_for(PATIENCE, |message| message.topic == shed).unwrap().json();
+    assert_eq!(announced["device"]["name"], "The shed");
+    says(&observer, "node1/availability", "online");
+    assert_eq!(gone(), 1);
+
+    reload(&mut node, after, 3);
+    assert_eq!(gone(), 1, "nothing has changed again");
+    let last = observer.messages().into_iter().rfind(|message| message.topic == shed).unwrap();
+    assert!(!last.payload.is_empty(), "nobody takes back what is there");
+    assert!(node.stop().success(), "{}", node.log());
 }
 
 #[test]

@@ -156,3 +156,10 @@ async fn refusals_are_for_ever_and_explained() {
         retry(s.robot.deliver(&person(None)).await, SECRETS);
     }
 }
+
+#[tokio::test]
+async fn what_is_explained_as_somebodys_mistake_is_given_up_at_once() {
+    let s = scene();
+    crate::testkit::what_is_explained_is_permanent(&s.robot, "errcode", PERMANENT, &[130_101, 410_100]);
+    assert!(is_permanent(PERMANENT, 43_004));
+}

@@ -284,7 +284,10 @@ async fn a_recipient_who_is_put_off_costs_the_others_no_copies() {
     let s = scene_with(rules.clone(), |settings| settings.to.push("carol@example.org".to_owned()));
     let a = alert(EventKind::Person, None);
     let outcome = s.email.deliver(&a).await;
-    assert!(delayed(&outcome).0.contains("greylisted"), "{outcome:?}");
+    assert!(
+        matches!(&outcome, Outcome::Retry { reason, after: None, sent: 1 } if reason.contains("greylisted")),
+        "Ann has it: {outcome:?}"
+    );
     assert_eq!(s.email.deliver(&a).await, Outcome::Delivered);
     let to: Vec<Vec<String>> = s.server.received().into_iter().map(|letter| letter.to).collect();
     assert_eq!(to, [vec!["ann@example.org".to_owned()], vec!["bob@example.org".to_owned()]]);
@@ -293,6 +296,43 @@ async fn a_recipient_who_is_put_off_costs_the_others_no_copies() {
     let s = scene_with(rules, |settings| settings.to = vec!["carol@example.org".to_owned()]);
     let outcome = s.email.deliver(&a).await;
     assert!(refused(&outcome).contains("no such user"), "{outcome:?}");
+}
+
+#[tokio::test]
+async fn a_full_mailbox_says_nothing_about_the_channel_and_a_restart_sends_no_copies() {
+    let rules = MailRules { greylisted: vec!["bob@example.org".to_owned()], ..MailRules::default() };
+    let s = scene_with(rules.clone(), |_| {});
+    let mut a = alert(EventKind::Person, None);
+    assert!(matches!(s.email.deliver(&a).await, Outcome::Retry { sent: 1, .. }));
+    a.already_sent = 1;
+    // A new run knows only what was kept beside the message.
+    let again = Email::new(s.email.settings.clone(), Arc::new(s.clock.clone())).unwrap();
+    for _ in 0..2 {
+        s.server.script([MailFault::Answer("RCPT", "452 4.2.2 mailbox full")]);
+        match again.deliver(&a).await {
+            Outcome::PutOff { reason, sent: 1 } => assert!(reason.contains("mailbox full"), "{reason}"),
+            other => panic!("{other:?}"),
+        }
+    }
+    s.server.script([MailFault::Answer("EHLO", "421 4.3.2 going down")]);
+    assert!(matches!(again.deliver(&a).await, Outcome::Retry { sent: 1, .. }), "that is the channel's");
+    assert_eq!(again.deliver(&a).await, Outcome::Delivered);
+    let to: Vec<Vec<String>> = s.server.received().into_iter().map(|letter| letter.to).collect();
+    assert_eq!(to, [vec!["ann@example.org".to_owned()], vec!["bob@example.org".to_owned()]]);
+    a.already_sent = 3;
+    assert_eq!(again.deliver(&a).await, Outcome::Delivered, "everybody has it");
+    assert_eq!(s.server.received().len(), 2);
+}
+
+#[test]
+fn who_has_a_letter_fits_beside_it() {
+    let had = |places: &[usize]| Had { accepted: places.iter().copied().collect(), ..Had::default() };
+    for (places, kept) in [(&[][..], 0), (&[0, 2], 5), (&[6], 64), (&[7], 128), (&[1, 9, 40], 130)] {
+        assert_eq!(had(places).kept(), kept, "{places:?}");
+    }
+    let known = Had::from_kept(0b1000_0101);
+    assert!(known.has(0) && known.has(2) && !known.has(1));
+    assert!(!known.has(7) && !known.has(8), "who of the rest it was is not known");
 }
 
 #[tokio::test]
@@ -315,7 +355,7 @@ async fn it_keeps_its_own_limit() {
         assert_eq!(s.email.deliver(&a).await, Outcome::Delivered);
     }
     let outcome = s.email.deliver(&a).await;
-    assert_eq!(delayed(&outcome).1, Some(Duration::from_secs(60)));
+    assert_eq!(outcome, Outcome::Held { wait: Duration::from_secs(60), sent: 0 });
     assert_eq!(s.email.ready_in(), Duration::from_secs(60));
     s.clock.advance(Duration::from_secs(60));
     assert_eq!(s.email.deliver(&a).await, Outcome::Delivered);

@@ -164,3 +164,14 @@ async fn too_fast_waits_and_refusals_are_explained() {
         retry(s.robot.deliver(&person(None)).await, SECRETS);
     }
 }
+
+#[tokio::test]
+async fn what_is_explained_as_somebodys_mistake_is_given_up_at_once() {
+    let s = with_application();
+    crate::testkit::what_is_explained_is_permanent(
+        &s.robot,
+        "code",
+        PERMANENT,
+        &[11_232, 11_233, 99_991_400],
+    );
+}

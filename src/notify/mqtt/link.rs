@@ -41,6 +41,8 @@ const BACKOFF: RetryPolicy = RetryPolicy {
     ceiling: Duration::from_secs(60),
     give_up_after: Duration::MAX,
 };
+/// Wait where the system has no descriptors left for a connection.
+const NO_RUNTIME_WAIT: Duration = Duration::from_secs(5);
 /// After so long a connection counts as good, and the waits begin anew.
 const GOOD_AFTER: Duration = Duration::from_secs(30);
 
@@ -59,8 +61,8 @@ pub(super) type Acknowledged = oneshot::Receiver<()>;
 pub(super) struct Link {
     line: Arc<Line>,
     up: watch::Receiver<bool>,
-    /// Dropped with the link, which ends the thread.
-    _stop: watch::Sender<()>,
+    /// Ends the thread, also by being dropped.
+    stop: watch::Sender<()>,
 }
 
 /// What the thread and those who publish share.
@@ -125,11 +127,19 @@ impl Link {
             next: Instant::now(),
         };
         let line = Arc::new(Line { state: Mutex::new(state), up });
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let keeper = Keeper { settings, home, line: Arc::clone(&line), stopped };
         let name = format!("mqtt-{}", keeper.settings.name);
-        std::thread::Builder::new().name(name).spawn(move || keeper.keep(&runtime))?;
-        Ok(Self { line, up: is_up, _stop: stop })
+        std::thread::Builder::new().name(name).spawn(move || {
+            if let Some(runtime) = keeper.runtime() {
+                keeper.keep(&runtime);
+            }
+        })?;
+        Ok(Self { line, up: is_up, stop })
+    }
+
+    /// Ends the connection, whoever still holds the link.
+    pub fn end(&self) {
+        self.stop.send_replace(());
     }
 
     /// Gives a message to the connection.
@@ -154,6 +164,21 @@ struct Keeper {
 }
 
 impl Keeper {
+    /// What the connection runs on. Made in its own thread, because one that is dropped elsewhere may take whoever drops
+    /// it along. None when the link was ended meanwhile.
+    fn runtime(&self) -> Option<tokio::runtime::Runtime> {
+        loop {
+            match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+                Ok(runtime) => return Some(runtime),
+                Err(error) => self.line.goes_down(error.to_string(), Instant::now() + NO_RUNTIME_WAIT),
+            }
+            std::thread::sleep(NO_RUNTIME_WAIT);
+            if self.stopped.has_changed().unwrap_or(true) {
+                return None;
+            }
+        }
+    }
+
     fn keep(self, runtime: &tokio::runtime::Runtime) {
         let channel = &self.settings.name;
         let mut attempt = 0;
@@ -172,7 +197,7 @@ impl Keeper {
             self.line.goes_down(reason, Instant::now() + wait);
             let mut stopped = self.stopped.clone();
             let is_over = runtime.block_on(async {
-                // The sender never sends; it only goes.
+                // The sender sends once, or goes.
                 tokio::time::timeout(wait, stopped.changed()).await.is_ok()
             });
             if is_over {

@@ -41,7 +41,7 @@ fn scene_with(rules: &MosquittoRules, change: impl FnOnce(&mut MqttSettings)) ->
     change(&mut settings);
     let (memory, clock) = (MqttMemory::default(), ManualClock::new(START));
     let mqtt = Mqtt::new(settings, &memory, Arc::new(clock.clone())).unwrap();
-    mqtt.connect().unwrap();
+    mqtt.open();
     clock.advance(Duration::from_secs(3_600));
     Scene { broker, observer, mqtt, memory, clock }
 }
@@ -243,7 +243,7 @@ async fn tls_and_password_are_wanted_and_wrong_ones_explained() {
         wrong.client_id = "node2".to_owned();
         change(&mut wrong);
         let mqtt = Mqtt::new(wrong, &MqttMemory::default(), Arc::new(s.clock.clone())).unwrap();
-        mqtt.connect().unwrap();
+        mqtt.open();
         let a = event_of(EventKind::Motion, 1, EventPhase::Started);
         loop {
             match mqtt.deliver(&a).await {
@@ -312,7 +312,7 @@ async fn entities_of_cameras_that_are_gone_are_taken_back() {
     drop(mqtt);
     says(&observer, "node1/availability", "offline");
     let mqtt = Mqtt::new(settings(&broker), &memory, Arc::new(clock.clone())).unwrap();
-    mqtt.connect().unwrap();
+    mqtt.open();
     says(&observer, old, "");
     let s = Scene { broker, observer, mqtt, memory, clock };
     let kept = s.retained();
@@ -330,7 +330,7 @@ async fn what_goes_on_is_remembered_when_the_channel_is_built_anew() {
     s.says("node1/front/motion", "ON");
     // The new one is there before the old one goes, as when settings are reloaded.
     let next = Mqtt::new(settings(&s.broker), &s.memory, Arc::new(s.clock.clone())).unwrap();
-    next.connect().unwrap();
+    next.open();
     drop(s.mqtt);
     assert_eq!(next.deliver(&event_of(EventKind::Person, 1, EventPhase::Started)).await, Outcome::Delivered);
     says(&s.observer, "node1/front/person", "ON");
@@ -338,6 +338,29 @@ async fn what_goes_on_is_remembered_when_the_channel_is_built_anew() {
     let states: Vec<Observed> =
         s.observer.messages().into_iter().filter(|m| m.topic == "node1/front/motion").collect();
     assert_eq!(states.last().unwrap().payload, "ON", "{states:?}");
+}
+
+#[tokio::test]
+async fn only_who_is_opened_connects_and_who_is_closed_never_again() {
+    let s = scene();
+    // Under the same client id: if it connected, the broker would throw the first one out.
+    let next = Mqtt::new(settings(&s.broker), &s.memory, Arc::new(s.clock.clone())).unwrap();
+    let motion = |number| event_of(EventKind::Motion, number, EventPhase::Started);
+    assert_eq!(s.mqtt.deliver(&motion(1)).await, Outcome::Delivered);
+    assert!(matches!(*next.connection.lock().unwrap(), Connection::None));
+    assert!(!s.of("node1/availability").iter().any(|message| message.payload == "offline"));
+
+    s.mqtt.close();
+    next.open();
+    assert_eq!(next.deliver(&motion(2)).await, Outcome::Delivered);
+    match s.mqtt.deliver(&motion(3)).await {
+        Outcome::Retry { reason, sent: 0, .. } => assert!(reason.contains("closed"), "{reason}"),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(next.deliver(&motion(3)).await, Outcome::Delivered);
+    let said = s.of("node1/availability");
+    let gone = said.iter().filter(|message| message.payload == "offline").count();
+    assert_eq!((gone, &said.last().unwrap().payload[..]), (1, &b"online"[..]), "{said:?}");
 }
 
 #[tokio::test]
@@ -450,7 +473,7 @@ async fn what_is_no_broker_is_survived() {
     let mut settings = MqttSettings::new("home", "127.0.0.1", "node1");
     settings.port = port;
     let mqtt = Mqtt::new(settings, &MqttMemory::default(), clock).unwrap();
-    mqtt.connect().unwrap();
+    mqtt.open();
     let a = event_of(EventKind::Motion, 1, EventPhase::Started);
     loop {
         match mqtt.deliver(&a).await {

@@ -165,3 +165,30 @@ fn any_text_fits_a_header() {
         assert_eq!(decoded, text);
     }
 }
+
+#[tokio::test]
+async fn each_topic_has_the_limit_that_its_settings_say_now() {
+    let clock = clock();
+    let server = MockServer::ntfy(TOPIC, "", 1_000_000, Arc::new(clock.clone())).unwrap();
+    let book = RateBook::default();
+    let topic = |name: &str, base: &str, per_minute| {
+        let base = SecretUrl::parse(base).unwrap();
+        let mut settings = NtfySettings::new(name, base, Secret::new(TOPIC), NtfyLogin::Anonymous);
+        settings.per_minute = per_minute;
+        Ntfy::new(settings, client(), Arc::new(clock.clone()), &book)
+    };
+    let own = |name: &str, per_minute| topic(name, &server.base(), per_minute);
+    for _ in 0..5 {
+        assert_eq!(own("phone", 1).deliver(&person(None)).await, Outcome::Delivered);
+    }
+    assert!(matches!(own("phone", 1).deliver(&person(None)).await, Outcome::Held { sent: 0, .. }));
+    assert_eq!(own("desk", 1).ready_in(), Duration::ZERO, "another topic of the same server and login");
+    assert_eq!(own("phone", 2).deliver(&person(None)).await, Outcome::Delivered, "a reload takes it over");
+
+    // Without an account the public server counts both together.
+    let (first, second) = (topic("a", PUBLIC_SERVER, 600), topic("b", PUBLIC_SERVER, 600));
+    for _ in 0..MESSAGES_PER_MINUTE * 5 {
+        first.outlet.take_place().unwrap();
+    }
+    assert!(second.ready_in() > Duration::ZERO);
+}

@@ -236,10 +236,10 @@ async fn a_relay_can_ask_for_time() {
 }
 
 #[tokio::test]
-async fn redirects_and_link_local_addresses_are_refused() {
+async fn redirects_are_not_followed_and_link_local_addresses_are_refused() {
     let s = scene();
     s.server.script([Fault::Status(302, "location: http://127.0.0.1:1/\r\n", "")]);
-    let (reason, _) = refusal(s.robot.deliver(&person(None)).await);
+    let (_, reason, _) = retry(s.robot.deliver(&person(None)).await);
     assert!(reason.contains("302"), "{reason}");
     assert_eq!(s.server.requests(), 1);
     let base = SecretUrl::parse("http://169.254.169.254").unwrap();
@@ -432,4 +432,10 @@ fn channels_can_be_kept_in_one_list() {
     let s = scene();
     let channels: Vec<Box<dyn Channel>> = vec![Box::new(s.robot)];
     assert_eq!(channels[0].name(), "group");
+}
+
+#[tokio::test]
+async fn what_is_explained_as_somebodys_mistake_is_given_up_at_once() {
+    let s = scene();
+    crate::testkit::what_is_explained_is_permanent(&s.robot, "errcode", PERMANENT, &[45_009]);
 }

@@ -249,3 +249,10 @@ async fn what_may_pass_is_tried_again_from_where_it_stopped() {
     s.server.script([Fault::Errcode(45009, "api freq out of limit")]);
     assert_eq!(retry(s.app.deliver(&another(2, None)).await, SECRETS).0, Some(Duration::from_secs(60)));
 }
+
+#[tokio::test]
+async fn what_is_explained_as_somebodys_mistake_is_given_up_at_once() {
+    let s = scene();
+    crate::testkit::what_is_explained_is_permanent(&s.app, "errcode", PERMANENT, &[45_009]);
+    assert!(is_permanent(PERMANENT, 301_002));
+}

@@ -176,12 +176,13 @@ impl Store {
 
     /// Notes a failed attempt at a digest, and when to try again. Returns whether there is such a digest.
     pub fn digest_retry(&mut self, id: Uuid, next_at: WallTime, error: &str) -> Result<bool> {
-        let changed = self
-            .connection
+        let transaction = self.begin()?;
+        let changed = transaction
             .prepare_cached(
                 "UPDATE digests SET attempts = attempts + 1, next_attempt = ?2, last_error = ?3 WHERE id = ?1",
             )?
             .execute(params![id.to_string(), next_at.0, cut(error)])?;
+        transaction.commit()?;
         Ok(changed == 1)
     }
 }

@@ -39,6 +39,8 @@ pub struct Head {
     pub camera: CameraId,
     /// When the next attempt may be made; in the past when it is due.
     pub next_attempt_at: WallTime,
+    /// Whether people have read its words; what is left of it is a picture, or one of several receivers.
+    pub is_told: bool,
 }
 
 impl Head {
@@ -88,7 +90,7 @@ impl StoreReader {
             Order::NewestFirst => "queued DESC, number DESC",
         };
         let mut statement = self.connection.prepare_cached(&format!(
-            "SELECT number, camera, next_attempt FROM outbox INDEXED BY {index}
+            "SELECT number, camera, next_attempt, sent > 0 FROM outbox INDEXED BY {index}
              WHERE channel = ?1 AND state = 'waiting' AND digest IS NULL AND {queue}
                  AND (queued <= ?3 OR queued > ?4)
              ORDER BY {order} LIMIT ?2"
@@ -100,6 +102,7 @@ impl StoreReader {
                     number: row.get(0)?,
                     camera: parsed(row, 1, |text| CameraId::from_shown(text).ok())?,
                     next_attempt_at: WallTime(row.get(2)?),
+                    is_told: row.get(3)?,
                 })
             })?
             .collect()
@@ -162,8 +165,39 @@ impl Store {
         Ok(changed)
     }
 
-    /// Gives up what has waited for a channel since before a moment, digests with what stands in them. Returns how
-    /// many rows there were. The error is kept where no attempt has left one.
+    /// The wall clock was set by so many microseconds to `now`. What waits has waited as long as before, and is due, for
+    /// nobody knows when it would be; what is held back until later keeps the time that people set. Doing it twice keeps
+    /// rows younger than they are, and hides none. Returns how many there were.
+    pub fn clock_was_set(&mut self, now: WallTime, step: i64) -> Result<usize> {
+        let before = now.0.saturating_sub(step);
+        // What is not later than the present needs no move when the clock was set back.
+        let from = if step > 0 { i64::MIN } else { now.0 };
+        let transaction = self.begin()?;
+        let mut changed = transaction
+            .prepare_cached(
+                "UPDATE outbox SET queued = min(queued + ?3, ?4)
+                 WHERE state = 'waiting' AND queued > ?1 AND queued <= ?2",
+            )?
+            .execute(params![from, before, step, now.0])?;
+        transaction
+            .prepare_cached(
+                "UPDATE outbox SET next_attempt = ?1
+                 WHERE state = 'waiting' AND queued <= ?1 AND next_attempt > ?1",
+            )?
+            .execute([now.0])?;
+        changed += transaction
+            .prepare_cached("UPDATE digests SET made = min(made + ?3, ?4) WHERE made > ?1 AND made <= ?2")?
+            .execute(params![from, before, step, now.0])?;
+        transaction
+            .prepare_cached("UPDATE digests SET next_attempt = ?1 WHERE next_attempt > ?1")?
+            .execute([now.0])?;
+        transaction.commit()?;
+        Ok(changed)
+    }
+
+    /// Gives up what has waited for a channel since before a moment, digests with what stands in them. A message whose
+    /// words have arrived is delivered, for people know; what it lacks is said with it. Returns how many rows there
+    /// were. The error is kept where no attempt has left one.
     pub fn give_up(
         &mut self,
         channel: &str,
@@ -174,7 +208,8 @@ impl Store {
         let transaction = self.begin()?;
         let changed = transaction
             .prepare_cached(
-                "UPDATE outbox SET state = 'dead', settled = ?3, last_error = ifnull(last_error, ?4)
+                "UPDATE outbox SET state = CASE WHEN sent > 0 AND part = 0 THEN 'delivered' ELSE 'dead' END,
+                     settled = ?3, last_error = ifnull(last_error, ?4)
                  WHERE channel = ?1 AND state = 'waiting' AND queued < ?2",
             )?
             .execute(params![channel, queued_before.0, now.0, cut(error)])?;
@@ -313,21 +348,58 @@ mod tests {
     }
 
     #[test]
+    fn a_clock_that_is_set_makes_nothing_older_and_hides_nothing() {
+        const DAY: i64 = 86_400_000_000;
+        for step in [40 * DAY, 3_600_000_000, -3_600_000_000, -40 * DAY] {
+            let (_folder, mut store) = store();
+            // By the clock as it was: 100 days. Two wait, one of them for its next attempt; one is held until later.
+            let old = WallTime(100 * DAY);
+            for (n, queued) in [(1, -600_000_000), (2, -5_000_000), (3, 7_200_000_000)] {
+                let alert = NewAlert { created: old.offset_micros(queued), ..alert("wecom") };
+                store.start_event(&event(n), &[alert]).unwrap();
+            }
+            let id = |store: &Store, number| store.outbox_at(number).unwrap().unwrap().id;
+            let tried = id(&store, 1);
+            store.retry(tried, old.offset_micros(300_000_000), "busy", 0).unwrap();
+            let now = old.offset_micros(step);
+            store.clock_was_set(now, step).unwrap();
+            let due = |store: &Store| -> Vec<i64> {
+                let heads = store.heads("wecom", Queue::Alerts, Order::OldestFirst, now, 9).unwrap();
+                heads.iter().filter(|head| head.is_due(now)).map(|head| head.number).collect()
+            };
+            let held_is_due = step > 7_200_000_000 || step < -40 * DAY + 1;
+            assert_eq!(due(&store), if held_is_due { vec![1, 2, 3] } else { vec![1, 2] }, "{step}");
+            let age = |store: &Store, number| now.0 - store.outbox_at(number).unwrap().unwrap().queued.0;
+            let day = now.offset_micros(-DAY);
+            assert_eq!(store.give_up("wecom", day, now, "too old").unwrap(), 0, "{step}");
+            assert!(age(&store, 1) <= 600_000_000 && age(&store, 1) >= 0, "{step}: {}", age(&store, 1));
+            // Nobody knew whether it was done.
+            store.clock_was_set(now, step).unwrap();
+            assert_eq!(due(&store).len(), if held_is_due { 3 } else { 2 }, "{step}");
+            assert_eq!(store.give_up("wecom", day, now, "too old").unwrap(), 0, "{step}");
+        }
+    }
+
+    #[test]
     fn what_has_waited_too_long_is_given_up() {
         let (_folder, mut store) = store();
         fill(&mut store, 1..=4);
         let tried = store.outbox_at(2).unwrap().unwrap().id;
         store.retry(tried, WallTime(60_000_000), "status 503", 0).unwrap();
-        assert_eq!(store.give_up("wecom", WallTime(3_000_000), FAR, "too old").unwrap(), 2);
+        let halved = store.outbox_at(3).unwrap().unwrap().id;
+        store.retry(halved, WallTime(60_000_000), "no picture", 1).unwrap();
+        assert_eq!(store.give_up("wecom", WallTime(3_000_001), FAR, "too old").unwrap(), 3);
+        let row = store.outbox_at(3).unwrap().unwrap();
+        assert_eq!((row.state, row.last_error.as_deref()), (OutboxState::Delivered, Some("no picture")));
         let error = |number| store.outbox_at(number).unwrap().unwrap().last_error;
         assert_eq!((error(1).as_deref(), error(2).as_deref()), (Some("too old"), Some("status 503")));
         assert_eq!(store.outbox_at(1).unwrap().unwrap().state, OutboxState::Dead);
-        assert_eq!(store.backlog("wecom", FAR, 9).unwrap().waiting, 2);
+        assert_eq!(store.backlog("wecom", FAR, 9).unwrap().waiting, 1);
 
         let known = ["wecom".to_owned()];
         let hour = Duration::from_secs(3_600);
         assert_eq!(store.give_up_strangers(&known, FAR, hour).unwrap(), 0);
         assert_eq!(store.give_up_strangers(&[], WallTime(10_000_000), hour).unwrap(), 0, "not yet");
-        assert_eq!(store.give_up_strangers(&[], FAR, hour).unwrap(), 2);
+        assert_eq!(store.give_up_strangers(&[], FAR, hour).unwrap(), 1);
     }
 }
