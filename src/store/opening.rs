@@ -16,6 +16,16 @@ pub struct Opener {
     repairing: Mutex<bool>,
 }
 
+/// A repair that is to be done. However it ends, also by a panic or because no thread can be started: when this is
+/// dropped the next one may begin.
+struct Repair(Arc<Opener>);
+
+impl Drop for Repair {
+    fn drop(&mut self) {
+        *self.0.repairing() = false;
+    }
+}
+
 impl Opener {
     /// `options` are asked for anew each time, as the time is among them; `heard` hears of every rebuilt database.
     pub fn new(
@@ -66,17 +76,13 @@ impl Opener {
         }
         *repairing = true;
         drop(repairing);
-        let own = Arc::clone(self);
+        let repair = Repair(Arc::clone(self));
         let spawned = std::thread::Builder::new().name("rebuild".to_owned()).spawn(move || {
-            if let Err(error) = own.repair() {
+            if let Err(error) = repair.0.repair() {
                 tracing::error!(%error, "the database could not be made anew; it is tried again");
             }
-            *own.repairing() = false;
         });
-        if let Err(error) = spawned {
-            *self.repairing() = false;
-            return Err(StoreError::io(self.lock.folder(), error));
-        }
+        spawned.map_err(|error| StoreError::io(self.lock.folder(), error))?;
         Err(StoreError::Rebuilding)
     }
 

@@ -63,8 +63,12 @@ impl PictureStore {
         self.prepared = None;
     }
 
-    /// Stores one picture and returns its path relative to the data folder. When it fails nothing is
-    /// left behind, neither under the final name nor under the temporary one.
+    /// Stores one picture and returns its path relative to the data folder. When it fails nothing is left behind,
+    /// except that in `power` mode a picture whose folder could not be synced keeps its name: it is whole, and another
+    /// thread that was given the same picture may have promised it by now.
+    ///
+    /// # Errors
+    /// [`StoreError::Exists`] when the name is taken; what has it outlives whatever is promised by then.
     pub fn store(&mut self, frame: &Frame) -> Result<PathBuf> {
         let time = frame.wall.compact();
         let name = format!("{time}_{}_{}.{}", self.boot.as_str(), frame.seq, frame.format.extension());
@@ -88,17 +92,15 @@ impl PictureStore {
     /// when the folder was opened.
     fn write(&mut self, day: &Arc<DayFolder>, name: &str, frame: &Frame) -> Result<()> {
         let prepared = self.prepared.take().filter(|prepared| Arc::ptr_eq(&prepared.day, day));
-        match prepared {
-            Some(prepared) => self.write_prepared(day, prepared.file, name, frame)?,
-            None => self.write_part(day, name, frame)?,
+        let written = match prepared {
+            Some(prepared) => self.write_prepared(day, prepared.file, name, frame),
+            None => self.write_part(day, name, frame),
+        };
+        // Also of a name that was taken: whoever gave it may have been lost before it was on the disk.
+        if self.days.durability().syncs() && matches!(written, Ok(()) | Err(StoreError::Exists { .. })) {
+            day.folder.sync()?;
         }
-        if self.days.durability().syncs()
-            && let Err(error) = day.folder.sync()
-        {
-            day.folder.remove_quietly(name);
-            return Err(error);
-        }
-        Ok(())
+        written
     }
 
     fn write_prepared(&mut self, day: &DayFolder, mut file: File, name: &str, frame: &Frame) -> Result<()> {
@@ -250,6 +252,29 @@ mod tests {
             assert_eq!(std::fs::read(temp.path().join(stored)).unwrap(), b"first");
             assert_eq!((names(&day).len(), store.prepares), (1, supported));
         }
+    }
+
+    #[cfg(feature = "fault-injection")]
+    #[test]
+    fn a_picture_that_has_its_name_keeps_it_and_is_not_taken_for_stored_before_its_folder_is_on_the_disk() {
+        use crate::fault::{DiskOp, plan_here};
+        const EIO: i32 = 5;
+        // Opening the day syncs its four parents; then come the picture and the folder.
+        const OF_THE_PARENTS: u32 = 4;
+        let temp = tempfile::tempdir().unwrap();
+        let mut store = pictures(temp.path(), Durability::Power);
+        let picture = frame(1, &b"x"[..]);
+        plan_here(DiskOp::Sync, EIO, OF_THE_PARENTS + 1, 1);
+        assert!(matches!(store.store(&picture), Err(StoreError::Io { .. })));
+        let day = temp.path().join("capture/image/door/2026-11-20");
+        let there = names(&day);
+        assert_eq!(there.len(), 1, "whoever was given the same picture may have promised it meanwhile");
+        assert_eq!(std::fs::read(day.join(&there[0])).unwrap(), b"x");
+        // The next generation finds it, and must not promise it unless its name lasts.
+        plan_here(DiskOp::Sync, EIO, OF_THE_PARENTS + 1, 1);
+        assert!(matches!(store.store(&picture), Err(StoreError::Io { .. })));
+        assert!(matches!(store.store(&picture), Err(StoreError::Exists { .. })));
+        assert_eq!(names(&day), there);
     }
 
     #[test]

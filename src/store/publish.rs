@@ -57,7 +57,7 @@ impl CaptureFiles {
     ///
     /// # Errors
     /// [`StoreError::Exists`] when the final name is taken: as no file gets its final name before it is
-    /// complete, that work is done already.
+    /// complete, that work is done already. It outlives whatever is promised by then.
     pub fn begin(
         &mut self,
         camera: &CameraId,
@@ -68,8 +68,13 @@ impl CaptureFiles {
         let name = format!("{stem}.{extension}");
         check_stem(&name)?;
         let part = self.boot.part_name(&name);
+        let durability = self.days.durability();
         let begin = |day: &DayFolder| {
             if day.folder.has(&name) {
+                if durability.syncs() {
+                    // Whoever gave the name may have been lost before it was on the disk.
+                    day.folder.sync()?;
+                }
                 return Err(StoreError::Exists { path: day.folder.path().join(&name) });
             }
             day.folder.create_new(&part).map(drop)
@@ -82,7 +87,7 @@ impl CaptureFiles {
             begin(&day)?;
         }
         let path = day.folder.path().join(&part);
-        Ok(PendingFile { day, part, name, path, durability: self.days.durability(), open: true })
+        Ok(PendingFile { day, part, name, path, durability, open: true })
     }
 
     /// Stores a small file beside one that is not published yet; its name is that of the file and `ending`. Replaces
@@ -133,7 +138,8 @@ impl PendingFile {
         sha256_of_file(file).map_err(|e| StoreError::io(&self.path, e))
     }
 
-    /// Gives the file its final name. When that fails it is removed.
+    /// Gives the file its final name. When that fails it is removed; when only its folder cannot be synced it keeps the
+    /// name: it is whole, and the next attempt finds it there and promises it in its turn.
     pub fn publish(mut self) -> Result<PublishedFile> {
         let file = self.day.folder.read(&self.part)?;
         let bytes = file.metadata().map_err(|e| StoreError::io(&self.path, e))?.len();
@@ -145,11 +151,8 @@ impl PendingFile {
         }
         self.day.folder.rename_new(&self.part, &self.day.folder, &self.name)?;
         self.open = false;
-        if self.durability.syncs()
-            && let Err(error) = self.day.folder.sync()
-        {
-            self.day.folder.remove_quietly(&self.name);
-            return Err(error);
+        if self.durability.syncs() {
+            self.day.folder.sync()?;
         }
         let relative = self.relative();
         Ok(PublishedFile { relative, path: self.day.folder.path().join(&self.name), bytes })
@@ -211,6 +214,24 @@ mod tests {
         assert!(files.begin(&door, AT, "a", "mp4").unwrap().publish().is_err(), "an empty file is no clip");
         assert_eq!(names(temp.path()), [""; 0]);
         assert!(files.begin(&door, AT, "../a", "mp4").is_err());
+    }
+
+    #[cfg(feature = "fault-injection")]
+    #[test]
+    fn a_file_that_has_its_name_keeps_it_and_is_promised_once_its_folder_is_on_the_disk() {
+        use crate::fault::{DiskOp, plan_here};
+        const EIO: i32 = 5;
+        let temp = tempfile::tempdir().unwrap();
+        let (mut files, door) = files(temp.path(), Durability::Power);
+        let pending = files.begin(&door, AT, "a", "mp4").unwrap();
+        std::fs::write(pending.path(), b"whole clip").unwrap();
+        plan_here(DiskOp::Sync, EIO, 0, 1);
+        assert!(matches!(pending.publish(), Err(StoreError::Io { .. })));
+        assert_eq!(names(temp.path()), ["a.mp4"], "another attempt may have found and booked it meanwhile");
+        plan_here(DiskOp::Sync, EIO, 0, 100);
+        assert!(matches!(files.begin(&door, AT, "a", "mp4"), Err(StoreError::Io { .. })));
+        plan_here(DiskOp::Sync, EIO, 0, 0);
+        assert!(matches!(files.begin(&door, AT, "a", "mp4"), Err(StoreError::Exists { .. })));
     }
 
     #[test]
