@@ -8,7 +8,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::BytesMut;
 use meerkat_base::{Budget, Clock, Permit, Shutdown, metric, text};
 use meerkat_settings::{Admission, FrameSettings};
 use meerkat_wire::frame::{Answer, Item, Limits, Options, Parser, Phase};
@@ -17,6 +16,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tracing::{debug, info};
 
+use super::buffer::{BUFFER_STEP, ReadBuffer};
 use super::deliver::Delivery;
 use super::identity::{self, Peer, Who};
 use super::ration::LogRation;
@@ -27,8 +27,8 @@ use crate::supervision::{ActorKind, Failure, fault};
 const VACATE_LIMIT: Duration = Duration::from_secs(2);
 /// Bytes that markers and a slightly larger frame need beyond the size of the last frame.
 const READ_AHEAD: usize = 1024;
-/// Buffers are of few different sizes, so that memory that one frame leaves fits the next.
-const BUFFER_STEP: usize = 4096;
+/// A connection on which nothing comes for so long gives back the memory of its last frame.
+const REST_AFTER: Duration = Duration::from_secs(1);
 /// How often a session looks again for room in the budget of frames in flight.
 const BUDGET_RETRY: Duration = Duration::from_millis(10);
 
@@ -69,7 +69,9 @@ pub struct Session {
     peer: Peer,
     limits: FrameSettings,
     parser: Parser,
-    buffer: BytesMut,
+    buffer: ReadBuffer,
+    /// Nothing has come for a while.
+    rests: bool,
     permit: Option<Permit>,
     seated: Option<Seated>,
     delivery: Delivery,
@@ -107,6 +109,7 @@ impl Session {
                 max_frame_bytes: limits.max_frame_bytes,
                 max_pixels: limits.max_pixels,
                 max_scans: limits.max_scans,
+                max_scanned_pixels: limits.max_scanned_pixels,
                 ..Limits::default()
             },
             Options { accept_unknown: limits.accept_unknown },
@@ -117,7 +120,8 @@ impl Session {
             peer: Peer { address: peer.ip(), secure, admission },
             limits,
             parser,
-            buffer: BytesMut::new(),
+            buffer: ReadBuffer::default(),
+            rests: false,
             permit: None,
             seated: None,
             delivery,
@@ -159,7 +163,7 @@ impl Session {
         let mut phase = self.parser.phase();
         loop {
             loop {
-                match self.parser.next(&mut self.buffer) {
+                match self.parser.next(self.buffer.bytes()) {
                     Ok(Some(item)) => {
                         self.respond(stream, item).await?;
                         phase_began = Instant::now();
@@ -180,8 +184,13 @@ impl Session {
             };
             let deadline = phase_began + limit;
             let silence = self.parser.awaits_silence().then(|| Instant::now() + self.limits.cut_silence);
-            self.buffer.reserve(self.room_wanted());
-            match self.read(stream, silence.map_or(deadline, |s| s.min(deadline))).await? {
+            let rest = (phase != Phase::InFrame && !self.rests && self.buffer.is_idle())
+                .then(|| Instant::now() + REST_AFTER);
+            self.buffer.make_room(self.room_wanted());
+            let until = [silence, rest].into_iter().flatten().fold(deadline, Instant::min);
+            let read = self.read(stream, until).await?;
+            self.rests &= read.is_none();
+            match read {
                 Some(0) => return Err(SessionEnd::Left),
                 // In the middle of a frame only standing still counts, not being slow: each read is progress,
                 // but a drip of single bytes is not. A frame gets its whole time anew for every 64 KiB.
@@ -191,11 +200,15 @@ impl Session {
                 }
                 Some(_) => {}
                 None if silence.is_some_and(|s| s <= Instant::now()) => {
-                    match self.parser.on_silence(&mut self.buffer) {
+                    match self.parser.on_silence(self.buffer.bytes()) {
                         Ok(Some(item)) => self.respond(stream, item).await?,
                         Ok(None) => {}
                         Err(fatal) => return self.give_up(stream, fatal.as_str()).await,
                     }
+                }
+                None if rest.is_some_and(|rest| rest <= Instant::now()) && Instant::now() < deadline => {
+                    self.buffer.let_go();
+                    self.rests = true;
                 }
                 None => {
                     counter!(metric::LIMIT_HITS, "limit" => name).increment(1);
@@ -212,6 +225,9 @@ impl Session {
         if self.parser.phase() == Phase::BeforeMode {
             return hint;
         }
+        if self.rests && self.buffer.len() == 0 {
+            return BUFFER_STEP;
+        }
         let wanted = (self.last_frame_bytes + READ_AHEAD).next_multiple_of(BUFFER_STEP);
         hint.max(wanted.saturating_sub(self.buffer.len()))
     }
@@ -222,7 +238,7 @@ impl Session {
         stream: &mut S,
         deadline: Instant,
     ) -> Result<Option<usize>, SessionEnd> {
-        let buffer = &mut self.buffer;
+        let buffer = self.buffer.bytes();
         let seat = self.seated.as_ref().and_then(|seated| seated.seat.as_ref());
         let wanted = async {
             match seat {
@@ -358,7 +374,8 @@ impl Session {
                 self.delivery.change_mode(camera, mode).await;
                 Ok(Turn::Answer(true))
             }
-            Item::Frame(picture) => {
+            Item::Frame(mut picture) => {
+                picture.bytes = self.buffer.fit(picture.bytes);
                 let Some(camera) = self.seated.as_ref().map(|seated| Arc::clone(&seated.camera)) else {
                     return Ok(self.denied("no_camera"));
                 };

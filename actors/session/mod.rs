@@ -1,5 +1,6 @@
 //! One connection of the frame protocol: the door lets it in, the actor runs it, the component talks.
 
+mod buffer;
 mod component;
 mod deliver;
 mod door;

@@ -426,6 +426,29 @@ async fn a_frame_without_end_is_cut_at_the_limit() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_large_picture_with_many_scans_is_refused_for_what_it_would_cost() {
+    let rig = Rig::new(&[]);
+    let mut client = rig.camera("door", 3).await;
+    for (side, scans, answer) in [(8_000, 12, "1"), (8_000, 13, "0"), (2_700, 100, "1"), (2_800, 100, "0")] {
+        assert_eq!(client.frame(&jpeg(side, side, scans)).await, answer, "{side} pixels, {scans} scans");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_rested_goes_on_as_before() {
+    let rig = Rig::new(&[]);
+    let mut client = rig.camera("door", 3).await;
+    let long = [&jpeg(64, 48, 1)[..], &[0; 60_000], b"\xff\xd9"].concat();
+    for pause in [0, 2, 0, 30, 299] {
+        tokio::time::sleep(Duration::from_secs(pause)).await;
+        assert_eq!(client.frame(&long).await, "1", "after {pause} s");
+    }
+    let (end, waited) = client.end().await;
+    assert_eq!(end, SessionEnd::Refused("idle_timeout"));
+    assert!(close_to(waited, Duration::from_secs(300)), "{waited:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn shutdown_ends_the_talk_between_frames() {
     let rig = Rig::new(&[]);
     let mut client = rig.camera("door", 3).await;

@@ -31,6 +31,8 @@ pub struct FrameSettings {
     pub max_pixels: u64,
     /// Most scans of a progressive JPEG.
     pub max_scans: u32,
+    /// Most pixels a JPEG may have, counted once for each of its scans.
+    pub max_scanned_pixels: u64,
     /// Whether pictures of unknown containers are stored in mode 1.
     pub accept_unknown: bool,
     /// Silence after `end` that shows a cut-off picture.
@@ -110,6 +112,7 @@ impl FrameSettings {
             max_frame_bytes: reader.read("frame.max_frame_bytes", count(KIB..=256 * MIB)),
             max_pixels: reader.read("frame.max_pixels", whole(1..=64_000_000)),
             max_scans: reader.read("frame.max_scans", rule::small(1..=100)),
+            max_scanned_pixels: reader.read("frame.max_scanned_pixels", whole(1..=768_000_000)),
             accept_unknown: reader.read("frame.accept_unknown", flag()),
             cut_silence: reader.read("frame.cut_silence_ms", millis(10..=10_000)),
             handshake_timeout: reader.read("frame.handshake_timeout_secs", secs(0.1..=600.0)),

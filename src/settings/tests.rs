@@ -68,6 +68,7 @@ fn each_wrong_value_is_named() {
         ("frame.max_frame_bytes", &["0", "1023", "268435457", "\"16777216\"", "1.5", "-1"]),
         ("frame.max_pixels", &["0", "64000001"]),
         ("frame.max_scans", &["0", "101"]),
+        ("frame.max_scanned_pixels", &["0", "768000001"]),
         ("frame.accept_unknown", &["\"yes\"", "1"]),
         ("frame.cut_silence_ms", &["9", "10001"]),
         ("frame.handshake_timeout_secs", &["0", "601"]),

@@ -12,6 +12,10 @@ pub const MAX_PIXELS: u64 = 64_000_000;
 /// Encoders make about ten scans; more than this is an attack on the processor.
 const MAX_SCANS: usize = 100;
 
+/// Pixels times scans: what decoding may cost, also at a reduced size, for which every scan is read all the same. The
+/// largest picture may have twelve scans.
+pub const MAX_SCANNED_PIXELS: u64 = 768_000_000;
+
 /// What the header of a picture says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Probe {
@@ -88,10 +92,12 @@ fn jpeg(bytes: &[u8]) -> Result<Option<Probe>, VisionError> {
                 };
                 // In entropy-coded data FF is always followed by 00 or RSTn: FF DA is a scan header.
                 let rest = bytes.get(at..).unwrap_or_default();
-                if !matches!(marker, 0xC0 | 0xC1)
-                    && rest.windows(2).filter(|w| *w == [0xFF, 0xDA]).count() > MAX_SCANS
-                {
-                    return Err(VisionError::TooManyScans);
+                if !matches!(marker, 0xC0 | 0xC1) {
+                    let scans = rest.windows(2).filter(|w| *w == [0xFF, 0xDA]).count();
+                    let pixels = u64::from(width) * u64::from(height);
+                    if scans > MAX_SCANS || pixels.saturating_mul(scans as u64) > MAX_SCANNED_PIXELS {
+                        return Err(VisionError::TooManyScans);
+                    }
                 }
                 return Ok(Some(Probe { format: ImageFormat::Jpeg, width, height, may_turn }));
             }
@@ -186,6 +192,14 @@ mod tests {
         let mut jpeg = b"\xFF\xD8\xFF\xC2\0\x0B\x08\x01\xE0\x02\x80\x01".to_vec();
         jpeg.extend(b"\xFF\xDA\0\x02".repeat(101));
         assert!(matches!(probe(&jpeg), Err(VisionError::TooManyScans)));
+        // Few enough scans, few enough pixels, and too much of both together.
+        let large = |scans: usize| {
+            let mut jpeg = b"\xFF\xD8\xFF\xC2\0\x0B\x08\x1F\x40\x1F\x40\x01".to_vec();
+            jpeg.extend(b"\xFF\xDA\0\x02".repeat(scans));
+            probe(&jpeg)
+        };
+        assert!(matches!(large(13), Err(VisionError::TooManyScans)));
+        assert_eq!(large(12).unwrap().width, 8000);
         for other in [&b""[..], b"GIF89a", b"\xFF\xD8", b"MM\0*", b"\0\0\0\x0CjP  ", b"\xFF\xD8\xFF\xD9"] {
             check(other, None);
         }

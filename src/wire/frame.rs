@@ -47,6 +47,8 @@ pub struct Limits {
     pub max_pixels: u64,
     /// Most scans a JPEG may have; 100.
     pub max_scans: u32,
+    /// Most pixels a JPEG may have, counted once for each of its scans: what decoding it may cost; 768 million.
+    pub max_scanned_pixels: u64,
     /// Longest `camera:` line in bytes, and most bytes of junk before the first mode; 256.
     pub max_line_bytes: usize,
     /// Most bytes of junk in a row between frames once a mode is set; 64 KiB.
@@ -59,6 +61,7 @@ impl Default for Limits {
             max_frame_bytes: 16 << 20,
             max_pixels: 64_000_000,
             max_scans: 100,
+            max_scanned_pixels: 768_000_000,
             max_line_bytes: 256,
             max_junk_bytes: 64 << 10,
         }
@@ -122,7 +125,7 @@ pub enum Refusal {
     UnknownContainer,
     /// The picture's header speaks of more pixels than [`Limits::max_pixels`].
     TooManyPixels,
-    /// The JPEG has more scans than [`Limits::max_scans`].
+    /// The JPEG has more scans than [`Limits::max_scans`], or more than [`Limits::max_scanned_pixels`] allows for its size.
     TooManyScans,
     /// A `camera:` line with a malformed id or token.
     BadHello,

@@ -162,9 +162,11 @@ impl Parser {
             self.draft.width = shape.width;
             self.draft.height = shape.height;
         }
-        if u64::from(shape.width) * u64::from(shape.height) > self.limits.max_pixels {
+        let pixels = u64::from(shape.width) * u64::from(shape.height);
+        let scanned = pixels.saturating_mul(u64::from(shape.scans));
+        if pixels > self.limits.max_pixels {
             self.draft.verdict = Some(Refusal::TooManyPixels);
-        } else if shape.scans > self.limits.max_scans {
+        } else if shape.scans > self.limits.max_scans || scanned > self.limits.max_scanned_pixels {
             self.draft.verdict.get_or_insert(Refusal::TooManyScans);
         }
     }
