@@ -9,12 +9,12 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use meerkat_base::CameraId;
-use tracing::{error, warn};
+use tracing::{error, info, warn};
 
 use super::backoff::{Backoff, BackoffSettings};
 use super::board::Board;
 use super::pulse::Pulse;
-use super::station::{Component, Core, Factory, Station, Step, Turn};
+use super::station::{Component, Core, Factory, REST, Station, Step, Turn};
 use super::{ActorKind, Failure, panic_message};
 
 /// How a crew is made up.
@@ -40,6 +40,11 @@ pub(super) struct Shared {
     stopping: AtomicBool,
     linger: Duration,
     lingering: AtomicBool,
+    /// Threads are missing.
+    short: AtomicBool,
+    /// Bytes of a thread's stack: with absurdly many none can be started.
+    #[cfg(test)]
+    stack: std::sync::atomic::AtomicUsize,
 }
 
 struct Worker {
@@ -188,6 +193,7 @@ impl Shared {
             if job.abandoned {
                 // The watch gave this thread up; the station has long got a new component elsewhere.
                 drop(job);
+                core.came_back();
                 self.board.thread_returned();
                 return;
             }
@@ -205,14 +211,43 @@ impl Shared {
         }
     }
 
-    fn hire(self: &Arc<Self>) {
+    fn threads(&self) -> usize {
+        self.settings.threads.max(1)
+    }
+
+    /// Starts the threads that are missing: at first all of them, later those in place of the ones that were given up.
+    /// Where none can be started now (too many processes, no memory) the next look tries again.
+    fn fill_up(self: &Arc<Self>) {
+        if self.stopping.load(Ordering::Acquire) {
+            return;
+        }
+        let missing = self.threads().saturating_sub(lock(&self.workers).len());
+        let hired = (0..missing).take_while(|_| self.hire()).count();
+        let is_short = hired < missing;
+        if self.short.swap(is_short, Ordering::AcqRel) && !is_short {
+            info!(crew = self.settings.name, "all threads are there again");
+        }
+    }
+
+    /// Starts one thread; false when that cannot be done now.
+    fn hire(self: &Arc<Self>) -> bool {
         let job = Arc::new(Mutex::new(Job::default()));
         let (shared, own_job) = (Arc::clone(self), Arc::clone(&job));
-        let spawned =
-            thread::Builder::new().name(self.settings.name.to_owned()).spawn(move || shared.work(&own_job));
-        match spawned {
-            Ok(thread) => lock(&self.workers).push(Worker { job, thread: Some(thread) }),
-            Err(error) => error!(crew = self.settings.name, %error, "no thread could be started"),
+        let builder = thread::Builder::new().name(self.settings.name.to_owned());
+        #[cfg(test)]
+        let builder = builder.stack_size(self.stack.load(Ordering::Acquire));
+        match builder.spawn(move || shared.work(&own_job)) {
+            Ok(thread) => {
+                lock(&self.workers).push(Worker { job, thread: Some(thread) });
+                true
+            }
+            Err(error) => {
+                // Tried twenty times a second; said once.
+                if !self.short.load(Ordering::Acquire) {
+                    error!(crew = self.settings.name, %error, "no thread could be started; it is tried again");
+                }
+                false
+            }
         }
     }
 }
@@ -232,7 +267,6 @@ impl Crew {
     /// As [`Crew::start`]; while work comes in quick succession, one thread looks for more for `linger` before it
     /// goes to sleep. For short work that somebody waits for; on a single core it would only be in the way.
     pub fn start_lingering(settings: CrewSettings, board: Board, linger: Duration) -> Self {
-        let threads = settings.threads.max(1);
         let shared = Arc::new(Shared {
             settings,
             board,
@@ -243,10 +277,11 @@ impl Crew {
             stopping: AtomicBool::new(false),
             linger,
             lingering: AtomicBool::new(false),
+            short: AtomicBool::new(false),
+            #[cfg(test)]
+            stack: std::sync::atomic::AtomicUsize::new(2 << 20),
         });
-        for _ in 0..threads {
-            shared.hire();
-        }
+        shared.fill_up();
         Self { shared }
     }
 
@@ -267,7 +302,13 @@ impl Crew {
 
     /// Number of threads the crew was made with.
     pub fn threads(&self) -> usize {
-        self.shared.settings.threads.max(1)
+        self.shared.threads()
+    }
+
+    /// Makes starting a thread impossible, or possible again.
+    #[cfg(test)]
+    pub(super) fn set_stack(&self, bytes: usize) {
+        self.shared.stack.store(bytes, Ordering::Release);
     }
 
     /// Gives up threads that are past their deadline and wakes what is due. Called by the watch.
@@ -275,7 +316,11 @@ impl Crew {
         let due: Vec<Timer> = lock(&self.shared.timers).extract_if(.., |t| t.due <= now).collect();
         for timer in due {
             let Some(core) = timer.core.upgrade() else { continue };
-            if timer.revive { core.revive() } else { core.wake() }
+            match timer.revive {
+                true if core.rests() => self.shared.set_timer(REST, &core, true),
+                true => core.revive(),
+                false => core.wake(),
+            }
         }
         let mut lost = Vec::new();
         let stood_still = self.shared.board.stood_still();
@@ -288,6 +333,7 @@ impl Crew {
                 return true;
             }
             lost.push(Arc::clone(core));
+            core.hangs();
             job.abandoned = true;
             false
         });
@@ -300,8 +346,8 @@ impl Crew {
                 "a thread hangs and was given up"
             );
             self.shared.fail(&core, &Failure::Hang);
-            self.shared.hire();
         }
+        self.shared.fill_up();
     }
 
     /// Lets the threads finish what is queued and ends them. Returns how many were late.

@@ -115,6 +115,13 @@ impl ActorKind {
     }
 }
 
+impl ActorKind {
+    /// Whether it works in native code on the pictures of one camera, which may hang over each of them.
+    fn sees_pictures(self) -> bool {
+        matches!(self, Self::Masker | Self::Decoder | Self::Motion | Self::Projector)
+    }
+}
+
 impl fmt::Display for ActorKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())

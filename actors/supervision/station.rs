@@ -1,5 +1,6 @@
 //! A station: one component with its card, run by a crew, one piece of work at a time. No threads here.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
@@ -7,6 +8,11 @@ use super::backoff::Backoff;
 use super::board::Card;
 use super::crew::Shared;
 use super::{ActorKind, Failure};
+
+/// Threads that may hang over the pictures of one camera before it has to wait for one of them to come back.
+const MOST_HANGING: usize = 2;
+/// How long such a camera waits until that is looked at again.
+pub(super) const REST: Duration = Duration::from_secs(30);
 
 /// What a component wants after a piece of work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,6 +74,8 @@ pub(super) struct Core {
     pub(super) deadline: Duration,
     body: Mutex<Body>,
     crew: Weak<Shared>,
+    /// Threads that were given up over its work and have not come back.
+    hanging: AtomicUsize,
 }
 
 /// What a worker finds when it takes up a station.
@@ -175,8 +183,27 @@ impl Core {
         let uptime = body.built_at.take().map(|at| at.elapsed()).unwrap_or_default();
         let wait = body.backoff.next(uptime, random);
         drop(body);
+        let wait = if self.rests() { wait.max(REST) } else { wait };
         self.card.failed(failure, crew.board.clock().wall());
         Some(wait)
+    }
+
+    /// A thread hangs over its work and was given up.
+    pub(super) fn hangs(&self) {
+        self.hanging.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// A thread that was given up over its work came back.
+    pub(super) fn came_back(&self) {
+        self.hanging.fetch_sub(1, Ordering::AcqRel);
+    }
+
+    /// Whether so many threads hang over the pictures of its camera that it gets no more of them for now: the next
+    /// picture would hang the next one, and the node goes down with the last.
+    pub(super) fn rests(&self) -> bool {
+        self.card.kind().sees_pictures()
+            && self.card.camera().is_some()
+            && self.hanging.load(Ordering::Acquire) >= MOST_HANGING
     }
 
     fn close(&self) {
@@ -202,7 +229,8 @@ impl Station {
     ) -> Self {
         let body =
             Body { phase: Phase::Idle, component: None, factory: Some(factory), backoff, built_at: None };
-        Self { core: Arc::new(Core { card, deadline, body: Mutex::new(body), crew }) }
+        let hanging = AtomicUsize::new(0);
+        Self { core: Arc::new(Core { card, deadline, body: Mutex::new(body), crew, hanging }) }
     }
 
     /// Says that there is work. Cheap, never blocks.

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use actix::prelude::*;
-use meerkat_base::SystemClock;
+use meerkat_base::{CameraId, SystemClock};
 
 use super::*;
 
@@ -152,11 +152,15 @@ struct Scene {
 }
 
 fn scene(rig: &Rig) -> Scene {
+    scene_of(rig, None)
+}
+
+fn scene_of(rig: &Rig, camera: Option<CameraId>) -> Scene {
     let script: Arc<Mutex<Vec<&'static str>>> = Arc::default();
     let (done_tx, done) = channel();
     let (release, gate) = channel();
     let (own_script, gate) = (Arc::clone(&script), Arc::new(Mutex::new(gate)));
-    let station = rig.crew.station(ActorKind::Decoder, None, Duration::from_millis(100), move || {
+    let station = rig.crew.station(ActorKind::Decoder, camera, Duration::from_millis(100), move || {
         Ok(Box::new(Scripted {
             script: Arc::clone(&own_script),
             done: done_tx.clone(),
@@ -200,6 +204,41 @@ fn a_hanging_thread_is_given_up_and_the_others_go_on() {
     assert_eq!(rig.lost.load(Ordering::SeqCst), 0);
     stuck.release.send(()).unwrap();
     eventually("the lost thread ends when it returns", || rig.board.abandoned_threads() == 0);
+}
+
+#[test]
+fn the_pictures_of_one_camera_cannot_hang_all_threads() {
+    let rig = rig(1);
+    let (stuck, fine) = (scene_of(&rig, Some(CameraId::parse("door").unwrap())), scene(&rig));
+    stuck.play(&["hang", "hang", "back"]);
+    eventually("two are given up", || rig.board.abandoned_threads() == 2);
+    let much_later = || Instant::now() + station::REST * 2;
+    rig.crew.tick(much_later());
+    // The only thread would have taken up the other one first.
+    fine.play(&["fine"]);
+    assert_eq!(fine.done.recv_timeout(PATIENCE).unwrap(), "fine");
+    assert!(stuck.done.try_recv().is_err() && !stuck.station.is_up(), "it rests");
+    stuck.release.send(()).unwrap();
+    eventually("one comes back", || rig.board.abandoned_threads() == 1);
+    rig.crew.tick(much_later());
+    assert_eq!(stuck.done.recv_timeout(PATIENCE).unwrap(), "back");
+    stuck.release.send(()).unwrap();
+    assert_eq!(rig.lost.load(Ordering::SeqCst), 0);
+}
+
+#[test]
+fn a_thread_that_could_not_be_started_is_started_later() {
+    let rig = rig(1);
+    let (stuck, fine) = (scene(&rig), scene(&rig));
+    rig.crew.set_stack(1 << 60);
+    stuck.play(&["hang"]);
+    eventually("given up", || rig.board.abandoned_threads() == 1);
+    fine.play(&["fine"]);
+    rig.crew.tick(Instant::now());
+    assert!(fine.done.try_recv().is_err(), "there is no thread for it");
+    rig.crew.set_stack(2 << 20);
+    assert_eq!(fine.done.recv_timeout(PATIENCE).unwrap(), "fine");
+    stuck.release.send(()).unwrap();
 }
 
 #[test]

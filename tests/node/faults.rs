@@ -546,15 +546,25 @@ fn a_node_with_four_hanging_threads_ends_so_that_its_service_manager_starts_it_a
         .set("supervision.backoff_max_secs", 0.1)
         .with_faults()
         .start();
-    let camera = Runner::start(node.frame_address(), "door", 3, INTERVAL);
+    let cameras = ["door", "gate"].map(|id| Runner::start(node.frame_address(), id, 3, INTERVAL));
     let pictures = Runner::start(node.frame_address(), "shed", 1, INTERVAL);
-    eventually("both work", PATIENCE, || (camera.answers() > 5 && pictures.answers() > 5).then_some(()));
+    let all_work = || cameras.iter().chain([&pictures]).all(|runner| runner.answers() > 5);
+    eventually("all work", PATIENCE, || all_work().then_some(()));
     let began = Instant::now();
+    // One camera alone hangs two threads at most; then it gets no more of them.
     node.order("decoder door hang 4");
+    eventually("two are given up", PATIENCE, || {
+        (node.metric("meerkat_abandoned_threads", &[]) == 2.0).then_some(())
+    });
+    let at = pictures.answers();
+    eventually("pictures go on", PATIENCE, || (pictures.answers() > at + 20).then_some(()));
+    assert_eq!(node.metric("meerkat_abandoned_threads", &[]), 2.0);
+    node.order("decoder gate hang 2");
     let status = node.wait_for_end(Duration::from_secs(25));
     println!("given up after {:?}", began.elapsed());
     assert_eq!(status.code(), Some(3), "{}", node.log());
-    let (life, _) = (pictures.stop(), camera.stop());
+    let life = pictures.stop();
+    cameras.into_iter().for_each(|camera| drop(camera.stop()));
     let stored: Vec<u16> = files_below(&node.data().join("capture/image/shed"))
         .iter()
         .map(|f| crate::fleet::number_of(&std::fs::read(f).unwrap()))
