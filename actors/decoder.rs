@@ -40,6 +40,10 @@ impl Component for Decoder {
             camera.counters.frame(Stage::Decoded, Outcome::Stale);
             return Ok(Step::Again);
         };
+        if camera.is_outdated(frame.seq) {
+            camera.counters.frame(Stage::Decoded, Outcome::Stale);
+            return Ok(Step::Again);
+        }
         let settings = camera.settings();
         let motion_up = camera.stations().is_some_and(|stations| stations.motion.is_up());
         if !motion_up || !settings.motion.enabled {
@@ -66,5 +70,37 @@ impl Component for Decoder {
             }
         }
         Ok(if camera.decode_slot.is_full() { Step::Again } else { Step::Idle })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use meerkat_base::{Image, ManualClock, PixelFormat};
+
+    use super::*;
+    use crate::testing::{NOON, camera, cameras, cover_all, frame, settings};
+
+    #[test]
+    fn a_picture_that_may_not_be_seen_any_more_is_not_decoded() {
+        let clock = ManualClock::new(NOON);
+        let camera = camera(&cameras(&clock, &[]), "door");
+        camera.set_mode(Some(Mode::Guard));
+        let image = Image::new(64, 48, PixelFormat::Gray8, vec![90; 64 * 48]).unwrap();
+        let bytes = bytes::Bytes::from(meerkat_vision::encode_jpeg(&image, 80).unwrap());
+        let next = || Frame { bytes: bytes.clone(), ..frame(&camera, &clock).0 };
+        let shared: Arc<dyn Clock> = Arc::new(clock.clone());
+        let gates = Arc::new(Gates::new(settings(&[]).detectors, Arc::clone(&shared)));
+        let mut decoder = Decoder::new(Arc::downgrade(&camera), shared, gates);
+
+        let in_hand = next();
+        cover_all(&camera);
+        // The session had it in hand while the recorder stored it.
+        camera.decode_slot.put(in_hand);
+        decoder.step().unwrap();
+        assert!(!camera.motion_slot.is_full());
+        let covered = next();
+        camera.decode_slot.put(covered.clone());
+        decoder.step().unwrap();
+        assert_eq!(camera.motion_slot.take().unwrap().frame.seq, covered.seq);
     }
 }

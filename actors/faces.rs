@@ -48,11 +48,15 @@ impl Faces {
     }
 
     fn tell(&self, look: &Look, faces: Vec<FoundFace>, space: Option<&str>) {
+        if look.camera.is_outdated(look.frame.seq) {
+            // The mask changed while it was being looked at: nothing of it is told, and no face of it is kept.
+            return look.camera.counters.frame(Stage::Face, Outcome::Stale);
+        }
         let floor = look.camera.settings().face_min_score;
         let mut detections = Vec::new();
         for face in faces.into_iter().filter(|face| face.score >= floor) {
             if let Some(space) = space {
-                self.strangers.offer(&look.camera, look.frame.wall, &look.image, &face, space);
+                self.strangers.offer(&look.camera, &look.frame, &look.image, &face, space);
             }
             let (result, identity) = match face.identity {
                 FaceIdentity::Known { name, .. } => ("known", name),

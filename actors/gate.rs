@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use meerkat_base::{Clock, Frame, Mode, Slot};
 use meerkat_settings::{DetectorSettings, DetectorsSettings, Gate};
 
-use crate::camera::{Camera, Stage};
+use crate::camera::{Camera, Outcome, Stage};
 use crate::supervision::Station;
 
 /// A detector goes on for this long after the last motion: people who stand still are still there.
@@ -85,6 +85,10 @@ impl Lineup {
     fn frame_of(&self, camera: &Weak<Camera>) -> Option<(Arc<Camera>, Frame)> {
         let camera = camera.upgrade()?;
         let frame = (self.slot)(&camera).take()?;
+        if camera.is_outdated(frame.seq) {
+            camera.counters.frame(self.stage, Outcome::Stale);
+            return None;
+        }
         Some((camera, frame))
     }
 
@@ -155,7 +159,7 @@ mod tests {
 
     use super::*;
     use crate::camera::Cameras;
-    use crate::testing::{NOON, camera, cameras, frame, settings};
+    use crate::testing::{NOON, camera, cameras, cover_all, frame, settings};
 
     struct Scene {
         clock: ManualClock,
@@ -235,6 +239,17 @@ mod tests {
     fn a_camera_without_motion_has_no_gate() {
         let scene = scene(&[("detectors.person.idle_every_ms", "0"), ("motion.enabled", "false")]);
         assert_eq!(scene.count(Mode::People, 10, 100), 10);
+    }
+
+    #[test]
+    fn a_picture_that_may_not_be_seen_any_more_reaches_no_detector() {
+        let scene = scene(&[("detectors.person.gate", "none")]);
+        let (in_hand, _) = frame(&scene.camera, &scene.clock);
+        cover_all(&scene.camera);
+        // Whoever had it in hand then hands it on.
+        scene.gates.offer(&scene.camera, Mode::People, &in_hand);
+        assert!(scene.gates.people.take().is_none());
+        assert!(scene.passes(Mode::People, 100), "the next is covered");
     }
 
     #[test]

@@ -115,6 +115,10 @@ impl Component for Motion {
             camera.counters.frame(Stage::Motion, Outcome::Stale);
             return Ok(Step::Idle);
         };
+        if camera.is_outdated(planed.frame.seq) {
+            camera.counters.frame(Stage::Motion, Outcome::Stale);
+            return Ok(Step::Again);
+        }
         self.follow_settings(&camera)?;
         match self.look(&camera, mode, &planed) {
             Ok(()) => {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use meerkat_base::{
     CameraId, Clock, Detection, Event, EventId, EventKind, EventPhase, Frame, ImageFormat, ManualClock,
-    NoNotices, Rect, WallTime,
+    MaskArea, NoNotices, Rect, WallTime,
 };
 use meerkat_settings::Settings;
 use meerkat_store::DataFolder;
@@ -57,6 +57,13 @@ pub fn cameras(clock: &ManualClock, changes: &[(&str, &str)]) -> Cameras {
 /// One of them.
 pub fn camera(cameras: &Cameras, id: &str) -> Arc<Camera> {
     cameras.attach(&CameraId::parse(id).unwrap()).camera
+}
+
+/// From now on nothing of what this camera sees may be seen.
+pub fn cover_all(camera: &Camera) {
+    let mut own = (*camera.settings()).clone();
+    own.mask.areas = vec![MaskArea::parse("0,0,1,1").unwrap()];
+    camera.set_settings(Arc::new(own));
 }
 
 /// The camera's next frame, as its session would make it; in the ring. Says whether it is to be recorded.

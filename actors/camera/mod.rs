@@ -42,6 +42,30 @@ pub struct RingState {
     last_seq: u64,
 }
 
+/// A frame between its arrival and the ring: it may have to be covered first.
+pub(crate) struct Arriving<'c> {
+    camera: &'c Camera,
+    moment: u64,
+}
+
+/// It arrives at a moment that is not known yet.
+const UNKNOWN_MOMENT: u64 = 1;
+
+impl Arriving<'_> {
+    /// Says when it arrived.
+    pub(crate) fn at(&mut self, moment: MonoTime) {
+        self.moment = moment.0.max(UNKNOWN_MOMENT);
+        self.camera.arriving.store(self.moment, Ordering::SeqCst);
+    }
+}
+
+impl Drop for Arriving<'_> {
+    fn drop(&mut self) {
+        // Unless the next connection of the camera has said so for a frame of its own.
+        let _ = self.camera.arriving.compare_exchange(self.moment, 0, Ordering::SeqCst, Ordering::SeqCst);
+    }
+}
+
 /// The stations of one camera.
 pub struct CameraStations {
     /// Decodes its frames.
@@ -53,6 +77,8 @@ pub struct CameraStations {
 /// One camera as all its actors see it.
 pub struct Camera {
     id: CameraId,
+    /// Differs from that of every other camera that there is or was.
+    life: u64,
     settings: RwLock<Arc<CameraSettings>>,
     ring: Mutex<RingState>,
     /// Frames for the decoder.
@@ -81,6 +107,10 @@ pub struct Camera {
     last_motion: AtomicU64,
     last_look: AtomicU64,
     frames: AtomicU64,
+    /// When the frame arrived that is not in the ring yet; 0: there is none.
+    arriving: AtomicU64,
+    /// Frames up to this number show what may not be seen any more.
+    outdated: AtomicU64,
     /// Smoothed seconds between two frames, as bits of an `f64`.
     gap: AtomicU64,
     latest: Mutex<Option<Frame>>,
@@ -94,9 +124,11 @@ impl Camera {
         ring: Ring,
         recorder: RecorderLink,
     ) -> Self {
+        static LIVES: AtomicU64 = AtomicU64::new(1);
         let counters = CameraCounters::new(&id, configured);
         Self {
             id,
+            life: LIVES.fetch_add(1, Ordering::Relaxed),
             settings: RwLock::new(settings),
             ring: Mutex::new(RingState { ring, recording: false, last_seq: 0 }),
             decode_slot: Slot::new(),
@@ -118,6 +150,8 @@ impl Camera {
             last_look: AtomicU64::new(0),
             frames: AtomicU64::new(0),
             gap: AtomicU64::new(0),
+            arriving: AtomicU64::new(0),
+            outdated: AtomicU64::new(0),
             latest: Mutex::new(None),
         }
     }
@@ -125,6 +159,11 @@ impl Camera {
     /// Its id.
     pub fn id(&self) -> &CameraId {
         &self.id
+    }
+
+    /// Tells it from a camera that had its id before and was let go of.
+    pub(crate) fn life(&self) -> u64 {
+        self.life
     }
 
     /// What holds for it now.
@@ -140,8 +179,13 @@ impl Camera {
         };
         if before.mask != mask {
             // What is in memory shows what may not be seen any more. A session compares masks with the ring locked,
-            // so that nothing of the old kind comes in after this.
-            self.clear();
+            // so that nothing of the old kind comes in after this; what somebody has in hand is known by its number.
+            {
+                let mut state = self.ring();
+                self.outdated.store(state.last_seq, Ordering::SeqCst);
+                state.ring.clear();
+            }
+            self.clear_slots();
             *self.latest.lock().unwrap_or_else(PoisonError::into_inner) = None;
         }
     }
@@ -157,6 +201,25 @@ impl Camera {
 
     pub(crate) fn set_live(&self, live: Live) {
         let _ = self.live.set(live);
+    }
+
+    /// Whether the frame with this number shows what may not be seen any more, because the mask changed after it came.
+    /// Whoever takes one out of a slot, or is about to keep what was seen in one, asks first.
+    pub(crate) fn is_outdated(&self, seq: u64) -> bool {
+        seq <= self.outdated.load(Ordering::SeqCst)
+    }
+
+    /// Says that a frame arrives: until the result is dropped it is to be expected in the ring. To be called before the
+    /// clock is asked when it arrived.
+    pub(crate) fn arrives(&self) -> Arriving<'_> {
+        self.arriving.store(UNKNOWN_MOMENT, Ordering::SeqCst);
+        Arriving { camera: self, moment: UNKNOWN_MOMENT }
+    }
+
+    /// Whether a frame that arrived by then is still to come into the ring.
+    pub(crate) fn expects_frame_of(&self, until: MonoTime) -> bool {
+        let arriving = self.arriving.load(Ordering::SeqCst);
+        arriving != 0 && arriving <= until.0
     }
 
     /// The ring, for a moment: no decoding, no disk, no waiting while it is held.
@@ -313,11 +376,15 @@ impl Camera {
 
     /// Lets go of everything that waits, when the camera is gone.
     pub(crate) fn clear(&self) {
+        self.clear_slots();
+        self.ring().ring.clear();
+    }
+
+    fn clear_slots(&self) {
         self.decode_slot.take();
         self.motion_slot.take();
         self.person_slot.take();
         self.face_slot.take();
-        self.ring().ring.clear();
     }
 
     pub(crate) fn close(&self) {

@@ -121,10 +121,11 @@ impl Cameras {
         self.shared.parting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Lets go of cameras that have left and of whose frames none waits any more.
+    /// Lets go of cameras that have left, of whose frames none waits any more and of whose events none is recorded: an
+    /// event goes on for a while without its camera, and with it, should it come back.
     fn see_off(&self, now: MonoTime) {
         self.parting().retain(|(camera, until)| {
-            if camera.has_waiting_frames() && now < *until {
+            if camera.has_waiting_frames() && now < *until || camera.recorder.records_an_event() {
                 return true;
             }
             camera.recorder.close_when_done();
@@ -168,14 +169,31 @@ impl Cameras {
             return Arc::clone(&known.camera);
         }
         let settings = self.settings();
-        let ring = Ring::new(settings.ring.limits, self.shared.rings.clone());
         let configured = settings.cameras.contains_key(id);
-        let own = Arc::new(settings.camera(id).clone());
+        let own = settings.camera(id);
+        if let Some(camera) = self.take_back(id, configured) {
+            if *own != *camera.settings() {
+                camera.set_settings(Arc::new(own.clone()));
+            }
+            live.insert(id.clone(), Live { camera: Arc::clone(&camera), seat: None });
+            return camera;
+        }
+        let ring = Ring::new(settings.ring.limits, self.shared.rings.clone());
+        let own = Arc::new(own.clone());
         let recorder = self.shared.outfitter.recorder(id);
         let camera = Arc::new(Camera::new(id.clone(), configured, own, ring, recorder));
         self.shared.outfitter.outfit(&camera);
         live.insert(id.clone(), Live { camera: Arc::clone(&camera), seat: None });
         camera
+    }
+
+    /// The camera that left under this id and is not seen off yet: its ring, its numbers and its events go on.
+    fn take_back(&self, id: &CameraId, configured: bool) -> Option<Arc<Camera>> {
+        let mut parting = self.parting();
+        let at = parting
+            .iter()
+            .position(|(camera, _)| camera.id() == id && camera.counters.is_configured() == configured)?;
+        Some(parting.swap_remove(at).0)
     }
 
     /// Makes a connection the camera with this id.

@@ -10,6 +10,7 @@ use meerkat_base::{
 use meerkat_settings::{EventSettings, EventsSettings};
 
 use super::Seen;
+use crate::camera::Camera;
 use crate::faces::UNKNOWN;
 
 /// An update is told at most this often.
@@ -38,6 +39,8 @@ pub struct Change {
 
 #[derive(Debug)]
 struct Visit {
+    /// Which life of the camera it happens in.
+    life: u64,
     /// Whether each of the last looks was a hit, newest last.
     looks: VecDeque<bool>,
     last_look_seq: u64,
@@ -88,6 +91,7 @@ impl Visits {
     /// Takes what was seen in one frame; returns what changed by it.
     pub fn see(&mut self, seen: &Seen) -> Vec<Change> {
         let camera = seen.camera.id();
+        let mut changes = self.end_other_lives(&seen.camera);
         let mut groups: BTreeMap<Option<String>, Vec<Detection>> = BTreeMap::new();
         for detection in &seen.detections {
             let identity = (seen.kind == EventKind::Face)
@@ -109,7 +113,6 @@ impl Visits {
                 visit.note(false, seen.seq, window);
             }
         }
-        let mut changes = Vec::new();
         for (identity, detections) in groups {
             let key = Key { camera: camera.clone(), kind: seen.kind, identity };
             changes.extend(self.hit(key, seen, detections));
@@ -117,9 +120,26 @@ impl Visits {
         changes
     }
 
+    /// Ends what began in an earlier life of this camera: its ring and its recorder are gone, and its frames are counted
+    /// from the beginning. Whoever is still there begins an event of this life, which is recorded.
+    fn end_other_lives(&mut self, camera: &Camera) -> Vec<Change> {
+        let mut changes = Vec::new();
+        let others = self.visits.iter_mut();
+        for (_, visit) in
+            others.filter(|(key, visit)| key.camera == *camera.id() && visit.life != camera.life())
+        {
+            changes.extend(visit.running.take().map(Running::end));
+            visit.life = camera.life();
+            visit.looks.clear();
+            visit.boxes.clear();
+        }
+        changes
+    }
+
     fn hit(&mut self, key: Key, seen: &Seen, detections: Vec<Detection>) -> Option<Change> {
         let rules = self.rules(key.kind);
         let visit = self.visits.entry(key.clone()).or_insert_with(|| Visit {
+            life: seen.camera.life(),
             looks: VecDeque::new(),
             last_look_seq: 0,
             boxes: Vec::new(),
@@ -186,14 +206,8 @@ impl Visits {
             EventKind::SEEN.into_iter().map(|kind| (kind, self.rules(kind))).collect();
         self.visits.retain(|key, visit| {
             let Some(rules) = rules.get(&key.kind) else { return false };
-            if let Some(running) = &mut visit.running
-                && now.since(running.last_hit) >= rules.end
-            {
-                running.event.phase = EventPhase::Ended;
-                running.event.ended = Some(running.last_hit_wall);
-                let at = running.last_hit;
-                changes.push(running.tell(at));
-                visit.running = None;
+            if let Some(running) = visit.running.take_if(|running| now.since(running.last_hit) >= rules.end) {
+                changes.push(running.end());
                 visit.looks.clear();
                 visit.quiet_until = Some(now.after(rules.cooldown));
             }
@@ -208,11 +222,7 @@ impl Visits {
     pub fn end_all(&mut self) -> Vec<Change> {
         let mut changes = Vec::new();
         for visit in self.visits.values_mut() {
-            if let Some(mut running) = visit.running.take() {
-                running.event.phase = EventPhase::Ended;
-                running.event.ended = Some(running.last_hit_wall);
-                changes.push(running.tell(running.last_hit));
-            }
+            changes.extend(visit.running.take().map(Running::end));
         }
         self.visits.clear();
         changes
@@ -251,6 +261,14 @@ impl Running {
         self.event.sightings.clear();
         Change { event: told, at }
     }
+
+    /// It ended with its last sighting.
+    fn end(mut self) -> Change {
+        self.event.phase = EventPhase::Ended;
+        self.event.ended = Some(self.last_hit_wall);
+        let at = self.last_hit;
+        self.tell(at)
+    }
 }
 
 #[cfg(test)]
@@ -260,7 +278,6 @@ mod tests {
     use meerkat_base::{Clock, ManualClock};
 
     use super::*;
-    use crate::camera::Camera;
     use crate::testing::{NOON, camera, cameras, found, frame, settings};
 
     const STEP: Duration = Duration::from_millis(200);
@@ -471,6 +488,24 @@ mod tests {
             assert_eq!(scene.look(EventKind::Motion, vec![found("motion", 0.8, None)]), []);
         }
         assert_eq!(scene.person(true).len(), 1);
+        assert_eq!(scene.visits.running(), 1);
+    }
+
+    #[test]
+    fn an_event_ends_with_the_life_of_its_camera_and_whoever_is_there_begins_the_next_at_once() {
+        let mut scene = Scene::new(&[("events.person.cooldown_secs", "60")]);
+        let first = scene.start();
+        scene.person(true);
+        let seen_last = scene.clock.wall();
+        // It left and was seen off; another one comes under its name.
+        scene.camera = camera(&cameras(&scene.clock, &[]), "door");
+        let ended = scene.person(false);
+        assert_eq!(ended.len(), 1);
+        assert_eq!((ended[0].event.id, ended[0].event.phase), (first.id, EventPhase::Ended));
+        assert_eq!(ended[0].event.ended, Some(seen_last));
+        let second = scene.start();
+        assert_ne!(second.id, first.id);
+        assert!(second.started_seq < first.started_seq + 3, "counted from the beginning");
         assert_eq!(scene.visits.running(), 1);
     }
 

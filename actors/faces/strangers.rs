@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
-use meerkat_base::{Clock, FaceIdentity, FoundFace, Image, MonoTime, WallTime, metric};
+use meerkat_base::{Clock, FaceIdentity, FoundFace, Frame, Image, MonoTime, metric};
 use meerkat_settings::FacesSettings;
 use meerkat_store::embedding::likeness;
 use meerkat_store::{Embedding, KeptUnknown, NewUnknown, Store, StoreError, UnknownLimits};
@@ -69,8 +69,8 @@ impl Strangers {
     }
 
     /// Looks at a face of a picture, and has it kept if it is unknown, good enough and no news of a moment ago. `space`
-    /// is what its embedding belongs to. Never waits.
-    pub fn offer(&self, camera: &Camera, at: WallTime, image: &Image, face: &FoundFace, space: &str) {
+    /// is what its embedding belongs to. Never waits. Not kept is what may not be seen any more when its turn has come.
+    pub fn offer(&self, camera: &Arc<Camera>, frame: &Frame, image: &Image, face: &FoundFace, space: &str) {
         let settings = self.settings();
         let FoundFace { identity: FaceIdentity::Unknown, unfit: None, embedding: Some(values), .. } = face
         else {
@@ -92,7 +92,13 @@ impl Strangers {
         let place = Place(Arc::clone(&self.in_hand));
         let jpeg = image.cut(&face.surroundings()).map(|cut| meerkat_vision::encode_jpeg(&cut, QUALITY));
         let Some(Ok(jpeg)) = jpeg else { return count("error") };
-        let new = NewUnknown { camera: camera.id().clone(), at, width_px: face.bbox.width, jpeg, embedding };
+        let new = NewUnknown {
+            camera: camera.id().clone(),
+            at: frame.wall,
+            width_px: face.bbox.width,
+            jpeg,
+            embedding,
+        };
         let limits = UnknownLimits {
             likeness: settings.unknown_likeness,
             groups: settings.unknown_groups,
@@ -100,8 +106,12 @@ impl Strangers {
             bytes: settings.unknown_bytes,
         };
         let (said, now) = (Arc::clone(&self.said), self.clock.mono());
+        let (camera, seq) = (Arc::clone(camera), frame.seq);
         let taken = self.archivist.offer(move |store| {
             let _place = place;
+            if camera.is_outdated(seq) {
+                return;
+            }
             book(store.keep_unknown(&new, &limits), &said, now);
             publish(store);
         });
@@ -191,7 +201,7 @@ mod tests {
 
     use super::*;
     use crate::supervision::{BackoffSettings, Board, Crew, CrewSettings};
-    use crate::testing::{NOON, camera, cameras, settings};
+    use crate::testing::{NOON, camera, cameras, cover_all, frame, settings};
 
     struct Rig {
         strangers: Arc<Strangers>,
@@ -234,7 +244,8 @@ mod tests {
     impl Rig {
         fn offer(&self, face: &FoundFace) {
             let image = Image::new(120, 90, PixelFormat::Bgr8, vec![90; 120 * 90 * 3]).unwrap();
-            self.strangers.offer(&self.camera, self.clock.wall(), &image, face, "net");
+            let (frame, _) = frame(&self.camera, &self.clock);
+            self.strangers.offer(&self.camera, &frame, &image, face, "net");
         }
 
         /// Pictures per group, once everything on its way has arrived.
@@ -278,6 +289,23 @@ mod tests {
         rig.settings.write().unwrap().unknown_keep = Some(Duration::from_secs(60));
         rig.offer(&face(0.0));
         assert_eq!(rig.groups(), [1]);
+    }
+
+    #[test]
+    fn a_face_of_a_picture_that_may_not_be_seen_any_more_is_not_kept() {
+        let rig = rig();
+        // The archivist is busy while the face is on its way and the mask changes.
+        let (release, gate) = std::sync::mpsc::channel::<()>();
+        assert!(rig.archivist.offer(move |_| {
+            let _ = gate.recv();
+        }));
+        rig.offer(&face(0.0));
+        cover_all(&rig.camera);
+        drop(release);
+        assert!(rig.groups().is_empty());
+        rig.clock.advance(AGAIN);
+        rig.offer(&face(0.0));
+        assert_eq!(rig.groups(), [1], "what comes now is covered where it must be");
     }
 
     #[test]

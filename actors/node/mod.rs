@@ -140,6 +140,7 @@ impl Node {
             places: places.clone(),
             clock: Arc::clone(&clock),
             archivist: archivist.clone(),
+            room: Arc::clone(&room),
             signing: signing.clone(),
             notices: notices.sink(),
         };

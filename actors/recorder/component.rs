@@ -161,8 +161,27 @@ impl Recorder {
             self.tools.room.count(&refusal);
             StoreError::Refused(refusal.words().to_owned())
         })?;
-        self.stills.on_mount(mount);
+        if self.stills.on_mount(mount) {
+            self.leave_mount();
+        }
         Ok(())
+    }
+
+    /// The disk was away and is back: what was open on it is ended as it is, and what is recorded goes on in new spools
+    /// with the next frame. Clips lose nothing as far as the ring reaches back.
+    fn leave_mount(&mut self) {
+        let open = [self.clip.take(), self.video.take(), self.segment.take()];
+        for spool in open.into_iter().flatten() {
+            let path = spool.path().to_owned();
+            match spool.finish() {
+                Ok(()) => {
+                    info!(spool = %path.display(), "the disk is back: a recording goes on in another spool")
+                }
+                Err(error) => {
+                    warn!(spool = %path.display(), %error, "a recording was not ended as it should be")
+                }
+            }
+        }
     }
 
     /// What ended badly for the disk's sake is counted and said; the recorder goes on.
@@ -331,8 +350,14 @@ impl Recorder {
     }
 
     fn begin_clip(&mut self, camera: &Arc<Camera>, event: &Event) -> Result<Reply, Failure> {
-        let refused = self.check_room(0);
-        let snapshot = if refused.is_ok() { self.snapshot(camera, event) } else { None };
+        let mut refused = self.check_room(0);
+        let goes_on = !self.link.shared.legacy().active.is_empty();
+        if refused.is_ok() && self.clip.is_none() && goes_on {
+            // Another event is being recorded and has lost its spool: first what is missing of that one.
+            refused = self.resume(camera);
+        }
+        let snapshot =
+            if refused.is_ok() { self.stills.of_event(&self.tools.places, camera, event) } else { None };
         if self.clip.is_some() {
             let mut legacy = self.link.shared.legacy();
             legacy.activate(event.id);
@@ -345,7 +370,7 @@ impl Recorder {
         let pre_roll = self.pre_roll(camera, event);
         {
             let mut legacy = self.link.shared.legacy();
-            if let Some(first) = pre_roll.first() {
+            if let Some(first) = pre_roll.first().filter(|_| !goes_on) {
                 // Should this generation be lost now, the next one begins with the same frame.
                 legacy.last_seq = first.seq.saturating_sub(1);
             }
@@ -382,35 +407,12 @@ impl Recorder {
         state.ring.iter().filter(|f| began.since(f.mono) <= span).cloned().collect()
     }
 
-    /// The picture that started the event, unchanged. An event without one is still an event.
-    fn snapshot(&mut self, camera: &Arc<Camera>, event: &Event) -> Option<SnapshotFile> {
-        let frame = {
-            let state = camera.ring();
-            state.ring.iter().find(|f| f.seq == event.started_seq).or(state.ring.newest()).cloned()
-        }?;
-        let stem = format!("{}_{}", event.started.compact(), event.id);
-        let ending = frame.format.extension();
-        let places = &self.tools.places;
-        match self.stills.snapshot(places, camera.id(), event.started, (&stem, ending), &frame.bytes) {
-            Ok(file) => Some(SnapshotFile { path: file.relative, taken: frame.wall, bytes: file.bytes }),
-            Err(StoreError::Exists { path }) => {
-                // The order was given twice: the recorder was lost between doing it and saying so.
-                let relative = path.strip_prefix(&self.tools.places.data_dir).ok()?;
-                let path = relative.to_string_lossy().into_owned();
-                Some(SnapshotFile { path, taken: frame.wall, bytes: frame.len() as u64 })
-            }
-            Err(error) => {
-                warn!(camera = %camera.id(), event = %event.id, %error, "no snapshot");
-                None
-            }
-        }
-    }
-
     /// Ends the clip when the last post-roll has passed.
     fn end_clip_when_due(&mut self, camera: &Arc<Camera>) -> Result<(), Failure> {
         let Some(end) = self.link.shared.legacy().until() else { return Ok(()) };
         let now = self.tools.clock.mono();
-        if end.0.is_none_or(|until| now < until.after(GRACE)) {
+        // A frame that belongs to it may be in the session's hands still: it is being covered.
+        if end.0.is_none_or(|until| now < until.after(GRACE) || camera.expects_frame_of(until)) {
             return Ok(());
         }
         let ended = self.end_clip(camera, end);

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
-use meerkat_base::{Budget, CameraId, Clock, EventKind, Notice, NoticeSink, metric};
+use meerkat_base::{CameraId, Clock, EventKind, Notice, NoticeSink, metric};
 use meerkat_media::ClipSettings;
 use meerkat_store::evidence::SpoolSigning;
 use meerkat_store::spool;
@@ -18,11 +18,13 @@ use metrics::{counter, histogram};
 use serde::{Deserialize, Serialize};
 use tracing::{error, info, warn};
 
-use super::job::Job;
+use super::job::{Begun, Gone, Job};
 use super::pictures::Pictures;
+use super::turns::Turns;
 use crate::archivist::Archivist;
 use crate::notifier::NotifierLink;
-use crate::supervision::{ActorKind, Crew, Station};
+use crate::storage::Room;
+use crate::supervision::{ActorKind, Component, Crew, Station};
 
 /// Where things are stored.
 #[derive(Debug, Clone)]
@@ -49,7 +51,7 @@ pub struct EncoderSettings {
     pub clip: ClipSettings,
     /// Kinds of events that have clips; may change while the node runs.
     pub recorded: Arc<RwLock<Vec<EventKind>>>,
-    /// Files made at the same time; others wait as spools.
+    /// Files made at the same time; others wait as spools. One place is never for a recording that still runs.
     pub max_open: usize,
     /// A piece of work that takes longer is a hang.
     pub deadline: Duration,
@@ -67,6 +69,8 @@ pub struct EncoderTools {
     pub clock: Arc<dyn Clock>,
     /// Writes the rows.
     pub archivist: Archivist,
+    /// The disk that it lies on.
+    pub room: Arc<Room>,
     /// How spools are signed, if they are.
     pub signing: Option<SpoolSigning>,
     /// Hears of spools that are damaged.
@@ -100,7 +104,8 @@ pub(super) struct Shared {
     crew: Crew,
     pub tools: EncoderTools,
     pub settings: EncoderSettings,
-    pub open: Budget,
+    /// Whose turn it is to make a file.
+    pub turns: Turns,
     /// Decoded pictures that two files of one camera have in common.
     pub pictures: Pictures,
     jobs: Mutex<HashMap<PathBuf, Entry>>,
@@ -151,13 +156,13 @@ impl Encoders {
         }
         // Made without a value: exported with zeros from the start.
         let _ = histogram!(metric::CLIP_WRITE_DURATION);
-        let open = Budget::new(settings.max_open.max(1));
+        let turns = Turns::new(settings.max_open);
         for limit in ["spool_max_bytes", "spool_total_bytes"] {
             counter!(metric::LIMIT_HITS, "limit" => limit).increment(0);
         }
         let pictures = Pictures::default();
         let (jobs, telling) = (Mutex::default(), OnceLock::new());
-        let shared = Shared { crew, tools, settings, open, pictures, jobs, telling };
+        let shared = Shared { crew, tools, settings, turns, pictures, jobs, telling };
         Self { shared: Arc::new(shared) }
     }
 
@@ -191,7 +196,7 @@ impl Encoders {
             match left.meta {
                 Some(meta) if left.frames > 0 => {
                     info!(spool = %left.path.display(), frames = left.frames, torn = left.torn_bytes, "finishing a spool of an earlier run");
-                    let following = self.follow(&left.path, &meta);
+                    let following = self.attend(&left.path, &meta, true);
                     following.has(left.bytes);
                     following.end();
                 }
@@ -206,14 +211,24 @@ impl Encoders {
 
     /// Puts an encoder behind a spool.
     pub(super) fn follow(&self, path: &Path, meta: &SpoolMeta) -> Following {
+        self.attend(path, meta, false)
+    }
+
+    /// As [`Encoders::follow`]; `left`: by an earlier run.
+    fn attend(&self, path: &Path, meta: &SpoolMeta, left: bool) -> Following {
         let writer_gone = Arc::new(AtomicBool::new(false));
-        let (pool, own_path, own_meta, gone) =
-            (self.clone(), path.to_owned(), meta.clone(), Arc::clone(&writer_gone));
+        let (pool, begun) = (
+            self.clone(),
+            Begun { path: path.to_owned(), meta: meta.clone(), writer_gone: Arc::clone(&writer_gone), left },
+        );
         let camera = Some(meta.camera.clone());
         let station =
             self.shared.crew.station(ActorKind::Encoder, camera, self.shared.settings.deadline, move || {
-                let job = Job::begin(pool.clone(), own_path.clone(), own_meta.clone(), Arc::clone(&gone))?;
-                Ok(Box::new(job))
+                let job: Box<dyn Component> = match Job::begin(pool.clone(), begun.clone())? {
+                    Some(job) => Box::new(job),
+                    None => Box::new(Gone::new(pool.clone(), begun.clone())),
+                };
+                Ok(job)
             });
         let bytes = Arc::new(AtomicU64::new(0));
         let entry = Entry {
@@ -254,6 +269,19 @@ impl Encoders {
         Err(StoreError::Refused(format!(
             "spools that are not encoded yet hold {waiting} bytes (spool.total_bytes)"
         )))
+    }
+
+    /// Whether the data folder is where it was.
+    pub(super) fn is_home(&self) -> bool {
+        self.shared.tools.room.folder().here().is_ok()
+    }
+
+    /// Wakes whoever works on a spool.
+    pub(super) fn wake(&self, path: &Path) {
+        let station = self.jobs().get(path).map(|entry| entry.station.clone());
+        if let Some(station) = station {
+            station.wake();
+        }
     }
 
     pub(super) fn done(&self, path: &Path) {

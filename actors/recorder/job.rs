@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use meerkat_base::{Permit, WallTime, metric};
+use meerkat_base::{WallTime, metric};
 use meerkat_media::{ClipSettings, ClipSize, ClipWriter, MediaError, Pushed};
 use meerkat_store::evidence::{ClipProof, SpoolNote, sign_proof};
 use meerkat_store::spool::{self, SpoolFrame, SpoolItem, SpoolReader};
@@ -17,16 +17,19 @@ use meerkat_store::{
     SpoolMeta, StoreError,
 };
 use metrics::{counter, histogram};
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use super::encoder::{Encoders, SizeNote};
 use super::pictures::User;
+use super::turns::Turn;
 use crate::supervision::{ActorKind, Component, Failure, Step, fault};
 
 /// Frames encoded in one turn.
 const TURN: usize = 4;
 /// How long an encoder that has nothing to read sleeps at most.
 const NAP: Duration = Duration::from_millis(500);
+/// How long one sleeps that stands in line, unless it is woken because it is its turn.
+const IN_LINE: Duration = Duration::from_secs(5);
 /// Wait before a file is begun again that the disk did not take.
 const DISK_RETRY: Duration = Duration::from_secs(2);
 /// Numbers of skipped frames that a proof lists; a clip with more cannot be proven.
@@ -40,9 +43,21 @@ enum Stage {
         files: Box<CaptureFiles>,
         pending: PendingFile,
         pictures: User,
-        _permit: Permit,
     },
     Over,
+}
+
+/// The spool that a file is to be made of.
+#[derive(Clone)]
+pub(super) struct Begun {
+    /// Its folder.
+    pub path: PathBuf,
+    /// What its writer said about it.
+    pub meta: SpoolMeta,
+    /// Set when nobody writes it any more.
+    pub writer_gone: Arc<AtomicBool>,
+    /// Left by an earlier run.
+    pub left: bool,
 }
 
 /// Makes one file.
@@ -51,6 +66,8 @@ pub(super) struct Job {
     path: PathBuf,
     meta: SpoolMeta,
     writer_gone: Arc<AtomicBool>,
+    left: bool,
+    turn: Turn,
     reader: SpoolReader,
     stage: Stage,
     first_wall: Option<WallTime>,
@@ -70,20 +87,27 @@ pub(super) struct Job {
 }
 
 impl Job {
-    pub fn begin(
-        pool: Encoders,
-        path: PathBuf,
-        meta: SpoolMeta,
-        writer_gone: Arc<AtomicBool>,
-    ) -> Result<Self, Failure> {
+    /// None: the spool is gone.
+    pub fn begin(pool: Encoders, begun: Begun) -> Result<Option<Self>, Failure> {
+        let Begun { path, meta, writer_gone, left } = begun;
         // While following, the writer keeps a torn tail from being taken for the end.
-        let reader = SpoolReader::follow(&path).map_err(Failure::error)?;
-        Ok(Self {
+        let reader = match SpoolReader::follow(&path) {
+            Ok(reader) => reader,
+            // Not when the whole disk was taken away: it may come back.
+            Err(error) if error.is_not_found() && spool::is_gone(&path) && pool.is_home() => return Ok(None),
+            Err(error) => return Err(Failure::error(error)),
+        };
+        let (waker, own_path) = (pool.clone(), path.clone());
+        let turns = &pool.shared.turns;
+        let turn = turns.join(&path, Arc::clone(&writer_gone), left, move || waker.wake(&own_path));
+        Ok(Some(Self {
             pool,
             path,
             last_wall: meta.started,
             meta,
             writer_gone,
+            left,
+            turn,
             reader,
             stage: Stage::Waiting,
             first_wall: None,
@@ -96,13 +120,15 @@ impl Job {
             ended: None,
             counted: false,
             refused: false,
-        })
+        }))
     }
 
     /// Opens the file, if it is its turn. False: not yet.
     fn open(&mut self) -> Result<bool, Failure> {
         let shared = &self.pool.shared;
-        let Some(permit) = shared.open.try_take(1) else { return Ok(false) };
+        if !self.turn.take() {
+            return Ok(false);
+        }
         let attempt = spool::begin_attempt(&self.path).map_err(Failure::error)?;
         self.counted = true;
         if attempt > spool::MAX_ATTEMPTS {
@@ -110,35 +136,26 @@ impl Job {
             self.stage = Stage::Over;
             return Ok(true);
         }
-        let (kind, settings, stem) = match self.meta.kind {
-            SpoolKind::Clip { event } => {
-                let stem = format!("{}_{event}", self.meta.started.compact());
-                (CaptureKind::Clip, shared.settings.clip, stem)
-            }
-            SpoolKind::Segment => {
-                let stem = format!("{}_{}", self.meta.started.compact(), self.meta.camera.folder());
-                (CaptureKind::Segment, shared.settings.clip, stem)
-            }
+        let clip = shared.settings.clip;
+        let (kind, settings) = match self.meta.kind {
+            SpoolKind::Clip { .. } => (CaptureKind::Clip, clip),
+            SpoolKind::Segment => (CaptureKind::Segment, clip),
             SpoolKind::Video => {
                 let size = match serde_json::from_value(self.meta.settings.clone()) {
                     Ok(SizeNote::Pixels { width, height }) => ClipSize::Fixed { width, height },
                     Ok(SizeNote::AsReceived) | Err(_) => ClipSize::AsReceived,
                 };
-                let settings = ClipSettings { size, ..shared.settings.clip };
-                (
-                    CaptureKind::Video,
-                    settings,
-                    format!("{}_{}", self.meta.started.compact(), self.meta.camera.folder()),
-                )
+                (CaptureKind::Video, ClipSettings { size, ..clip })
             }
         };
+        let stem = self.stem();
         let places = &shared.tools.places;
         let mut files = CaptureFiles::new(&places.data_dir, kind, places.boot.clone(), places.durability)
             .map_err(Failure::error)?;
         let pending = match files.begin(&self.meta.camera, self.meta.started, &stem, "mp4") {
             Ok(pending) => pending,
             Err(StoreError::Exists { path }) => {
-                // An earlier attempt got as far as publishing it.
+                // An earlier attempt got as far as publishing it: no other spool has a file of this name.
                 info!(file = %path.display(), "the file is complete already");
                 let relative = self.book_published(&path)?;
                 self.let_go(&relative)?;
@@ -152,14 +169,18 @@ impl Job {
         let writer = ClipWriter::create(pending.path(), settings).map_err(Failure::error)?;
         let writer = writer.with_strip(shared.settings.strip);
         let pictures = shared.pictures.user(&self.meta.camera);
-        self.stage = Stage::Writing {
-            writer: Box::new(writer),
-            files: Box::new(files),
-            pending,
-            pictures,
-            _permit: permit,
-        };
+        self.stage = Stage::Writing { writer: Box::new(writer), files: Box::new(files), pending, pictures };
         Ok(true)
+    }
+
+    /// Name of the file: when the recording began, what it shows, and the number of the spool. Two recordings of the same
+    /// event may begin with the same picture, when the disk did not take the first one: each is a file of its own.
+    fn stem(&self) -> String {
+        let of = match self.meta.kind {
+            SpoolKind::Clip { event } => event.to_string(),
+            SpoolKind::Segment | SpoolKind::Video => self.meta.camera.folder(),
+        };
+        format!("{}_{of}_{:016x}", self.meta.started.compact(), self.reader.nonce().unwrap_or_default())
     }
 
     /// Encodes a few frames. True at the end of the spool, `None` when the writer has not written more yet.
@@ -261,10 +282,18 @@ impl Job {
 
     /// The file is there, and its row: the spool is kept or removed.
     fn let_go(&self, file: &str) -> Result<(), Failure> {
-        if self.pool.shared.settings.keep_spools {
-            spool::keep(&self.path, file).map(drop).map_err(Failure::error)
+        let gone = if self.pool.shared.settings.keep_spools {
+            spool::keep(&self.path, file).map(drop)
         } else {
-            spool::remove(&self.path).map_err(Failure::error)
+            spool::remove(&self.path)
+        };
+        match gone {
+            // Half of it is removed, and it no longer has its name: the next start removes the rest.
+            Err(error) if spool::is_gone(&self.path) => {
+                warn!(spool = %self.path.display(), %error, "a spool whose file is complete is not quite removed");
+                Ok(())
+            }
+            gone => gone.map_err(Failure::error),
         }
     }
 
@@ -318,6 +347,36 @@ impl Job {
     }
 }
 
+/// Stands for a spool that is gone before a file was made of it: says so, and is done. Nobody waits for it any more, and
+/// its bytes count for nothing.
+pub(super) struct Gone {
+    pool: Encoders,
+    begun: Begun,
+}
+
+impl Gone {
+    pub fn new(pool: Encoders, begun: Begun) -> Self {
+        Self { pool, begun }
+    }
+}
+
+impl Component for Gone {
+    fn step(&mut self) -> Result<Step, Failure> {
+        let Begun { path, meta, .. } = &self.begun;
+        if spool::is_kept(path) {
+            // The generation before came as far as that.
+            self.pool.done(path);
+            return Ok(Step::Done);
+        }
+        error!(spool = %path.display(), camera = %meta.camera, "a spool is gone before its file was made");
+        counter!(metric::CLIPS, "result" => "error").increment(1);
+        let words = "a recording is gone from the disk before its file was made";
+        self.pool.damaged(path, Some(&meta.camera), words.to_owned());
+        self.pool.done(path);
+        Ok(Step::Done)
+    }
+}
+
 impl Component for Job {
     fn step(&mut self) -> Result<Step, Failure> {
         match self.advance() {
@@ -342,8 +401,9 @@ impl Job {
         if !self.refused {
             warn!(spool = %self.path.display(), words, "the disk does not take a clip; it is tried again");
         }
-        // Removes what there is of the file.
+        // Removes what there is of the file; others have their turn.
         self.stage = Stage::Waiting;
+        self.turn.leave();
         self.refused = true;
         Ok(Step::Sleep(DISK_RETRY))
     }
@@ -356,9 +416,17 @@ impl Job {
             self.counted = true;
             return Err(Failure::error(error));
         }
-        let (gone, ended) = (Arc::clone(&self.writer_gone), self.ended);
-        *self = Self::begin(self.pool.clone(), self.path.clone(), self.meta.clone(), gone)?;
-        self.ended = ended;
+        let begun = Begun {
+            path: self.path.clone(),
+            meta: self.meta.clone(),
+            writer_gone: Arc::clone(&self.writer_gone),
+            left: self.left,
+        };
+        match Self::begin(self.pool.clone(), begun)? {
+            Some(again) => *self = Self { ended: self.ended, ..again },
+            // The next generation finds out as well, and says so.
+            None => return Err(Failure::error("the spool is gone")),
+        }
         Ok(())
     }
 
@@ -366,15 +434,20 @@ impl Job {
         if self.refused {
             self.begin_again()?;
         }
-        if matches!(self.stage, Stage::Waiting) && !self.open()? {
-            return Ok(Step::Sleep(NAP));
+        let waits = matches!(self.stage, Stage::Waiting);
+        // What an earlier run left has been over for long: there only the work itself is measured.
+        let counts = !waits || !self.left;
+        if self.ended.is_none() && counts && self.writer_gone.load(Ordering::Acquire) {
+            self.ended = Some(Instant::now());
+            // One recording fewer is followed while it runs.
+            self.pool.shared.turns.wake();
+        }
+        if waits && !self.open()? {
+            return Ok(Step::Sleep(IN_LINE));
         }
         if matches!(self.stage, Stage::Over) {
             self.pool.done(&self.path);
             return Ok(Step::Done);
-        }
-        if self.ended.is_none() && self.writer_gone.load(Ordering::Acquire) {
-            self.ended = Some(Instant::now());
         }
         match self.encode()? {
             None => Ok(Step::Sleep(NAP)),

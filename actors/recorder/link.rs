@@ -388,6 +388,11 @@ impl RecorderLink {
         self.wake();
     }
 
+    /// Whether an event is being recorded.
+    pub fn records_an_event(&self) -> bool {
+        !self.shared.legacy().active.is_empty()
+    }
+
     /// Whether something is being recorded.
     pub fn is_busy(&self) -> bool {
         !self.shared.inbox.is_empty() || !self.shared.legacy().open.is_empty()

@@ -1,6 +1,6 @@
 //! Everything that is written to disk for one camera: pictures, and the spools of its video, its clip and its segment.
 //! `link.rs` is the way in, `component.rs` the recorder, `open.rs` and `clip.rs` what is open; `encoder.rs` and `job.rs`
-//! make files for people out of spools.
+//! make files for people out of spools, those whose turn it is by `turns.rs`.
 
 mod clip;
 mod component;
@@ -10,6 +10,7 @@ mod link;
 mod open;
 mod pictures;
 mod stills;
+mod turns;
 
 pub use component::{Recorder, RecorderTools};
 pub use encoder::{ClipTelling, EncoderSettings, EncoderTools, Encoders, Places};

@@ -1,6 +1,6 @@
 //! A spool that is being recorded, with its encoder following: the same for clips, videos and segments.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use meerkat_base::{Frame, MonoTime, metric};
@@ -32,8 +32,8 @@ impl OpenSpool {
     ) -> Result<Self, StoreError> {
         tools.encoders.check_waiting(tools.spool.total_bytes)?;
         let line = link.shared.legacy().line(stream, tools.signing.as_ref());
-        let root = tools.places.spools();
-        let mut writer = SpoolWriter::create_in_chain(&root, meta, tools.places.durability, line.as_ref())?;
+        let (home, durability) = (tools.room.folder(), tools.places.durability);
+        let mut writer = SpoolWriter::create_at_home(home, meta, durability, line.as_ref())?;
         let path = writer.path().to_owned();
         link.shared.legacy().open.push(path.clone());
         if let Err(error) = writer.append_all(frames) {
@@ -70,6 +70,11 @@ impl OpenSpool {
         self.following.has(self.writer.bytes());
         self.following.more();
         Ok(())
+    }
+
+    /// Its folder.
+    pub fn path(&self) -> &Path {
+        self.writer.path()
     }
 
     /// Number of its last frame.

@@ -1,9 +1,11 @@
 //! The recorder by itself: its orders, its spools, and what a new generation makes of the one before. No encoder works
 //! here, so that what was written can be read.
 
+mod files;
+
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 
@@ -42,7 +44,10 @@ struct Rig {
     clock: ManualClock,
     camera: Arc<Camera>,
     tools: Arc<RecorderTools>,
+    archivist: Archivist,
     recorder: Recorder,
+    /// Dropped, the encoders work.
+    plug: Option<Sender<()>>,
 }
 
 fn crew(name: &'static str, board: &Board) -> Crew {
@@ -65,7 +70,6 @@ impl Rig {
             Ok(Box::new(Plug(plugged)))
         });
         station.wake();
-        std::mem::forget(plug);
 
         let places = Places {
             data_dir: folder.path().to_owned(),
@@ -95,7 +99,8 @@ impl Rig {
         let encoder_tools = EncoderTools {
             places: places.clone(),
             clock: Arc::new(clock.clone()),
-            archivist,
+            archivist: archivist.clone(),
+            room: Arc::clone(&room),
             signing: None,
             notices: Arc::new(NoNotices),
         };
@@ -113,11 +118,16 @@ impl Rig {
         });
         let camera = camera(&cameras(&clock, changes), "door");
         let recorder = Self::recorder(&camera, &tools);
-        Self { folder, clock, camera, tools, recorder }
+        Self { folder, clock, camera, tools, archivist, recorder, plug: Some(plug) }
     }
 
     fn recorder(camera: &Arc<Camera>, tools: &Arc<RecorderTools>) -> Recorder {
         Recorder::new(Arc::downgrade(camera), camera.recorder.clone(), Arc::clone(tools)).unwrap()
+    }
+
+    /// From now on files are made of spools.
+    fn let_encoders_work(&mut self) {
+        self.plug = None;
     }
 
     /// The recorder is lost, as by a panic, and built anew.
@@ -175,16 +185,25 @@ impl Rig {
 
     /// Numbers of the frames in each spool, oldest spool first, and whether it is finished.
     fn spools(&self) -> Vec<(Vec<u64>, bool)> {
-        let mut paths: Vec<PathBuf> = std::fs::read_dir(self.tools.places.spools())
-            .map(|entries| entries.map(|entry| entry.unwrap().path()).collect())
-            .unwrap_or_default();
-        paths.sort();
-        paths.iter().map(|path| spool(path)).collect()
+        self.spool_paths().iter().map(|path| spool(path)).collect()
+    }
+
+    /// Folders of the spools, oldest first.
+    fn spool_paths(&self) -> Vec<PathBuf> {
+        spools_in(&self.tools.places.spools())
     }
 
     fn newest(&self) -> u64 {
         self.camera.ring().ring.newest().unwrap().seq
     }
+}
+
+fn spools_in(folder: &Path) -> Vec<PathBuf> {
+    let mut paths: Vec<PathBuf> = std::fs::read_dir(folder)
+        .map(|entries| entries.map(|entry| entry.unwrap().path()).collect())
+        .unwrap_or_default();
+    paths.sort();
+    paths
 }
 
 fn patiently<F: Future>(future: F) -> F::Output {
@@ -583,6 +602,77 @@ fn the_post_roll_is_exact_whatever_comes_late() {
 }
 
 #[test]
+fn a_clip_waits_for_the_picture_that_is_still_being_covered() {
+    let mut rig = Rig::new(&[("clip.pre_roll_secs", "1"), ("clip.post_roll_secs", "1")]);
+    let sent = frames(&rig.camera, &rig.clock, 20, TENTH);
+    let event = event(&sent[19], 1);
+    rig.begin(&event);
+    let at = rig.clock.mono();
+    rig.end(&event, at);
+    rig.send(5);
+    let camera = Arc::clone(&rig.camera);
+    let mut arriving = camera.arrives();
+    let arrived = rig.clock.mono();
+    rig.clock.advance(Duration::from_secs(3));
+    rig.recorder.step().unwrap();
+    assert!(camera.ring().recording, "it may have arrived in time");
+    arriving.at(arrived);
+    rig.recorder.step().unwrap();
+    assert!(camera.ring().recording, "and it has");
+    // Covered at last.
+    let late = Frame { mono: arrived, ..frame(&camera, &ManualClock::new(NOON)).0 };
+    {
+        let mut state = camera.ring();
+        state.ring.clear();
+        state.ring.push(late.clone());
+    }
+    drop(arriving);
+    rig.recorder.step().unwrap();
+    assert!(!camera.ring().recording);
+    assert_eq!(rig.spools(), [(numbers(10..=late.seq), true)]);
+}
+
+#[test]
+fn a_picture_that_comes_after_the_end_holds_nobody_up() {
+    let mut rig = Rig::new(&[("clip.pre_roll_secs", "1"), ("clip.post_roll_secs", "1")]);
+    let sent = frames(&rig.camera, &rig.clock, 20, TENTH);
+    let event = event(&sent[19], 1);
+    rig.begin(&event);
+    let at = rig.clock.mono();
+    rig.end(&event, at);
+    rig.clock.advance(Duration::from_secs(3));
+    let camera = Arc::clone(&rig.camera);
+    camera.arrives().at(rig.clock.mono());
+    let mut arriving = camera.arrives();
+    arriving.at(rig.clock.mono());
+    rig.recorder.step().unwrap();
+    assert!(!camera.ring().recording);
+}
+
+#[test]
+fn a_camera_that_comes_back_while_its_event_is_recorded_is_the_same_one() {
+    let clock = ManualClock::new(NOON);
+    let all = cameras(&clock, &[]);
+    let id = meerkat_base::CameraId::parse("door").unwrap();
+    let first = all.attach(&id);
+    let (camera, _) = (Arc::clone(&first.camera), frame(&first.camera, &clock));
+    camera.recorder.shared.legacy().activate(event(&frame(&camera, &clock).0, 1).id);
+    all.leave(&camera, first.seat);
+    assert!(all.get(&id).is_none());
+    clock.advance(Duration::from_secs(3_600));
+    all.publish();
+    let second = all.attach(&id);
+    assert!(Arc::ptr_eq(&second.camera, &camera), "its ring, its numbers and its recorder go on");
+    assert_eq!(frame(&second.camera, &clock).0.seq, 3);
+    assert!(all.all_with_parting().len() == 1 && all.get(&id).is_some());
+    // Once the event is over it is seen off as ever.
+    camera.recorder.shared.legacy().active.clear();
+    all.leave(&camera, second.seat);
+    all.publish();
+    assert!(!Arc::ptr_eq(&all.attach(&id).camera, &camera));
+}
+
+#[test]
 fn a_clip_goes_on_when_the_disk_takes_it_again() {
     let mut rig = Rig::new(&[("clip.pre_roll_secs", "1"), ("clip.max_secs", "20")]);
     let sent = frames(&rig.camera, &rig.clock, 20, TENTH);
@@ -605,6 +695,65 @@ fn a_clip_goes_on_when_the_disk_takes_it_again() {
     std::fs::rename(&away, &spools).unwrap();
     rig.send(3);
     assert_eq!(rig.spools(), [(numbers(10..=25), true), (numbers(26..=31), false)]);
+}
+
+#[test]
+fn nothing_is_begun_in_what_took_the_place_of_a_disk() {
+    let mut rig = Rig::new(&[]);
+    let sent = frames(&rig.camera, &rig.clock, 3, TENTH);
+    // So the room has looked a moment ago.
+    assert_eq!(rig.order(Order::VideoFrame { frame: sent[0].clone() }), Stored::Done);
+    assert_eq!(rig.order(Order::EndVideo), Stored::Done);
+    let (root, elsewhere) = (rig.folder.path().to_owned(), tempfile::tempdir().unwrap());
+    let away = elsewhere.path().join("away");
+    std::fs::rename(&root, &away).unwrap();
+    for _ in 0..2 {
+        // The path leads nowhere, then to the empty folder that the disk was mounted on.
+        assert!(matches!(rig.order(Order::VideoFrame { frame: sent[1].clone() }), Stored::Refused(_)));
+        if !root.exists() {
+            std::fs::create_dir(&root).unwrap();
+        }
+        assert_eq!(std::fs::read_dir(&root).unwrap().count(), 0);
+    }
+    std::fs::remove_dir(&root).unwrap();
+    std::fs::rename(&away, &root).unwrap();
+    // A refusal holds for a moment.
+    let _ = rig.tools.room.look();
+    assert_eq!(rig.order(Order::VideoFrame { frame: sent[2].clone() }), Stored::Done);
+    assert_eq!(rig.spools(), [(vec![1], true), (vec![3], false)]);
+}
+
+#[test]
+fn what_is_recorded_goes_on_on_the_disk_that_is_back() {
+    let changes = [("clip.pre_roll_secs", "1"), ("cameras.door.continuous", "true")];
+    let mut rig = Rig::new(&changes);
+    let sent = frames(&rig.camera, &rig.clock, 20, TENTH);
+    rig.begin(&event(&sent[19], 1));
+    rig.send(5);
+    let video = frame(&rig.camera, &rig.clock).0;
+    assert_eq!(rig.order(Order::VideoFrame { frame: video }), Stored::Done);
+    let (root, elsewhere) = (rig.folder.path().to_owned(), tempfile::tempdir().unwrap());
+    let away = elsewhere.path().join("away");
+    std::fs::rename(&root, &away).unwrap();
+    std::fs::create_dir(&root).unwrap();
+    std::fs::copy(away.join("meerkat.id"), root.join("meerkat.id")).unwrap();
+    rig.tools.room.look().unwrap();
+    // Another event comes before the next picture: what is missing of the first is not forgotten over it.
+    let late = frames(&rig.camera, &rig.clock, 15, TENTH);
+    rig.begin(&event(&late[14], 2));
+    rig.send(3);
+    let video = frame(&rig.camera, &rig.clock).0;
+    assert_eq!(rig.order(Order::VideoFrame { frame: video }), Stored::Done);
+    let before: Vec<_> = spools_in(&away.join("spool")).iter().map(|path| spool(path)).collect();
+    assert!(before.len() == 3 && before.iter().all(|(_, finished)| *finished), "{before:?}");
+    let clip: Vec<Vec<u64>> = rig
+        .spool_paths()
+        .iter()
+        .filter(|path| path.to_string_lossy().contains("_clip_"))
+        .map(|path| spool(path).0)
+        .collect();
+    assert_eq!(clip, [numbers(26..=44)], "each frame since");
+    assert_eq!(rig.spools().len(), 3, "and a video and a segment");
 }
 
 #[test]

@@ -107,7 +107,9 @@ impl Delivery {
 
     /// Covers what nobody may see, then enters the frame. None: it could not be covered, and nothing of it is kept.
     async fn cover_and_enter(&self, camera: &Arc<Camera>, mode: Mode, picture: Picture) -> Option<Entered> {
+        let mut arriving = camera.arrives();
         let times = (self.clock.wall(), self.clock.mono());
+        arriving.at(times.1);
         for _ in 0..MASK_TRIES {
             let mask = camera.settings().mask.clone();
             let shown = if mask.areas.is_empty() {

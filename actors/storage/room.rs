@@ -106,6 +106,11 @@ impl Room {
         self.folder.path()
     }
 
+    /// The data folder, held open.
+    pub fn folder(&self) -> &DataFolder {
+        &self.folder
+    }
+
     /// Whether so many bytes may be written; returns the number of the data folder's mount.
     ///
     /// # Errors

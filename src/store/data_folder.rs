@@ -79,6 +79,13 @@ impl DataFolder {
         Ok(held.mount)
     }
 
+    /// A folder in it, made if it is missing, if its path still leads to it. It is opened from the folder that is held,
+    /// so whatever may take its place at this moment, it lies in no other.
+    pub(crate) fn make_sub(&self, name: &str) -> Result<Folder> {
+        self.here()?;
+        self.held.lock().unwrap_or_else(PoisonError::into_inner).folder.make_sub(name)
+    }
+
     /// As [`DataFolder::here`], and whether it can be written: writes and removes a small file.
     pub fn check(&self) -> Result<u64> {
         let mount = self.here()?;

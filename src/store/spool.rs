@@ -35,13 +35,16 @@ mod tests;
 use meerkat_base::{CameraId, EventId, Mode, WallTime};
 use serde::{Deserialize, Serialize};
 
-pub use keep::{KEPT, KeptSpool, Pruned, keep, kept, kept_of, prune};
+pub use keep::{KEPT, KeptSpool, Pruned, is_kept, keep, kept, kept_of, prune};
 pub use read::{ChainSeen, SpoolEnd, SpoolFrame, SpoolItem, SpoolReader, SpoolSummary, spool_from_bytes};
 pub use record::MAX_FRAME_BYTES;
 pub use recover::{
-    FoundSpool, MAX_ATTEMPTS, SET_ASIDE, begin_attempt, forgive_attempt, recover, remove, set_aside,
+    FoundSpool, MAX_ATTEMPTS, SET_ASIDE, begin_attempt, forgive_attempt, is_gone, recover, remove, set_aside,
 };
 pub use write::{SpoolDone, SpoolWriter};
+
+/// The folder of all spools, in the data folder.
+pub const SPOOLS: &str = "spool";
 
 /// What is recorded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

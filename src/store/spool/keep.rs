@@ -60,6 +60,11 @@ pub fn keep(path: &Path, made: &str) -> Result<PathBuf> {
     Ok(kept.path().join(name))
 }
 
+/// Whether the spool of this path was moved to those that are kept.
+pub fn is_kept(path: &Path) -> bool {
+    locate(path).is_ok_and(|(root, name)| root.sub(KEPT).is_ok_and(|kept| kept.has(&name)))
+}
+
 /// The kept spools, oldest first.
 pub fn kept(spool_root: &Path) -> Result<Vec<KeptSpool>> {
     let root = Folder::root(spool_root)?;

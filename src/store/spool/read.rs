@@ -114,6 +114,11 @@ impl SpoolReader {
         self.walker.chain.as_ref()
     }
 
+    /// The random number that every record of this spool carries; none when its beginning is damaged.
+    pub fn nonce(&self) -> Option<u64> {
+        self.walker.nonce
+    }
+
     /// Ends the following: the writer died, and what is not there now will never come.
     pub fn writer_is_gone(&mut self) {
         self.walker.following = false;

@@ -162,10 +162,15 @@ pub fn remove(path: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Whether the spool is no longer in the folder of spools, and that folder is there.
+pub fn is_gone(path: &Path) -> bool {
+    locate(path).is_ok_and(|(root, name)| !root.has(&name))
+}
+
 /// The folder in which a spool lies, and its name there.
 pub(super) fn locate(path: &Path) -> Result<(Folder, String)> {
     let bad = || StoreError::Refused(format!("{} is not the path of a spool", path.display()));
     let name = path.file_name().and_then(|name| name.to_str()).ok_or_else(bad)?;
     let parent = path.parent().filter(|parent| parent.is_dir()).ok_or_else(bad)?;
-    Ok((Folder::root(parent)?, name.to_owned()))
+    Ok((Folder::existing(parent)?, name.to_owned()))
 }

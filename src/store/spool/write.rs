@@ -10,7 +10,8 @@ use meerkat_base::{Frame, ImageFormat, MonoTime};
 use uuid::Uuid;
 
 use super::record::{HEADER_BYTES, Header, MAX_FRAME_BYTES, MAX_META_BYTES, RecordKind, body_crc};
-use super::{SIGNING_FORMAT, SigningNote, SpoolKind, SpoolMeta};
+use super::{SIGNING_FORMAT, SPOOLS, SigningNote, SpoolKind, SpoolMeta};
+use crate::data_folder::DataFolder;
 use crate::error::{Result, StoreError};
 use crate::evidence::{ChainLine, ChainWriter, Hash, SIGNATURE_BYTES, link, to_hex};
 use crate::fault::{self, DiskOp};
@@ -65,6 +66,26 @@ impl SpoolWriter {
         durability: Durability,
         line: Option<&ChainLine>,
     ) -> Result<Self> {
+        Self::create_in(&Folder::root(spool_root)?, meta, durability, line)
+    }
+
+    /// Makes a spool in the data folder that is held open, if its path still leads there: never in whatever took its
+    /// place when its disk was taken out.
+    pub fn create_at_home(
+        home: &DataFolder,
+        meta: &SpoolMeta,
+        durability: Durability,
+        line: Option<&ChainLine>,
+    ) -> Result<Self> {
+        Self::create_in(&home.make_sub(SPOOLS)?, meta, durability, line)
+    }
+
+    fn create_in(
+        root: &Folder,
+        meta: &SpoolMeta,
+        durability: Durability,
+        line: Option<&ChainLine>,
+    ) -> Result<Self> {
         let chain = line.map(ChainLine::writer);
         let note = chain.as_ref().map(|chain| SigningNote {
             format: SIGNING_FORMAT,
@@ -77,7 +98,6 @@ impl SpoolWriter {
         if json.len() > MAX_META_BYTES {
             return Err(StoreError::Refused("the settings of a recording are longer than 48 KiB".into()));
         }
-        let root = Folder::root(spool_root)?;
         let id = Uuid::new_v4();
         let (nonce, _) = id.as_u64_pair();
         let kind = match meta.kind {
@@ -105,7 +125,7 @@ impl SpoolWriter {
                 unsigned_frames: false,
                 last_wall: meta.started.0,
             };
-            writer.begin(&root, &folder, (&part, &name), &json)?;
+            writer.begin(root, &folder, (&part, &name), &json)?;
             Ok(writer)
         });
         if made.is_err()

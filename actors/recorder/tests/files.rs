@@ -1,0 +1,130 @@
+//! The encoders with the recorder's spools: which files are made, and what becomes of spools of which none can be.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use meerkat_base::{Clock, Frame, Image, PixelFormat};
+use meerkat_store::SpoolMeta;
+
+use super::Rig;
+use crate::recorder::clip::begin_clip;
+use crate::recorder::job::{Begun, Job};
+use crate::recorder::open::OpenSpool;
+use crate::testing::{event, frame};
+
+/// Longer than anything takes.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Real pictures of the rig's camera, a tenth of a second apart.
+fn pictures(rig: &Rig, count: usize) -> Vec<Frame> {
+    let image = Image::new(64, 48, PixelFormat::Gray8, vec![90; 64 * 48]).unwrap();
+    let jpeg: Bytes = meerkat_media::encode_jpeg(&image, 80).unwrap();
+    (0..count)
+        .map(|_| {
+            rig.clock.advance(Duration::from_millis(100));
+            Frame { bytes: jpeg.clone(), ..frame(&rig.camera, &rig.clock).0 }
+        })
+        .collect()
+}
+
+fn begin(rig: &Rig, frames: &[Frame]) -> OpenSpool {
+    let event = event(&frames[0], 1);
+    let note = meerkat_store::sidecar::note(&event);
+    let written = rig.archivist.ask_blocking(move |store| {
+        if store.event(event.id)?.is_none() {
+            store.start_event(&event, &[])?;
+        }
+        Ok(event.id)
+    });
+    begin_clip(&rig.tools, &rig.camera.recorder, &rig.camera, written.unwrap(), note, frames).unwrap()
+}
+
+fn clips(rig: &Rig) -> Vec<String> {
+    let day = rig.folder.path().join("capture/clip/door").join(rig.clock.wall().date());
+    let Ok(entries) = std::fs::read_dir(&day) else { return Vec::new() };
+    let mut names: Vec<String> =
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.retain(|name| name.ends_with(".mp4"));
+    names.sort();
+    names
+}
+
+fn all_made(rig: &Rig) {
+    let began = Instant::now();
+    while rig.tools.encoders.waiting() > 0 {
+        assert!(began.elapsed() < PATIENCE, "{} spools wait for ever", rig.tools.encoders.waiting());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn two_recordings_of_an_event_that_begin_with_the_same_picture_are_two_files() {
+    let mut rig = Rig::new(&[]);
+    let frames = pictures(&rig, 6);
+    // The disk took only a part of the first one; the recording began again with what the ring had.
+    begin(&rig, &frames[..2]).finish().unwrap();
+    begin(&rig, &frames).finish().unwrap();
+    rig.let_encoders_work();
+    all_made(&rig);
+    let clips = clips(&rig);
+    assert_eq!(clips.len(), 2, "{clips:?}");
+    let mut shown = Vec::new();
+    for name in clips {
+        let path = format!("capture/clip/door/{}/{name}", rig.clock.wall().date());
+        let row = rig.archivist.ask_blocking(move |store| store.clip_at(&path)).unwrap();
+        shown.push(row.expect("each has its row").frames);
+    }
+    shown.sort_unstable();
+    assert_eq!(shown, [2, 6]);
+    assert_eq!(rig.spool_paths(), [PathBuf::new(); 0], "their spools have done their part");
+}
+
+#[test]
+fn a_spool_that_is_gone_is_given_up_and_counts_for_nothing() {
+    let mut rig = Rig::new(&[]);
+    let frames = pictures(&rig, 3);
+    begin(&rig, &frames).finish().unwrap();
+    assert!(rig.tools.encoders.check_waiting(1).is_err());
+    let path = rig.spool_paths().remove(0);
+    std::fs::remove_dir_all(&path).unwrap();
+    rig.let_encoders_work();
+    all_made(&rig);
+    assert!(rig.tools.encoders.check_waiting(1).is_ok());
+    assert_eq!(clips(&rig), [""; 0]);
+}
+
+#[test]
+fn a_spool_on_a_disk_that_was_taken_away_is_waited_for() {
+    let rig = Rig::new(&[]);
+    let frames = pictures(&rig, 3);
+    begin(&rig, &frames).finish().unwrap();
+    let path = rig.spool_paths().remove(0);
+    let begun = || Begun {
+        path: path.clone(),
+        meta: SpoolMeta {
+            camera: rig.camera.id().clone(),
+            kind: meerkat_store::SpoolKind::Video,
+            started: frames[0].wall,
+            mode: meerkat_base::Mode::Video,
+            settings: serde_json::Value::Null,
+        },
+        writer_gone: Arc::new(AtomicBool::new(true)),
+        left: false,
+    };
+    let job = || Job::begin(rig.tools.encoders.clone(), begun()).map(|job| job.is_some());
+    assert_eq!(job(), Ok(true));
+    let (root, elsewhere) = (rig.folder.path(), tempfile::tempdir().unwrap());
+    let away = elsewhere.path().join("away");
+    std::fs::rename(root, &away).unwrap();
+    // What is seen where it was mounted; spools of long ago lie there.
+    std::fs::create_dir_all(root.join("spool")).unwrap();
+    assert!(job().is_err(), "it may come back");
+    std::fs::remove_dir_all(root).unwrap();
+    std::fs::rename(&away, root).unwrap();
+    assert_eq!(job(), Ok(true));
+    std::fs::rename(&path, elsewhere.path().join("gone")).unwrap();
+    assert_eq!(job(), Ok(false));
+}
