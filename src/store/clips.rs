@@ -176,7 +176,7 @@ pub(crate) fn of_all(connection: &Connection, events: &[EventId]) -> Result<Reco
     let mut found = Recorded::new();
     let mut statement = connection.prepare_cached(&format!(
         "SELECT {CLIP_COLUMNS} FROM clips INDEXED BY clips_by_event
-         WHERE event IN (SELECT value FROM json_each(?1)) ORDER BY started, number"
+         WHERE event IN (SELECT value FROM json_each(?1)) AND deleting = 0 ORDER BY started, number"
     ))?;
     for clip in statement.query_and_then([&ids], clip_row)? {
         match clip {
@@ -194,7 +194,7 @@ pub(crate) fn of_all(connection: &Connection, events: &[EventId]) -> Result<Reco
     }
     let mut statement = connection.prepare_cached(
         "SELECT event, path FROM snapshots INDEXED BY snapshots_by_event
-         WHERE event IN (SELECT value FROM json_each(?1)) ORDER BY taken, number",
+         WHERE event IN (SELECT value FROM json_each(?1)) AND deleting = 0 ORDER BY taken, number",
     )?;
     let mut rows = statement.query([&ids])?;
     while let Some(row) = rows.next()? {
@@ -275,6 +275,35 @@ mod tests {
         assert_eq!(row.snapshot.as_deref(), Some("capture/clip/b.jpg"));
         assert_eq!(store.clip_at(&clip.path).unwrap(), Some(clip));
         assert_eq!(store.clip_at("capture/clip/none.mp4").unwrap(), None);
+    }
+
+    #[test]
+    fn what_is_being_deleted_is_shown_nowhere() {
+        let (_folder, mut store) = store();
+        let event = event(1);
+        store.start_event(&event, &[]).unwrap();
+        let paths =
+            ["a.mp4", "b.mp4", "a.jpg", "b.jpg"].map(|name| format!("capture/clip/door/2026-11-20/{name}"));
+        for clip in &paths[..2] {
+            store.add_clip(&crate::testing::clip(&event, clip)).unwrap();
+        }
+        for (path, taken) in paths[2..].iter().zip([event.started, event.started.offset_micros(1)]) {
+            let snapshot = SnapshotRow { event: event.id, path: path.clone(), taken, bytes: 9 };
+            store.add_snapshot(&snapshot).unwrap();
+        }
+        let shown = |store: &Store| {
+            let listed =
+                store.recent_events(&crate::EventQuery { limit: 9, ..Default::default() }).unwrap().remove(0);
+            let alone = store.event(event.id).unwrap().unwrap();
+            assert_eq!((&listed.clips, &listed.snapshot), (&alone.clips, &alone.snapshot));
+            let sidecar = store.sidecar(&paths[0], false).unwrap();
+            let beside = sidecar.and_then(|sidecar| sidecar.events.into_iter().next()?.snapshot);
+            assert_eq!(beside.map(|snapshot| snapshot.path), listed.snapshot);
+            (listed.clips.into_iter().map(|clip| clip.path).collect::<Vec<_>>(), listed.snapshot)
+        };
+        assert_eq!(shown(&store), (paths[..2].to_vec(), Some(paths[3].clone())));
+        store.begin_deletion(&[paths[1].clone(), paths[3].clone()]).unwrap();
+        assert_eq!(shown(&store), (paths[..1].to_vec(), Some(paths[2].clone())));
     }
 
     #[test]

@@ -138,6 +138,7 @@ pub(crate) fn build(
     gatherer.captures()?;
     gatherer.spools()?;
     gatherer.faces()?;
+    gatherer.keep_with_events()?;
     rebuilt.dead_alerts = outbox::give_up_waiting(
         &transaction,
         options.now,
@@ -345,6 +346,25 @@ impl Gatherer<'_, '_> {
                 event.interrupted
             ])?;
         self.rebuilt.events += added as u64;
+        if event.keep {
+            self.rows
+                .prepare_cached("UPDATE events SET kept = 1 WHERE id = ?1")?
+                .execute([event.id.to_string()])?;
+        }
+        Ok(())
+    }
+
+    /// What belongs to an event that is kept is kept with it, whichever was found first.
+    fn keep_with_events(&mut self) -> Result<()> {
+        for table in ["clips", "snapshots"] {
+            self.rows.execute(
+                &format!(
+                    "UPDATE {table} SET kept = 1
+                     WHERE kept = 0 AND event IN (SELECT id FROM events WHERE kept = 1)"
+                ),
+                [],
+            )?;
+        }
         Ok(())
     }
 

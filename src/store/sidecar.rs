@@ -19,8 +19,9 @@ use crate::events::EventRow;
 use crate::files::{Durability, Folder, PART_PREFIX};
 use crate::sql::{check_relative, from_count};
 
-/// The version that this program writes, and the only one that it reads.
-pub const VERSION: u32 = 1;
+/// The version that this program writes. It also reads the one before, which said of no event whether it is kept.
+pub const VERSION: u32 = 2;
+const BEFORE: u32 = 1;
 /// The longest sidecar that is read, in bytes.
 pub const MAX_BYTES: usize = 512 * 1024;
 /// Events that one clip can show.
@@ -63,6 +64,8 @@ pub struct EventFacts {
     pub interrupted: bool,
     /// Its newest snapshot.
     pub snapshot: Option<SnapshotRow>,
+    /// Whether the event is to be kept with all that is recorded of it.
+    pub keep: bool,
 }
 
 /// Why bytes are not a sidecar.
@@ -99,8 +102,8 @@ impl Sidecar {
         }
         // The version first: a later one may have other fields.
         let Version { version } = serde_json::from_slice(json).map_err(|e| BadSidecar(e.to_string()))?;
-        if version != VERSION {
-            return Err(BadSidecar(format!("version {version}, known is {VERSION}")));
+        if ![BEFORE, VERSION].contains(&version) {
+            return Err(BadSidecar(format!("version {version}, known are {BEFORE} and {VERSION}")));
         }
         let stored: Stored = serde_json::from_slice(json).map_err(|e| BadSidecar(e.to_string()))?;
         stored.checked()
@@ -205,7 +208,8 @@ impl StoreReader {
 
     fn newest_snapshot_row(&self, event: EventId) -> Result<Option<SnapshotRow>> {
         let mut statement = self.connection.prepare_cached(
-            "SELECT path, taken, bytes FROM snapshots WHERE event = ?1 ORDER BY taken DESC, number DESC LIMIT 1",
+            "SELECT path, taken, bytes FROM snapshots WHERE event = ?1 AND deleting = 0
+             ORDER BY taken DESC, number DESC LIMIT 1",
         )?;
         let mut rows = statement.query_and_then([event.to_string()], |row| {
             let (path, taken) = (row.get(0)?, WallTime(row.get(1)?));
@@ -226,6 +230,7 @@ fn facts(event: EventRow, snapshot: Option<SnapshotRow>) -> EventFacts {
         identities: event.identities,
         interrupted: event.interrupted,
         snapshot,
+        keep: event.kept,
     }
 }
 
@@ -242,14 +247,15 @@ pub fn note(event: &Event) -> serde_json::Value {
         identities: event.identities.clone(),
         interrupted: false,
         snapshot: None,
+        keep: false,
     };
-    serde_json::json!({ "event": StoredEvent::new(&event.camera, &facts) })
+    serde_json::json!({ "event": StoredEvent { keep: None, ..StoredEvent::new(&event.camera, &facts) } })
 }
 
 /// Reads what [`note`] made; none for anything else.
 pub(crate) fn facts_from_note(camera: &CameraId, note: &serde_json::Value) -> Option<EventFacts> {
     let stored: StoredEvent = serde_json::from_value(note.get("event")?.clone()).ok()?;
-    stored.checked(camera).ok()
+    stored.checked(camera, Some(false)).ok()
 }
 
 /// The folder of a clip, and its name there.
@@ -359,6 +365,9 @@ struct StoredEvent {
     identities: Vec<String>,
     interrupted: bool,
     snapshot: Option<StoredSnapshot>,
+    /// In every sidecar of the present version, and nowhere else.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    keep: Option<bool>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -408,7 +417,10 @@ impl Stored {
         if self.events.len() + self.unknown_events.len() > MAX_EVENTS {
             return Err(BadSidecar(format!("more than {MAX_EVENTS} events")));
         }
-        let events = self.events.into_iter().map(|event| event.checked(&camera)).collect::<Result<_, _>>()?;
+        // Rather kept for longer than not at all.
+        let unsaid = (self.version == BEFORE).then_some(self.keep);
+        let events = self.events.into_iter().map(|event| event.checked(&camera, unsaid));
+        let events = events.collect::<Result<_, _>>()?;
         let parse = |id: &String| id.parse().map_err(|_| bad("the id of an event is none"));
         Ok(Sidecar {
             events,
@@ -448,11 +460,17 @@ impl StoredEvent {
                 taken_micros: snapshot.taken.0,
                 bytes: snapshot.bytes,
             }),
+            keep: Some(event.keep),
         }
     }
 
-    fn checked(self, camera: &CameraId) -> Result<EventFacts, BadSidecar> {
+    /// `unsaid`: what holds where nothing may be said of whether it is kept; none where something has to be.
+    fn checked(self, camera: &CameraId, unsaid: Option<bool>) -> Result<EventFacts, BadSidecar> {
         let bad = |what: &str| BadSidecar(what.to_owned());
+        let keep = match (self.keep, unsaid) {
+            (Some(keep), None) | (None, Some(keep)) => keep,
+            _ => return Err(bad("whether an event is kept has to be said, or must not")),
+        };
         let id: EventId = self.id.parse().map_err(|_| bad("the id of an event is none"))?;
         if self.camera != camera.as_str() {
             return Err(bad("an event is of another camera than its clip"));
@@ -485,6 +503,7 @@ impl StoredEvent {
             identities: self.identities,
             interrupted: self.interrupted,
             snapshot,
+            keep,
         })
     }
 }

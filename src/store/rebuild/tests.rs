@@ -138,6 +138,47 @@ fn a_damaged_database_is_set_aside_and_made_anew() {
 }
 
 #[test]
+fn what_was_to_be_kept_is_kept_also_in_a_database_that_was_made_anew() {
+    for backup in [false, true] {
+        let (folder, mut store) = store();
+        let path = folder.path();
+        let (event, other) = (recorded(path, &mut store, 1, false), recorded(path, &mut store, 2, false));
+        // A picture before the one that the sidecar names, and a clip whose sidecar nobody can read.
+        let early = format!("{DAY}/{}_{}.jpg", event.started.offset_micros(-9).compact(), event.id);
+        let bare = format!("{DAY}/{}_{}.mp4", event.started.offset_micros(-8).compact(), event.id);
+        for file in [&early, &bare] {
+            std::fs::write(path.join(file), b"file").unwrap();
+        }
+        if backup {
+            store.nightly_backup(WallTime(5), 7, &mut |_, _, _| {}).unwrap();
+        }
+        // Somebody wants to keep the event, and of the other one its clip alone.
+        let single = format!("{DAY}/2.mp4");
+        let targets = [crate::KeepTarget::Event(event.id), crate::KeepTarget::Path(single.clone())];
+        for target in targets {
+            for clip in store.keep(&target, true).unwrap().unwrap() {
+                store.write_sidecar(&clip, Some(true)).unwrap();
+            }
+        }
+        drop(store);
+        damage(path);
+        let (opener, _) = opener(path);
+        let mut store = opener.at_start(&mut |_, _, _| {}).unwrap();
+        assert!(store.event(event.id).unwrap().unwrap().kept, "from a copy: {backup}");
+        assert!(!store.event(other.id).unwrap().unwrap().kept);
+        assert!(store.is_kept(&single).unwrap() && store.is_kept(&bare).unwrap());
+        store.confirm().unwrap();
+        let left = store.evictable(crate::retention::EvictPlace::default(), 99).unwrap().0;
+        let left: Vec<String> = left.into_iter().map(|one| one.path).collect();
+        assert_eq!(left, [format!("{DAY}/{}_{}.jpg", other.started.compact(), other.id)]);
+        // Also what is recorded of it later.
+        let late = ClipRow { path: format!("{DAY}/late.mp4"), ..crate::testing::clip(&event, "x") };
+        store.add_clip(&late).unwrap();
+        assert!(store.is_kept(&late.path).unwrap());
+    }
+}
+
+#[test]
 fn a_database_that_is_gone_or_empty_comes_back_from_the_folders() {
     for empty in [false, true] {
         let (folder, mut store) = store();

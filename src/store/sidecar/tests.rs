@@ -37,6 +37,7 @@ fn sidecar() -> Sidecar {
                 taken: WallTime(-5),
                 bytes: 9,
             }),
+            keep: false,
         }],
         unknown_events: vec![event(2).id],
         keep: true,
@@ -61,8 +62,10 @@ fn a_sidecar_reads_back_and_stands_for_its_rows() {
 fn what_this_program_would_not_write_is_refused() {
     let text = String::from_utf8(sidecar().to_json()).unwrap();
     for (from, to) in [
-        ("\"version\": 1", "\"version\": 2"),
-        ("\"version\": 1,", ""),
+        ("\"version\": 2", "\"version\": 3"),
+        ("\"version\": 2", "\"version\": 1"),
+        ("\"version\": 2,", ""),
+        ("\"keep\": false", "\"keep\": 0"),
         ("\"keep\": true", "\"keep\": 1"),
         ("\"keep\": true", "\"keep\": true, \"more\": 1"),
         ("\"door\"", "\"../door\""),
@@ -86,8 +89,23 @@ fn what_this_program_would_not_write_is_refused() {
     let mut long = sidecar().to_json();
     long.resize(MAX_BYTES + 1, b' ');
     assert!(Sidecar::from_json(&long).is_err());
-    let deep = format!("{{\"version\":1,\"clip\":{}", "[".repeat(100_000));
+    let deep = format!("{{\"version\":2,\"clip\":{}", "[".repeat(100_000));
     assert!(Sidecar::from_json(deep.as_bytes()).is_err());
+}
+
+#[test]
+fn a_sidecar_of_the_version_before_keeps_the_events_of_a_clip_that_is_kept() {
+    for keep in [false, true] {
+        let mut one = Sidecar { keep, ..sidecar() };
+        let mut json: serde_json::Value = serde_json::from_slice(&one.to_json()).unwrap();
+        json["version"] = 1.into();
+        let event = json["events"][0].as_object_mut().unwrap();
+        assert_eq!(event.remove("keep"), Some(false.into()));
+        one.events[0].keep = keep;
+        assert_eq!(Sidecar::from_json(json.to_string().as_bytes()), Ok(one));
+        json["version"] = 2.into();
+        assert!(Sidecar::from_json(json.to_string().as_bytes()).is_err(), "now it has to be said");
+    }
 }
 
 #[test]
@@ -152,11 +170,15 @@ fn the_store_writes_it_from_its_rows() {
         (&first.identities, &Some(snapshot))
     );
 
+    assert!(!found.events[0].keep);
+    store.keep(&crate::KeepTarget::Event(first.id), true).unwrap();
+
     first.ended = Some(WallTime(9_000_000));
     store.end_event(&first, &[]).unwrap();
     assert!(store.write_sidecar(CLIP, None).unwrap());
     let found = read(folder.path(), CLIP).unwrap().unwrap();
     assert_eq!((found.events[0].ended, found.keep), (first.ended, true), "the flag stays");
+    assert!(found.events[0].keep, "the event has one of its own");
 
     std::fs::write(folder.path().join(path_of(CLIP)), b"{").unwrap();
     store.write_sidecar(CLIP, None).unwrap();
@@ -185,13 +207,14 @@ proptest! {
     #[test]
     fn facts_survive(
         started in any::<i64>(), seq in any::<u64>(), score in 0.0_f32..=1.0, names in proptest::collection::vec(".*", 0..4),
-        frames in any::<u64>(), keep in any::<bool>(), over in any::<bool>(),
+        frames in any::<u64>(), keep in any::<bool>(), kept in any::<bool>(), over in any::<bool>(),
     ) {
         let mut one = sidecar();
         one.keep = keep;
         one.clip.frames = frames;
         let event = &mut one.events[0];
         (event.started, event.started_seq, event.score) = (WallTime(started), seq, score);
+        event.keep = kept;
         event.ended = over.then_some(WallTime(started.saturating_add(5)));
         event.identities = names.into_iter().map(|name| name.chars().take(99).collect()).collect();
         prop_assert_eq!(Sidecar::from_json(&one.to_json()).unwrap(), one);
