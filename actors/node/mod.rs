@@ -266,6 +266,7 @@ impl Node {
             retention: Arc::clone(&retention),
             faces: Arc::clone(&unknown_faces),
             storage: settings.storage.clone(),
+            spool: settings.spool.clone(),
             cameras: settings.cameras.keys().cloned().collect(),
             state: storage.clone(),
             suspended,

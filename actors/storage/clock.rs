@@ -1,10 +1,16 @@
 //! Whether the wall clock can be believed: it is compared with the monotonic clock while the node runs, and at a start
-//! with what the run before noted. A clock in doubt deletes nothing by age. Reads no clock itself.
+//! with what the run before noted. A clock in doubt deletes nothing by age, and what it dated while it was behind is not
+//! taken for old. Reads no clock itself.
 
 use std::time::Duration;
 
 use meerkat_base::{MonoTime, WallTime};
 use serde::{Deserialize, Serialize};
+
+use super::stretches::Stretches;
+
+/// While the clock is behind, what is dated so far ahead of it counts as made by it, too.
+const AHEAD: i64 = 3_600_000_000;
 
 /// The clocks at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,6 +44,9 @@ pub struct TimeNote {
     pub wall: i64,
     /// The uptime at that moment, where it is known.
     pub uptime: Option<Uptime>,
+    /// When the clock was behind, until then and since.
+    #[serde(default, skip_serializing_if = "Stretches::is_empty")]
+    pub behind: Stretches,
 }
 
 /// Why the wall clock is not believed.
@@ -61,11 +70,16 @@ pub enum Doubt {
 }
 
 /// Watches the wall clock.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct ClockWatch {
     jump: i64,
     ahead: i64,
     doubt: Option<Doubt>,
+    /// The last look.
+    last: Clocks,
+    behind: Stretches,
+    /// The clock is behind now: the last stretch goes on.
+    is_behind: bool,
 }
 
 fn micros(time: Duration) -> i64 {
@@ -92,6 +106,7 @@ impl ClockWatch {
                 doubt = Some(Doubt::FarAhead { until: WallTime(last.saturating_add(gap)) });
             }
         }
+        let mut is_behind = matches!(doubt, Some(Doubt::Behind { .. }));
         // The machine ran on: then it is known exactly.
         if let (Some(note), Some(uptime)) = (note, uptime)
             && let Some(before) = note.uptime.as_ref().filter(|before| before.boot == uptime.boot)
@@ -100,17 +115,34 @@ impl ClockWatch {
             let off = now.wall.0.saturating_sub(expected);
             doubt = (off.saturating_abs() > jump)
                 .then(|| Doubt::Jumped { ahead: now.ahead().saturating_sub(off) });
+            is_behind = doubt.is_some() && off < 0;
         }
-        Self { jump, ahead: now.ahead(), doubt }
+        let behind = note.map(|note| note.behind.clone()).unwrap_or_default();
+        let mut watch = Self { jump, ahead: now.ahead(), doubt, last: now, behind, is_behind: false };
+        if let Some(last) = last.filter(|_| is_behind) {
+            // Everything that this run has made.
+            watch.falls_behind(WallTime(now.ahead()), now, WallTime(last));
+        }
+        watch
+    }
+
+    fn falls_behind(&mut self, from: WallTime, now: Clocks, not_before: WallTime) {
+        self.is_behind = true;
+        self.behind.begin(from, now.wall.offset_micros(AHEAD), not_before);
     }
 
     /// Looks at the clocks. Returns whether that changed anything.
     pub fn look(&mut self, now: Clocks) -> bool {
-        let before = self.doubt;
+        let (before, last) = (self.doubt, std::mem::replace(&mut self.last, now));
         let ahead = now.ahead();
+        let passed = i64::try_from(now.mono.since(last.mono).as_micros()).unwrap_or(i64::MAX);
         match self.doubt {
             None if (ahead.saturating_sub(self.ahead)).saturating_abs() > self.jump => {
                 self.doubt = Some(Doubt::Jumped { ahead: self.ahead });
+                if ahead < self.ahead {
+                    // At the latest right after the last look.
+                    self.falls_behind(now.wall.offset_micros(-passed), now, last.wall);
+                }
             }
             // Slow corrections are followed.
             None => self.ahead = ahead,
@@ -125,14 +157,30 @@ impl ClockWatch {
         }
         if self.doubt.is_none() && before.is_some() {
             self.ahead = ahead;
+            self.is_behind = false;
         }
         self.doubt != before
+    }
+
+    /// The clock is still behind: its stretch goes on, well ahead of it. Returns whether that has to be noted.
+    pub fn stays_behind(&mut self, now: Clocks) -> bool {
+        let (soon, to) = (now.wall.offset_micros(AHEAD / 2), now.wall.offset_micros(AHEAD));
+        self.is_behind && self.behind.extend(soon, to)
+    }
+
+    /// When the clock was behind.
+    pub fn behind(&self) -> &Stretches {
+        &self.behind
     }
 
     /// A person says that the wall clock is right as it is now.
     pub fn confirm(&mut self, now: Clocks) {
         self.doubt = None;
         self.ahead = now.ahead();
+        if std::mem::take(&mut self.is_behind) {
+            // Then it was ahead before.
+            self.behind.take_back();
+        }
     }
 
     /// Why the clock is not believed; none while it is.
@@ -171,6 +219,35 @@ mod tests {
         }
     }
 
+    fn note(uptime: Option<Uptime>) -> TimeNote {
+        TimeNote { wall: NOON, uptime, behind: Stretches::default() }
+    }
+
+    #[test]
+    fn what_a_clock_that_is_behind_dates_is_known_for_it() {
+        let far = |hours: i64| at(hours - 20 * 8_766, 0).wall;
+        let hours = |hours: i64| WallTime(NOON + hours * 3_600_000_000);
+        // A start in the past, twice; then it is set right, and is behind by a day.
+        let mut first = ClockWatch::new(LIMITS, at(-20 * 8_766, 0), None, Some(&note(None)), None);
+        assert_eq!((first.behind().earliest(far(0)), first.behind().hold(far(2))), (hours(0), false));
+        assert!(!first.stays_behind(at(-20 * 8_766, 0)) && first.stays_behind(at(3 - 20 * 8_766, 3)));
+        assert!(first.behind().hold(far(3)));
+        let kept = TimeNote { behind: first.behind().clone(), ..note(None) };
+        let mut watch = ClockWatch::new(LIMITS, at(1 - 20 * 8_766, 0), None, Some(&kept), None);
+        assert!(watch.look(at(10, 1)) && watch.doubt().is_none());
+        assert!(watch.behind().hold(far(2)) && !watch.stays_behind(at(10, 1)));
+        assert_eq!(watch.behind().earliest(hours(10)), hours(10), "now it is right");
+        assert!(watch.look(at(-13, 2)));
+        assert_eq!(watch.behind().earliest(hours(-13)), hours(10), "made after that time");
+        assert!(!watch.behind().hold(hours(-20)), "what is older than its wrong time is as old as it says");
+        watch.confirm(at(-12, 3));
+        assert!(!watch.behind().hold(hours(-13)) && watch.behind().hold(far(2)), "a person knows better");
+        // A clock that is ahead makes nothing older.
+        let mut ahead = fresh();
+        assert!(ahead.look(at(30, 1)) && ahead.behind().is_empty());
+        assert!(ahead.look(at(2, 2)) && ahead.behind().is_empty(), "it is right again");
+    }
+
     fn fresh() -> ClockWatch {
         ClockWatch::new(LIMITS, at(0, 0), None, None, None)
     }
@@ -183,7 +260,7 @@ mod tests {
             assert!(watch.look(at(2 + far, 2)), "{far}");
             assert!(matches!(watch.doubt(), Some(Doubt::Jumped { .. })));
             assert!(!watch.look(at(9 + far, 9)), "it does not become right by waiting");
-            let mut confirmed = ClockWatch { ..watch };
+            let mut confirmed = watch.clone();
             assert!(watch.look(at(10, 10)), "back");
             assert_eq!(watch.doubt(), None);
             confirmed.confirm(at(10 + far, 10));
@@ -205,7 +282,7 @@ mod tests {
 
     #[test]
     fn a_start_compares_with_the_run_before() {
-        let note = TimeNote { wall: NOON, uptime: None };
+        let note = note(None);
         let start = |hours, newest: Option<i64>| {
             ClockWatch::new(LIMITS, at(hours, 0), None, Some(&note), newest.map(WallTime)).doubt()
         };
@@ -223,7 +300,7 @@ mod tests {
     #[test]
     fn a_machine_that_ran_on_knows_exactly() {
         let up = |hours: i64| Uptime { boot: "a".into(), micros: hours * 3_600_000_000 };
-        let note = TimeNote { wall: NOON, uptime: Some(up(5)) };
+        let note = note(Some(up(5)));
         let start =
             |wall, uptime: &Uptime| ClockWatch::new(LIMITS, at(wall, 0), Some(uptime), Some(&note), None);
         assert_eq!(start(1, &up(6)).doubt(), None);

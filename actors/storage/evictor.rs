@@ -2,23 +2,24 @@
 //! steps on a thread of its own; whatever the disk or the database refuses is tried again, and is no reason to fail.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use meerkat_base::{CameraId, Clock, EventKind, Evidence, Notice, NoticeSink, WallTime, metric};
-use meerkat_settings::{FacesSettings, RetentionSettings, StorageSettings};
+use meerkat_settings::{FacesSettings, RetentionSettings, SpoolSettings, StorageSettings};
 use meerkat_store::disk::{Usage, UsageWalk};
+use meerkat_store::retention::EventPlace;
 use meerkat_store::{Durability, EventQuery, StoreError, StoreReader};
 use metrics::{counter, gauge};
 use tracing::{info, warn};
 
 use super::candidates::{Candidate, Candidates, Next};
-use super::clock::{ClockWatch, Clocks, TimeNote, Uptime};
-use super::hands::{Doomed, Hands, Why};
+use super::clock::Clocks;
+use super::hands::{Doomed, Hands, PATIENCE, Why};
 use super::room::{Refusal, Room};
 use super::state::StorageState;
-use super::sweep::Sweep;
+use super::sweep::{Sweep, SweepPlan};
+use super::timekeeper::Timekeeper;
 use super::unknown;
 use crate::archivist::Archivist;
 use crate::supervision::{ActorKind, Component, Failure, Step, fault};
@@ -40,13 +41,20 @@ const NAMES: usize = 4_000;
 const PAUSE: Duration = Duration::from_millis(50);
 /// Pause between two counts.
 const COUNT: Duration = Duration::from_secs(30);
-/// How often the time is noted.
-const NOTE: Duration = Duration::from_secs(60);
-/// The file with the time.
-const TIME_FILE: &str = "meerkat.time";
+/// How often what could not be removed before is looked at.
+const UNFINISHED: Duration = Duration::from_secs(60);
 
-/// Says why nothing at all may be deleted at present, if that is so.
-pub type DeletionSuspended = Arc<dyn Fn(&StoreReader) -> Option<String> + Send + Sync>;
+/// Says why nothing at all may be deleted at present, if that is so. Asked before each step.
+pub type DeletionSuspended = Arc<dyn Fn(&StoreReader) -> Option<Suspended> + Send + Sync>;
+
+/// Why nothing at all may be deleted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Suspended {
+    /// It is over by itself soon; recording goes on with the room there is.
+    ForNow(String),
+    /// Until a person has looked.
+    UntilConfirmed(String),
+}
 
 /// What an evictor is built from.
 pub struct EvictorTools {
@@ -66,6 +74,8 @@ pub struct EvictorTools {
     pub faces: Arc<RwLock<FacesSettings>>,
     /// The disk's settings.
     pub storage: StorageSettings,
+    /// How long spools are kept beside what was made of them.
+    pub spool: SpoolSettings,
     /// Configured cameras, for labels.
     pub cameras: Vec<CameraId>,
     /// What others may know.
@@ -78,15 +88,16 @@ pub struct EvictorTools {
 pub struct Evictor {
     tools: Arc<EvictorTools>,
     hands: Option<(u64, Hands)>,
-    clock: Option<ClockWatch>,
-    noted: Option<Instant>,
+    clock: Timekeeper,
     looked: Option<Instant>,
-    /// Deletions that a crash interrupted may be there.
-    unfinished: Option<Instant>,
+    /// When deletions that were begun and not ended are looked for, and up to which path that was done.
+    unfinished: (Instant, String),
     candidates: Option<Candidates>,
     /// What is owed in this episode, and what was freed of it.
     episode: Option<(u64, u64, u64)>,
     sweep: Option<Sweep>,
+    /// The place of the sweeps among the events.
+    events: Option<EventPlace>,
     next_sweep: Instant,
     walk: Option<UsageWalk>,
     next_walk: Instant,
@@ -108,23 +119,31 @@ impl Evictor {
             gauge!(metric::STORAGE_USED, "kind" => kind).set(0.0);
         }
         gauge!(metric::CLOCK_TRUSTED).set(1.0);
+        counter!(metric::LIMIT_HITS, "limit" => "spool_keep_bytes").increment(0);
         let now = Instant::now();
         Self {
             tools,
             hands: None,
-            clock: None,
-            noted: None,
+            clock: Timekeeper::default(),
             looked: None,
-            unfinished: Some(now),
+            unfinished: (now, String::new()),
             candidates: None,
             episode: None,
             sweep: None,
+            events: None,
             next_sweep: now + FIRST_SWEEP,
             walk: None,
             next_walk: now,
             low: false,
             complained: None,
         }
+    }
+
+    /// Does not wait for the first sweep.
+    #[cfg(test)]
+    pub(super) fn sweeping_now(mut self) -> Self {
+        self.next_sweep = Instant::now();
+        self
     }
 
     fn clocks(&self) -> Clocks {
@@ -138,6 +157,7 @@ impl Evictor {
         let mount = match (gone, self.tools.room.answer()) {
             (Some(refusal), _) | (None, Err(refusal @ Refusal::Gone(_))) => {
                 self.let_go();
+                self.tools.state.stuck().clear();
                 return Err(StoreError::Refused(refusal.words().to_owned()));
             }
             (None, Ok(mount)) => Some(mount),
@@ -147,6 +167,7 @@ impl Evictor {
             && mount != *held
         {
             self.let_go();
+            self.tools.state.stuck().clear();
         }
         if self.hands.is_none() {
             let tools = &self.tools;
@@ -165,57 +186,40 @@ impl Evictor {
     }
 
     fn look_at_clock(&mut self) {
-        let (now, path) = (self.clocks(), self.tools.room.data_dir().join(TIME_FILE));
-        let up = uptime();
-        let first = self.clock.is_none();
-        let newest = self.hands.as_ref().and_then(|(_, hands)| newest(&hands.reader)).filter(|_| first);
+        let now = self.clocks();
+        let reader = self.hands.as_ref().map(|(_, hands)| &hands.reader);
         let limits = (self.tools.storage.clock_jump, self.tools.storage.clock_gap);
-        let watch = self.clock.get_or_insert_with(|| {
-            ClockWatch::new(limits, now, up.as_ref(), read_note(&path).as_ref(), newest)
-        });
-        let mut changed = watch.look(now) || (first && watch.doubt().is_some());
-        if self.tools.state.take_clock_confirmation() && watch.doubt().is_some() {
-            watch.confirm(now);
+        let confirmed = self.tools.state.take_clock_confirmation();
+        let data_dir = self.tools.room.data_dir();
+        let look = self.clock.look(data_dir, now, limits, || newest(reader?), confirmed);
+        if look.confirmed {
             info!("a person confirmed the wall clock; deletion by age goes on");
-            changed = true;
         }
-        let doubt = watch.doubt().map(|doubt| doubt.words());
-        if changed {
-            match &doubt {
+        if look.changed {
+            match &look.doubt {
                 Some(words) => warn!(words, "nothing is deleted by age"),
                 None => info!("the wall clock is trusted"),
             }
-            self.notice(
-                EventKind::ClockJump,
-                doubt.is_some(),
-                doubt.as_deref().unwrap_or("the wall clock is trusted"),
-            );
-            // What is being swept goes by the old clock.
-            self.sweep = None;
+            let words = look.doubt.as_deref().unwrap_or("the wall clock is trusted");
+            self.notice(EventKind::ClockJump, "", look.doubt.is_some(), words);
+            // What is being swept goes by the old clock, and what is the oldest may be another thing.
+            (self.sweep, self.candidates) = (None, None);
         }
-        gauge!(metric::CLOCK_TRUSTED).set(if doubt.is_none() { 1.0 } else { 0.0 });
-        let trusted = doubt.is_none();
-        self.tools.state.lock().clock_doubt = doubt;
-        if trusted && (changed || self.noted.is_none_or(|at| at.elapsed() >= NOTE)) {
-            self.noted = Some(Instant::now());
-            let note = TimeNote { wall: now.wall.0, uptime: up };
-            if let Err(problem) = write_note(&path, &note) {
-                warn!(%problem, "the time cannot be noted");
-            }
-        }
+        gauge!(metric::CLOCK_TRUSTED).set(if look.doubt.is_none() { 1.0 } else { 0.0 });
+        self.tools.state.lock().clock_doubt = look.doubt;
     }
 
-    fn notice(&self, kind: EventKind, holds: bool, detail: &str) {
+    fn notice(&self, kind: EventKind, subject: &str, holds: bool, detail: &str) {
         self.tools.notices.raise(Notice {
             kind,
             camera: None,
-            subject: String::new(),
+            subject: subject.to_owned(),
             holds,
             detail: detail.to_owned(),
         });
     }
 
-    /// Says that the disk is low when making room does not help.
+    /// Says that the disk is low when making room does not help, and that something cannot be deleted.
     fn tell(&mut self) {
         let (free, floor) = (self.tools.room.free(), self.tools.storage.free_floor_bytes);
         let low = free < floor && (self.low || free < floor / 2 || self.tools.state.lock().nothing_may_go);
@@ -226,7 +230,11 @@ impl Evictor {
             } else {
                 "there is room on the disk again".to_owned()
             };
-            self.notice(EventKind::DiskLow, low, &words);
+            self.notice(EventKind::DiskLow, "", low, &words);
+        }
+        let news = self.tools.state.stuck().news(Instant::now());
+        if let Some((is_stuck, words)) = news {
+            self.notice(EventKind::StoreDamaged, "deletion", is_stuck, &words);
         }
     }
 
@@ -235,15 +243,19 @@ impl Evictor {
         let now = self.tools.clock.wall();
         let Some((_, hands)) = &mut self.hands else { return Ok(Step::Sleep(RETRY)) };
         if self.candidates.is_none() {
-            self.candidates = Some(Candidates::begin(&hands.reader, &hands.remover)?);
+            self.candidates = Some(Candidates::begin(&hands.reader, self.clock.behind())?);
         }
         let Some(candidates) = &mut self.candidates else { return Ok(Step::Again) };
         let (owed, mut freed, free_before) =
             self.episode.unwrap_or_else(|| (needed, 0, self.tools.room.free()));
         let (mut rows, mut expected, mut files): (Vec<Candidate>, u64, usize) = (Vec::new(), 0, 0);
-        let (mut nothing, mut failed, before) = (false, None, freed);
-        while freed.saturating_add(expected) < owed && rows.len() < BATCH && files < FILES {
-            match candidates.next(&hands.reader)? {
+        let (mut nothing, before, began) = (false, freed, Instant::now());
+        while freed.saturating_add(expected) < owed
+            && rows.len() < BATCH
+            && files < FILES
+            && began.elapsed() < PATIENCE
+        {
+            match candidates.next(&hands.reader, &hands.remover)? {
                 Next::Goes(one) if one.has_row => {
                     // A row that says nothing of its size still counts as progress.
                     expected = expected.saturating_add(one.bytes.max(1));
@@ -252,12 +264,8 @@ impl Evictor {
                 Next::Goes(one) => {
                     files += 1;
                     let doomed = Doomed { path: one.path, evidence: one.evidence, why: Why::Space };
-                    match hands.remove(&doomed, now) {
-                        Ok(bytes) => freed = freed.saturating_add(bytes.max(1)),
-                        Err(error) => {
-                            failed = Some(error);
-                            break;
-                        }
+                    if let Some(bytes) = hands.remove(&doomed, now) {
+                        freed = freed.saturating_add(bytes.max(1));
                     }
                 }
                 Next::NotYet => break,
@@ -267,16 +275,20 @@ impl Evictor {
                 }
             }
         }
+        for error in candidates.troubles() {
+            hands.cannot_remove("capture and spool", &error);
+        }
         let doomed = rows
             .into_iter()
             .map(|one| Doomed { path: one.path, evidence: one.evidence, why: Why::Space })
             .collect();
+        let mut failed = None;
         match hands.delete_rows(doomed, now) {
             Ok(bytes) => freed = freed.saturating_add(bytes),
             Err(error) => {
                 // What has no row may still go.
                 candidates.without_rows();
-                self.unfinished = Some(Instant::now() + RETRY);
+                self.unfinished.0 = Instant::now() + RETRY;
                 failed = Some(error);
             }
         }
@@ -350,6 +362,7 @@ impl Evictor {
         }
         let mut report = self.tools.state.lock();
         (report.usage, report.cameras) = (Some(usage), cameras);
+        report.kept_spools = Some(walk.kept_spools());
         drop(report);
         self.walk = None;
         self.next_walk = Instant::now() + COUNT;
@@ -357,25 +370,33 @@ impl Evictor {
     }
 
     fn work(&mut self) -> Result<Step, StoreError> {
-        if self.looked.is_none_or(|at| at.elapsed() >= LOOK) {
+        // A database that was made anew does not let go what the one before did.
+        let outdated = self.hands.as_ref().is_some_and(|(_, hands)| !hands.reader.is_current());
+        if outdated {
+            info!("another database has taken the place of the one before");
+            self.let_go();
+        }
+        if outdated || self.looked.is_none_or(|at| at.elapsed() >= LOOK) {
             self.look()?;
         }
         let now = self.tools.clock.wall();
         let Some((_, hands)) = &mut self.hands else { return Ok(Step::Sleep(RETRY)) };
         let suspended = (self.tools.suspended)(&hands.reader);
-        let is_suspended = suspended.is_some();
-        self.tools.state.lock().suspended = suspended;
         let needed = self.tools.room.needed();
-        if is_suspended {
-            self.sweep = None;
-            self.nothing_may_go(needed > 0);
+        self.tools.state.lock().suspended = suspended.as_ref().map(|suspended| match suspended {
+            Suspended::ForNow(words) | Suspended::UntilConfirmed(words) => words.clone(),
+        });
+        if let Some(suspended) = suspended {
+            (self.candidates, self.episode, self.sweep) = (None, None, None);
+            self.nothing_may_go(needed > 0 && matches!(suspended, Suspended::UntilConfirmed(_)));
         } else {
-            if self.unfinished.is_some_and(|at| Instant::now() >= at) {
-                self.unfinished = Some(Instant::now() + Duration::from_secs(60));
-                if hands.finish_begun(BATCH, now)? > 0 {
-                    self.unfinished = Some(Instant::now());
+            if Instant::now() >= self.unfinished.0 {
+                self.unfinished.0 = Instant::now() + UNFINISHED;
+                if let Some(path) = hands.finish_begun(&self.unfinished.1, BATCH, now)? {
+                    self.unfinished = (Instant::now(), path);
                     return Ok(Step::Again);
                 }
+                self.unfinished.1.clear();
             }
             if needed > 0 {
                 self.walk = None;
@@ -394,15 +415,18 @@ impl Evictor {
                 if let Err(error) = tidied {
                     self.complain(&error);
                 }
-                if rules.shortest_age().is_some() || rules.counts_bytes() {
-                    self.sweep = Some(Sweep::new(rules, now, by_age, &report.cameras));
-                }
+                let (spool, times) = (self.tools.spool.clone(), self.clock.behind());
+                self.sweep = Some(Sweep::new(SweepPlan { rules, spool, now, by_age, times }, &report));
             }
             let Some((_, hands)) = &mut self.hands else { return Ok(Step::Sleep(RETRY)) };
             if let Some(sweep) = &mut self.sweep {
-                if sweep.step(hands)? {
-                    self.sweep = None;
+                let over = sweep.step(hands, &mut self.events)?;
+                if over && sweep.wants_a_recount() {
+                    // A count that had begun before knows of what is gone by now.
+                    (self.walk, self.next_walk) = (None, Instant::now());
+                    self.tools.state.lock().kept_spools = None;
                 }
+                self.sweep.take_if(|_| over);
                 return Ok(Step::Again);
             }
         }
@@ -432,20 +456,4 @@ impl Component for Evictor {
 fn newest(reader: &StoreReader) -> Option<WallTime> {
     let query = EventQuery { limit: 1, ..EventQuery::default() };
     Some(reader.recent_events(&query).ok()?.first()?.started)
-}
-
-fn uptime() -> Option<Uptime> {
-    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?.trim().to_owned();
-    let up = std::fs::read_to_string("/proc/uptime").ok()?;
-    let seconds: f64 = up.split_whitespace().next()?.parse().ok()?;
-    Some(Uptime { boot, micros: (seconds * 1e6) as i64 })
-}
-
-fn read_note(path: &Path) -> Option<TimeNote> {
-    serde_json::from_slice(&std::fs::read(path).ok()?).ok()
-}
-
-fn write_note(path: &Path, note: &TimeNote) -> Result<(), StoreError> {
-    let json = serde_json::to_vec(note).unwrap_or_default();
-    meerkat_store::replace_file(path, &json)
 }

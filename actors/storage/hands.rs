@@ -3,6 +3,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use meerkat_base::{Evidence, WallTime, metric};
 use meerkat_store::evict::Remover;
@@ -12,6 +13,9 @@ use metrics::counter;
 use super::room::Room;
 use super::state::StorageState;
 use crate::archivist::{ArchiveError, Archivist};
+
+/// A step removes nothing more after that: each file of a disk that fails may take a second.
+pub(super) const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Why something goes; the `reason` label of the metrics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,33 +75,64 @@ impl Hands {
         })
     }
 
-    /// Deletes what has rows: marked, file removed, row removed. Returns the bytes freed and whether all of it went.
+    /// Deletes what has rows: marked, file removed, row removed. Returns the bytes freed; what cannot be removed stays
+    /// marked.
+    ///
+    /// # Errors
+    /// The database does not take it.
     pub fn delete_rows(&mut self, doomed: Vec<Doomed>, now: WallTime) -> Result<u64, StoreError> {
         if doomed.is_empty() {
             return Ok(0);
         }
         let paths: Vec<String> = doomed.iter().map(|one| one.path.clone()).collect();
         let marked = self.ask(move |store| store.begin_deletion(&paths))?;
-        let (mut gone, mut freed, mut failed) = (Vec::new(), 0_u64, None);
+        let (mut gone, mut freed, began) = (Vec::new(), 0_u64, Instant::now());
         for one in doomed.into_iter().filter(|one| marked.contains(&one.path)) {
-            match self.remove(&one, now) {
-                Ok(bytes) => {
-                    freed = freed.saturating_add(bytes);
-                    gone.push(one.path);
-                }
-                // Its row stays marked: the removal is tried again later.
-                Err(error) => failed = Some(error),
+            // What stays behind is tried again with all that is marked.
+            if began.elapsed() > PATIENCE {
+                break;
+            }
+            if let Some(bytes) = self.remove(&one, now) {
+                freed = freed.saturating_add(bytes);
+                gone.push(one.path);
             }
         }
         self.finish(gone, now)?;
-        failed.map_or(Ok(freed), Err)
+        Ok(freed)
     }
 
-    /// Deletes something that has no row.
-    pub fn remove(&mut self, one: &Doomed, now: WallTime) -> Result<u64, StoreError> {
-        let bytes = self.remover.remove(&one.path)?;
+    /// Deletes something that has no row, or whose row is marked. None: it cannot be removed, which is noted; the next
+    /// thing may go all the same.
+    pub fn remove(&mut self, one: &Doomed, now: WallTime) -> Option<u64> {
+        let bytes = self.try_to_remove(&one.path)?;
         self.count(one.evidence, one.why, (1, bytes), now);
-        Ok(bytes)
+        Some(bytes)
+    }
+
+    fn try_to_remove(&mut self, path: &str) -> Option<u64> {
+        if self.state.stuck().rests(path, Instant::now()) {
+            return None;
+        }
+        match self.remover.remove(path) {
+            Ok(bytes) => {
+                self.state.stuck().gone(path);
+                Some(bytes)
+            }
+            Err(error) => {
+                self.cannot_remove(path, &error);
+                None
+            }
+        }
+    }
+
+    /// Notes that something cannot be removed, or cannot even be looked at.
+    pub fn cannot_remove(&self, path: &str, error: &StoreError) {
+        self.state.stuck().failed(path, error, Instant::now());
+    }
+
+    /// Whether something could not be removed a moment ago.
+    pub fn is_stuck(&self, path: &str) -> bool {
+        self.state.stuck().rests(path, Instant::now())
     }
 
     /// Counts what was removed.
@@ -111,19 +146,26 @@ impl Hands {
         report.deleted_bytes = report.deleted_bytes.saturating_add(bytes);
     }
 
-    /// Goes on with deletions that a crash, or a file that could not be removed, left half done. Returns how many
-    /// there were.
-    pub fn finish_begun(&mut self, limit: usize, now: WallTime) -> Result<usize, StoreError> {
-        let begun = self.reader.deletions_begun(limit)?;
-        let (count, mut gone, mut failed) = (begun.len(), Vec::new(), None);
-        for path in begun {
-            match self.remover.remove(&path) {
-                Ok(_) => gone.push(path),
-                Err(error) => failed = Some(error),
+    /// Goes on, after a path, with deletions that a crash, or a file that could not be removed, left half done. Returns
+    /// the path that it came to; none when there are no more.
+    pub fn finish_begun(
+        &mut self,
+        after: &str,
+        limit: usize,
+        now: WallTime,
+    ) -> Result<Option<String>, StoreError> {
+        let (mut gone, mut came_to, began) = (Vec::new(), None, Instant::now());
+        for path in self.reader.deletions_begun(after, limit)? {
+            if began.elapsed() > PATIENCE {
+                break;
             }
+            if self.try_to_remove(&path).is_some() {
+                gone.push(path.clone());
+            }
+            came_to = Some(path);
         }
         self.finish(gone, now)?;
-        failed.map_or(Ok(count), Err)
+        Ok(came_to)
     }
 
     /// Folders first, then rows: where power may fail, a row must not be gone while its file comes back.

@@ -11,6 +11,7 @@ use meerkat_store::{Durability, StoreError, StoreReader};
 use serde::Serialize;
 
 use super::candidates::{Candidates, Next};
+use super::timekeeper::behind_in;
 
 /// Looks at names and rows that one plan may take; after months, finding the oldest picture takes many.
 const STEPS: usize = 2_000;
@@ -44,13 +45,14 @@ pub fn plan(
 ) -> Result<Vec<PlanItem>, StoreError> {
     let data_dir: &Path = reader.folder();
     let remover = Remover::new(data_dir, Durability::Process)?;
-    let mut candidates = Candidates::begin(reader, &remover)?;
+    let times = behind_in(data_dir);
+    let mut candidates = Candidates::begin(reader, times.clone())?;
     let mut items = Vec::new();
     for _ in 0..STEPS.max(limit) {
         if items.len() >= limit {
             break;
         }
-        let one = match candidates.next(reader)? {
+        let one = match candidates.next(reader, &remover)? {
             Next::Goes(one) => one,
             Next::NotYet => continue,
             Next::Nothing => break,
@@ -65,7 +67,7 @@ pub fn plan(
         };
         let by_age = age.filter(|age| *age != Duration::MAX).and_then(|age| {
             let micros = i64::try_from(age.as_micros()).ok()?;
-            Some(WallTime(one.at.0.checked_add(micros)?))
+            Some(WallTime(times.earliest(one.at).0.checked_add(micros)?))
         });
         let bytes = match one.bytes {
             0 => std::fs::symlink_metadata(data_dir.join(&one.path)).map_or(0, |file| file.len()),

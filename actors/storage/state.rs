@@ -6,6 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use meerkat_base::WallTime;
 use meerkat_store::disk::{HeldByCamera, Usage};
 
+use super::stuck::Stuck;
+
 /// The state of the disk as the evictor saw it last.
 #[derive(Debug, Clone, Default)]
 pub struct StorageReport {
@@ -13,6 +15,8 @@ pub struct StorageReport {
     pub usage: Option<Usage>,
     /// The same by camera.
     pub cameras: HeldByCamera,
+    /// Bytes of the spools that are kept beside what was made of them; none before they are counted.
+    pub kept_spools: Option<u64>,
     /// Why the wall clock is not believed: nothing goes by age.
     pub clock_doubt: Option<String>,
     /// Why nothing is deleted at all.
@@ -33,6 +37,7 @@ pub struct StorageState(Arc<Inner>);
 
 #[derive(Default)]
 struct Inner {
+    stuck: Mutex<Stuck>,
     report: Mutex<StorageReport>,
     clock_confirmed: AtomicBool,
 }
@@ -45,6 +50,10 @@ impl StorageState {
 
     pub(super) fn lock(&self) -> MutexGuard<'_, StorageReport> {
         self.0.report.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn stuck(&self) -> MutexGuard<'_, Stuck> {
+        self.0.stuck.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A person says that the wall clock is right. Returns whether it was in doubt.

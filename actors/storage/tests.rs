@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, RwLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use meerkat_base::{CameraId, Clock, Event, EventKind, ManualClock, Notice, NoticeSink, WallTime};
 use meerkat_store::{
@@ -16,7 +16,8 @@ use crate::archivist::Archivist;
 use crate::supervision::{BackoffSettings, Board, Component, Crew, CrewSettings};
 use crate::testing::{NOON, settings};
 
-const DAY: i64 = 86_400_000_000;
+const DAY: i64 = 24 * HOUR;
+const HOUR: i64 = 3_600_000_000;
 
 #[derive(Default)]
 struct Heard(Mutex<Vec<(EventKind, bool)>>);
@@ -35,6 +36,7 @@ struct Rig {
     state: StorageState,
     heard: Arc<Heard>,
     tools: Arc<EvictorTools>,
+    lock: DataLock,
     _crew: Crew,
 }
 
@@ -56,9 +58,10 @@ impl Rig {
         let room = Arc::new(Room::new(data, &settings.storage, heard.clone()));
         let lock = DataLock::take(folder.path()).unwrap();
         let first = Store::open_under(&lock, StoreOptions::default()).unwrap();
+        let own = lock.clone();
         let archivist =
             Archivist::start(&crew, Duration::from_secs(10), first, Arc::clone(&room), move || {
-                Store::open_under(&lock, StoreOptions::default())
+                Store::open_under(&own, StoreOptions::default())
             });
         let state = StorageState::default();
         let tools = Arc::new(EvictorTools {
@@ -70,11 +73,15 @@ impl Rig {
             retention: Arc::new(RwLock::new(settings.retention.clone())),
             faces: Arc::new(RwLock::new(settings.faces)),
             storage: settings.storage.clone(),
+            spool: settings.spool.clone(),
             cameras: settings.cameras.keys().cloned().collect(),
             state: state.clone(),
-            suspended: Arc::new(|_| None),
+            suspended: Arc::new(|reader| {
+                let suspended = reader.deletion_suspended().unwrap();
+                suspended.map(|suspended| Suspended::UntilConfirmed(suspended.reason))
+            }),
         });
-        Self { folder, clock, archivist, room, state, heard, tools, _crew: crew }
+        Self { folder, clock, archivist, room, state, heard, tools, lock, _crew: crew }
     }
 
     fn path(&self, relative: &str) -> PathBuf {
@@ -145,10 +152,51 @@ impl Rig {
     }
 
     fn sweep(&self, by_age: bool) {
-        let rules = self.tools.retention.read().unwrap().clone();
-        let mut sweep = sweep::Sweep::new(rules, self.clock.wall(), by_age, &self.state.report().cameras);
-        let mut hands = self.hands();
-        while !sweep.step(&mut hands).unwrap() {}
+        let plan = sweep::SweepPlan {
+            rules: self.tools.retention.read().unwrap().clone(),
+            spool: self.tools.spool.clone(),
+            now: self.clock.wall(),
+            by_age,
+            times: timekeeper::behind_in(self.folder.path()),
+        };
+        let mut sweep = sweep::Sweep::new(plan, &self.state.report());
+        let (mut hands, mut events) = (self.hands(), None);
+        while !sweep.step(&mut hands, &mut events).unwrap() {}
+    }
+
+    /// Counts what is there, as the evictor does now and then.
+    fn count(&self) {
+        let mut walk = meerkat_store::disk::UsageWalk::new(self.folder.path());
+        while walk.step(100).is_none() {}
+        let mut report = self.state.lock();
+        report.cameras = walk.cameras().clone();
+        report.kept_spools = Some(walk.kept_spools());
+    }
+
+    /// A spool of 1,000 bytes and its note, kept beside a file; so many hours old. Returns its path.
+    fn kept_spool(&self, hours: i64, made: &str) -> String {
+        let begun = WallTime(NOON.0 - hours * HOUR);
+        let path = format!("spool/kept/{}_door_segment_{hours}", begun.compact());
+        self.put(&format!("{path}/frames"));
+        std::fs::write(self.path(&format!("{path}/made")), made).unwrap();
+        path
+    }
+
+    fn image(&self, camera: &str, at: WallTime) -> String {
+        let path = format!("capture/image/{camera}/{}/{}_b_1.jpg", at.date(), at.compact());
+        self.put(&path);
+        path
+    }
+
+    /// Steps of an evictor until it has looked at the clock and found something new.
+    fn look_at_clock(&self, evictor: &mut Evictor) {
+        let heard =
+            || self.heard.0.lock().unwrap().iter().filter(|(kind, _)| *kind == EventKind::ClockJump).count();
+        let (give_up, before) = (Instant::now() + Duration::from_secs(30), heard());
+        while heard() == before {
+            evictor.step().unwrap();
+            assert!(Instant::now() < give_up, "it looks at the clock");
+        }
     }
 }
 
@@ -156,6 +204,13 @@ fn put(folder: &Path, relative: &str) {
     let path = folder.join(relative);
     std::fs::create_dir_all(path.parent().unwrap()).unwrap();
     std::fs::write(path, vec![0; 1_000]).unwrap();
+}
+
+fn full() -> meerkat_store::StoreError {
+    meerkat_store::StoreError::Io {
+        path: "x".into(),
+        source: std::io::Error::from(std::io::ErrorKind::StorageFull),
+    }
 }
 
 fn event(started: WallTime, n: u8) -> Event {
@@ -185,7 +240,7 @@ fn what_is_too_old_goes_by_kind_and_what_is_kept_stays() {
     let clips: Vec<&str> = names.iter().filter(|n| n.ends_with(".mp4")).map(String::as_str).collect();
     assert_eq!(clips, ["2.mp4", "4.mp4", "5.mp4", "6.mp4"], "{names:?}");
     assert!(!names.contains(&"3.jpg".to_owned()) && !names.contains(&"1.mp4.json".to_owned()));
-    let rows = rig.ask(|store| store.deletions_begun(9));
+    let rows = rig.ask(|store| store.deletions_begun("", 9));
     assert!(rows.is_empty());
     assert_eq!(
         rig.ask(|store| store.event_count()),
@@ -224,10 +279,7 @@ fn pictures_of_mode_1_go_by_whole_days_and_by_bytes() {
     let gone = [image("yard", 3, 1), image("yard", 4, 2), image("10.0.0.1", 9, 1)];
     let (over, kept) =
         ([image("yard", 1, 1), image("gate", 1, 2)], [image("yard", 0, 1), image("gate", 0, 2)]);
-    // As the evictor has counted before.
-    let mut walk = meerkat_store::disk::UsageWalk::new(rig.folder.path());
-    while walk.step(100).is_none() {}
-    rig.state.lock().cameras = walk.cameras().clone();
+    rig.count();
     rig.sweep(true);
     let is_there = |path: &String| rig.path(path).exists();
     assert!(!gone.iter().any(is_there), "they are older than two days");
@@ -273,10 +325,10 @@ fn room_is_made_oldest_first_over_everything_and_never_of_what_is_kept() {
     assert!(planned[4].awaited && planned[4].by_age.is_none());
 
     let mut evictor = Evictor::new(Arc::clone(&rig.tools));
-    let give_up = std::time::Instant::now() + Duration::from_secs(30);
+    let give_up = Instant::now() + Duration::from_secs(30);
     while !rig.state.report().nothing_may_go {
         evictor.step().unwrap();
-        assert!(std::time::Instant::now() < give_up, "it ends when nothing may go");
+        assert!(Instant::now() < give_up, "it ends when nothing may go");
     }
     assert_eq!(rig.left(), ["1.jpg", "1.mp4", "1.mp4.json"]);
     assert!(!rig.path(&picture).exists());
@@ -287,16 +339,12 @@ fn room_is_made_oldest_first_over_everything_and_never_of_what_is_kept() {
     let heard = rig.heard.0.lock().unwrap().clone();
     assert!(heard.contains(&(EventKind::RecordingRefused, true)), "{heard:?}");
     let report = rig.state.report();
-    assert_eq!((report.deleted_files, rig.ask(|store| store.deletions_begun(9)).len()), (6, 0));
+    assert_eq!((report.deleted_files, rig.ask(|store| store.deletions_begun("", 9)).len()), (6, 0));
 }
 
 #[test]
 fn a_refusal_of_long_ago_takes_nothing_from_what_comes_later() {
     let rig = Rig::new(&[]);
-    let full = || meerkat_store::StoreError::Io {
-        path: "x".into(),
-        source: std::io::Error::from(std::io::ErrorKind::StorageFull),
-    };
     let mut evictor = Evictor::new(Arc::clone(&rig.tools));
     let _ = evictor.step().unwrap();
     // The disk says that it has room, and refuses: there is nothing that could go.
@@ -318,6 +366,40 @@ fn a_refusal_of_long_ago_takes_nothing_from_what_comes_later() {
         evictor.step().unwrap();
     }
     assert!(rig.left().len() < 6 && rig.room.needed() == 0, "{:?}", rig.left());
+}
+
+#[test]
+fn a_database_that_took_the_place_of_another_is_asked_at_once() {
+    let rig = Rig::new(&[]);
+    let picture = format!("capture/image/yard/{}/{}_b_1.jpg", NOON.date(), NOON.compact());
+    rig.put(&picture);
+    let mut evictor = Evictor::new(Arc::clone(&rig.tools));
+    let _ = evictor.step().unwrap();
+    // As one that was made anew does, and nobody has looked at it yet.
+    let other = tempfile::tempdir().unwrap();
+    let mut anew = Store::open(other.path(), StoreOptions::default()).unwrap();
+    anew.suspend_deletion("the database was rebuilt", NOON).unwrap();
+    drop(anew);
+    // The log of the one before would be taken for its own.
+    for beside in ["meerkat.db-wal", "meerkat.db-shm"] {
+        std::fs::rename(rig.path(beside), other.path().join(beside)).unwrap();
+    }
+    std::fs::rename(other.path().join("meerkat.db"), rig.path("meerkat.db")).unwrap();
+    rig.room.failed(&full());
+    for _ in 0..5 {
+        evictor.step().unwrap();
+    }
+    assert!(rig.path(&picture).exists(), "nothing goes before a person confirms");
+    assert_eq!(rig.state.report().suspended.as_deref(), Some("the database was rebuilt"));
+    assert!(rig.state.report().nothing_may_go);
+    // What a person confirms is that database, too.
+    let anew = Store::open_under(&rig.lock, StoreOptions::default());
+    anew.unwrap().confirm().unwrap();
+    rig.room.failed(&full());
+    for _ in 0..5 {
+        evictor.step().unwrap();
+    }
+    assert!(!rig.path(&picture).exists());
 }
 
 #[test]
@@ -344,24 +426,15 @@ fn a_clock_that_jumps_stops_deletion_by_age_until_a_person_confirms_it_also_over
     evictor.step().unwrap();
     assert_eq!(rig.state.report().clock_doubt, None);
     rig.clock.jump_wall(400 * DAY);
-    let look = |evictor: &mut Evictor| {
-        // It looks twice a second.
-        let give_up = std::time::Instant::now() + Duration::from_secs(30);
-        let before = rig.heard.0.lock().unwrap().len();
-        while rig.heard.0.lock().unwrap().len() == before {
-            evictor.step().unwrap();
-            assert!(std::time::Instant::now() < give_up, "it looks at the clock");
-        }
-    };
-    look(&mut evictor);
+    rig.look_at_clock(&mut evictor);
     assert!(rig.state.report().clock_doubt.is_some());
     // Another evictor, as after a restart, knows it too.
     rig.state.lock().clock_doubt = None;
     let mut again = Evictor::new(Arc::clone(&rig.tools));
-    look(&mut again);
+    rig.look_at_clock(&mut again);
     assert!(rig.state.report().clock_doubt.is_some());
     assert!(rig.state.confirm_clock());
-    look(&mut again);
+    rig.look_at_clock(&mut again);
     assert_eq!(rig.state.report().clock_doubt, None);
     let heard = rig.heard.0.lock().unwrap().clone();
     assert_eq!(heard, [true, true, false].map(|holds| (EventKind::ClockJump, holds)));
@@ -394,4 +467,172 @@ fn unknown_faces_go_when_their_time_is_over_but_not_by_a_clock_in_doubt() {
     assert_eq!(left(week, false), (2, 2));
     assert_eq!(left(week, true), (1, 1));
     assert_eq!(left(None, false), (0, 0), "whoever wants none needs no clock");
+}
+
+#[test]
+fn kept_spools_go_by_their_age_and_never_those_of_clips_that_are_kept() {
+    let rig = Rig::new(&[("spool.keep", "12h")]);
+    let clip = |n, at| {
+        let event = rig.clip(n, at, EventKind::Person);
+        (event.id, format!("capture/clip/door/{}/{n}.mp4", event.started.date()))
+    };
+    let ((_, free), (held, made)) = (clip(1, 1), clip(2, 1));
+    rig.ask(move |store| store.keep(&KeepTarget::Event(held), true));
+    // The database says it, whatever lies beside the clip.
+    std::fs::remove_file(rig.path(&format!("{made}.json"))).unwrap();
+    let kept = [rig.kept_spool(11, &free), rig.kept_spool(15, &made)];
+    let old = [rig.kept_spool(13, &free), rig.kept_spool(14, "capture/clip/door/2026-11-01/gone.mp4")];
+    rig.put("spool/set-aside/20260101T000000.000000Z_door_clip_00/frames");
+    rig.sweep(false);
+    assert!(old.iter().all(|path| rig.path(path).exists()), "not by a clock in doubt");
+    rig.sweep(true);
+    assert!(kept.iter().all(|path| rig.path(path).exists()));
+    assert!(!old.iter().any(|path| rig.path(path).exists()));
+    assert!(
+        rig.path("spool/set-aside/20260101T000000.000000Z_door_clip_00").exists(),
+        "spool.keep is not of those"
+    );
+}
+
+#[test]
+fn kept_spools_beyond_their_bytes_go_oldest_first() {
+    let rig = Rig::new(&[("spool.keep", "4000h"), ("spool.keep_bytes", "3000")]);
+    let event = rig.clip(1, 1, EventKind::Person);
+    let held = format!("capture/clip/door/{}/1.mp4", event.started.date());
+    rig.ask(move |store| store.keep(&KeepTarget::Event(event.id), true));
+    let paths: Vec<String> =
+        (1..=5).map(|n| rig.kept_spool(n, if n == 4 { &held } else { "x.mp4" })).collect();
+    let left = || paths.iter().map(|path| rig.path(path).exists()).collect::<Vec<_>>();
+    rig.sweep(true);
+    assert_eq!(left(), [true; 5], "nothing was counted yet");
+    rig.count();
+    rig.sweep(true);
+    assert_eq!(left(), [true, false, false, true, false], "what is kept counts, and stays");
+}
+
+#[test]
+fn kept_spools_are_the_evictors_with_all_its_rules() {
+    let rig = Rig::new(&[("spool.keep", "1h"), ("spool.keep_bytes", "0")]);
+    let path = rig.kept_spool(2, "x.mp4");
+    rig.count();
+    let mut evictor = Evictor::new(Arc::clone(&rig.tools)).sweeping_now();
+    rig.ask(|store| store.suspend_deletion("the database was rebuilt", NOON));
+    for _ in 0..30 {
+        evictor.step().unwrap();
+    }
+    assert!(rig.path(&path).exists(), "nothing goes before a person confirms");
+    rig.ask(|store| store.confirm());
+    let give_up = Instant::now() + Duration::from_secs(30);
+    while rig.path(&path).exists() {
+        evictor.step().unwrap();
+        assert!(Instant::now() < give_up, "then it goes");
+    }
+}
+
+#[test]
+fn what_was_recorded_while_the_clock_was_behind_is_not_the_oldest() {
+    let rig = Rig::new(&[
+        ("retention.days", "30"),
+        ("retention.kinds.clip.bytes", "2500"),
+        ("storage.free_extra_bytes", "1"),
+    ]);
+    let old = rig.clip(1, 9, EventKind::Person);
+    let spool = rig.kept_spool(5 * 24, "x.mp4");
+    let picture = rig.image("yard", WallTime(NOON.0 - 3 * DAY));
+    let _ = Evictor::new(Arc::clone(&rig.tools)).step().unwrap();
+    // A board without a battery starts again: in 1970.
+    rig.clock.jump_wall(-NOON.0 + 12 * HOUR);
+    let mut evictor = Evictor::new(Arc::clone(&rig.tools));
+    rig.look_at_clock(&mut evictor);
+    let days = |at: WallTime| (NOON.0 - at.0) / DAY;
+    let now = rig.clock.wall();
+    let fresh = rig.clip(2, days(now), EventKind::Person);
+    let (fresh_picture, fresh_spool) =
+        (rig.image("yard", now), rig.kept_spool((NOON.0 - now.0) / HOUR, "y.mp4"));
+    let order = || -> Vec<String> {
+        let reader = meerkat_store::StoreReader::open(rig.folder.path()).unwrap();
+        let planned = plan(&reader, &rig.tools.retention.read().unwrap(), 99).unwrap();
+        planned.into_iter().map(|one| one.path).collect()
+    };
+    let name = |event: &Event, n: u8, ending: &str| {
+        format!("capture/clip/door/{}/{n}.{ending}", event.started.date())
+    };
+    let expected = [
+        name(&old, 1, "mp4"),
+        name(&old, 1, "jpg"),
+        spool.clone(),
+        picture.clone(),
+        fresh_spool.clone(),
+        fresh_picture.clone(),
+        name(&fresh, 2, "mp4"),
+        name(&fresh, 2, "jpg"),
+    ];
+    assert_eq!(order()[..4], expected[..4]);
+    let sorted = |paths: &[String]| {
+        let mut paths = paths.to_vec();
+        paths.sort();
+        paths
+    };
+    assert_eq!(sorted(&order()[4..]), sorted(&expected[4..]));
+    rig.room.failed(&full());
+    for _ in 0..5 {
+        evictor.step().unwrap();
+    }
+    assert!(!rig.path(&expected[0]).exists() && rig.path(&expected[6]).exists(), "the oldest makes room");
+    // The clock is right again. By age what was recorded meanwhile counts from the time that was known before.
+    rig.clock.jump_wall(NOON.0 - 12 * HOUR);
+    rig.look_at_clock(&mut evictor);
+    rig.sweep(true);
+    assert!(expected[4..].iter().all(|path| rig.path(path).exists()));
+    assert_eq!(rig.ask(move |store| store.event(fresh.id)).map(|event| event.id), Some(fresh.id));
+    // By bytes it goes after what is dated rightly, and then all the same.
+    let clips: Vec<String> = (3..=4).map(|n| name(&rig.clip(n, 1, EventKind::Person), n, "mp4")).collect();
+    rig.sweep(true);
+    assert!(!rig.path(&clips[0]).exists() && rig.path(&clips[1]).exists() && rig.path(&expected[6]).exists());
+    rig.clock.jump_wall(31 * DAY);
+    rig.sweep(true);
+    assert!(!expected.iter().any(|path| rig.path(path).exists()), "a month later it is old");
+}
+
+#[test]
+fn what_cannot_be_removed_holds_up_nothing_else_and_people_are_told() {
+    let rig = Rig::new(&[
+        ("retention.days", "30"),
+        ("retention.kinds.image.bytes", "1"),
+        ("storage.free_floor_bytes", "1125899906842624"),
+    ]);
+    // A folder with something in it, where a file should be, and a spool with a folder: nobody can remove them.
+    let block = |path: &str| {
+        let _ = std::fs::remove_file(rig.path(path));
+        rig.put(&format!("{path}/x"));
+    };
+    let (first, second) = (rig.clip(1, 50, EventKind::Person), rig.clip(2, 49, EventKind::Person));
+    let clip = |event: &Event, n: u8| format!("capture/clip/door/{}/{n}.mp4", event.started.date());
+    block(&clip(&first, 1));
+    let spools = ["20260101T000000.000000Z_door_clip_00", "20260102T000000.000000Z_door_clip_01"]
+        .map(|name| format!("spool/set-aside/{name}"));
+    rig.put(&format!("{}/below/x", spools[0]));
+    rig.put(&format!("{}/frames", spools[1]));
+    let images = [45, 44, 1, 0].map(|days| rig.image("yard", WallTime(NOON.0 - days * DAY)));
+    block(&images[0]);
+    block(&images[2]);
+    rig.count();
+    rig.sweep(true);
+    let is_there = |path: &String| rig.path(path).exists();
+    assert!(is_there(&clip(&first, 1)) && !is_there(&clip(&second, 2)));
+    assert!(is_there(&spools[0]) && !is_there(&spools[1]));
+    assert_eq!(images.each_ref().map(is_there), [true, false, true, false]);
+    // Its row stays marked, and neither that nor a disk that needs room brings anything to a standstill.
+    assert_eq!(rig.ask(|store| store.deletions_begun("", 9)), [clip(&first, 1)]);
+    let late = rig.clip(3, 1, EventKind::Person);
+    let mut evictor = Evictor::new(Arc::clone(&rig.tools));
+    let give_up = Instant::now() + Duration::from_secs(30);
+    while !rig.state.report().nothing_may_go {
+        evictor.step().unwrap();
+        assert!(Instant::now() < give_up, "it comes to an end");
+    }
+    assert!(!is_there(&clip(&late, 3)));
+    let told =
+        rig.heard.0.lock().unwrap().iter().filter(|heard| **heard == (EventKind::StoreDamaged, true)).count();
+    assert_eq!(told, 1);
 }

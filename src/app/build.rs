@@ -8,6 +8,7 @@ use anyhow::Context;
 use meerkat_actors::NodeParts;
 use meerkat_actors::faces::Gallery;
 use meerkat_actors::notices::Notices;
+use meerkat_actors::storage::Suspended;
 use meerkat_base::{Clock, Shutdown, metric};
 use meerkat_store::evidence::{SigningKeyFile, SpoolSigning};
 use meerkat_store::{
@@ -53,10 +54,10 @@ pub(super) fn parts(
             })
         },
         folder,
-        suspended: Arc::new(|reader| match reader.deletion_suspended() {
-            Ok(suspended) => suspended.map(|suspended| suspended.reason),
-            Err(error) => Some(format!("it cannot be read whether anything may be deleted: {error}")),
-        }),
+        suspended: {
+            let opener = Arc::clone(opener);
+            Arc::new(move |reader| suspended(&opener, reader))
+        },
         person: detectors.person(),
         face: detectors.face(),
         gallery: Arc::new(StoredGallery(Reading::new(&settings.data_dir))),
@@ -83,6 +84,27 @@ pub(super) fn opener(settings: &Settings, clock: &Arc<dyn Clock>) -> anyhow::Res
     Ok(Opener::new(DataLock::take(&settings.data_dir)?, options, |_| {
         counter!(metric::STORE_REBUILDS).increment(1);
     }))
+}
+
+/// Why nothing may be deleted. A database that is being made anew, or was, says so itself: what is read of the one
+/// before no longer counts.
+fn suspended(opener: &Opener, reader: &StoreReader) -> Option<Suspended> {
+    // In this order: a database that took the place of another is seen in one of the two.
+    if opener.is_repairing() || opener.lock().is_suspect() {
+        return Some(Suspended::ForNow("the database is being looked through".to_owned()));
+    }
+    if !reader.is_current() {
+        return Some(Suspended::ForNow(
+            "another database has taken the place of the one that is open".to_owned(),
+        ));
+    }
+    match reader.deletion_suspended() {
+        Ok(suspended) => suspended.map(|suspended| Suspended::UntilConfirmed(suspended.reason)),
+        Err(error) => {
+            let words = format!("it cannot be read whether anything may be deleted: {error}");
+            Some(Suspended::UntilConfirmed(words))
+        }
+    }
 }
 
 /// Says how far the work before the start has come, also to the service manager, which would lose its patience.
@@ -148,5 +170,47 @@ impl Gallery for StoredGallery {
 
     fn negatives(&self) -> Result<Vec<(String, Vec<PathBuf>)>, String> {
         self.0.ask(StoreReader::negatives).map_err(|error| error.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use meerkat_base::WallTime;
+    use meerkat_store::Store;
+
+    use super::*;
+
+    #[test]
+    fn a_database_that_is_made_anew_or_was_replaced_lets_nothing_be_deleted() {
+        let folder = tempfile::tempdir().unwrap();
+        let lock = DataLock::take(folder.path()).unwrap();
+        let opener = Opener::new(lock, StoreOptions::default, |_| {});
+        let mut store = opener.at_start(&mut |_, _, _| {}).unwrap();
+        let reader = StoreReader::open(folder.path()).unwrap();
+        assert_eq!(suspended(&opener, &reader), None);
+        store.suspend_deletion("it was rebuilt", WallTime(5)).unwrap();
+        assert_eq!(suspended(&opener, &reader), Some(Suspended::UntilConfirmed("it was rebuilt".to_owned())));
+        store.confirm().unwrap();
+        opener.lock().suspect();
+        assert!(
+            matches!(suspended(&opener, &reader), Some(Suspended::ForNow(_))),
+            "nobody has looked at it yet"
+        );
+        drop(store);
+        // A thread looks at it, and finds nothing wrong.
+        let give_up = Instant::now() + Duration::from_secs(30);
+        while opener.again().is_err() {
+            assert!(Instant::now() < give_up, "it is looked at");
+            std::thread::yield_now();
+        }
+        assert_eq!(suspended(&opener, &reader), None);
+
+        let other = tempfile::tempdir().unwrap();
+        drop(Store::open(other.path(), StoreOptions::default()).unwrap());
+        std::fs::rename(other.path().join("meerkat.db"), folder.path().join("meerkat.db")).unwrap();
+        assert!(
+            matches!(suspended(&opener, &reader), Some(Suspended::ForNow(_))),
+            "this reader knows the old one"
+        );
     }
 }

@@ -8,15 +8,15 @@ use std::time::{Duration, Instant};
 
 use meerkat_actors::node::NodeHandle;
 use meerkat_base::Clock;
-use tracing::warn;
-
-use super::kept_spools::KeptSpools;
-use crate::settings::Settings;
+use meerkat_store::PRUNE_BATCH;
+use tracing::{info, warn};
 
 /// How often the disk is looked at.
 const LOOK: Duration = Duration::from_secs(1);
 /// How often old rows are pruned.
 const PRUNE: Duration = Duration::from_secs(3_600);
+/// Wait before it is tried again after it failed.
+const PRUNE_RETRY: Duration = Duration::from_secs(60);
 /// Delivered and dead alerts are kept this long.
 const KEEP_SETTLED_MICROS: i64 = 30 * 24 * 3_600 * 1_000_000;
 
@@ -42,17 +42,11 @@ pub(super) struct Housekeeping {
 }
 
 impl Housekeeping {
-    pub fn start(
-        settings: &Settings,
-        disk: DiskState,
-        node: NodeHandle,
-        clock: Arc<dyn Clock>,
-    ) -> std::io::Result<Self> {
+    pub fn start(disk: DiskState, node: NodeHandle, clock: Arc<dyn Clock>) -> std::io::Result<Self> {
         let stopping = Arc::new(AtomicBool::new(false));
         let own_stopping = Arc::clone(&stopping);
-        let kept = KeptSpools::new(&settings.data_dir, &settings.spool, clock.as_ref());
         let thread = std::thread::Builder::new().name("housekeeping".to_owned()).spawn(move || {
-            keep_house(&disk, &node, clock.as_ref(), (kept, &own_stopping));
+            keep_house(&disk, &node, clock.as_ref(), &own_stopping);
         })?;
         Ok(Self { stopping, thread })
     }
@@ -64,23 +58,64 @@ impl Housekeeping {
     }
 }
 
-fn keep_house(
-    disk: &DiskState,
-    node: &NodeHandle,
-    clock: &dyn Clock,
-    (mut kept, stopping): (KeptSpools, &AtomicBool),
-) {
-    let mut pruned: Option<Instant> = None;
+fn keep_house(disk: &DiskState, node: &NodeHandle, clock: &dyn Clock, stopping: &AtomicBool) {
+    let mut next_prune: Option<Instant> = None;
     while !stopping.load(Ordering::Acquire) {
         disk.set(node.room().problem());
-        if pruned.is_none_or(|at| at.elapsed() >= PRUNE) {
-            pruned = Some(Instant::now());
+        if next_prune.is_none_or(|at| Instant::now() >= at) {
             let before = clock.wall().offset_micros(-KEEP_SETTLED_MICROS);
-            if let Err(problem) = node.archivist().ask_blocking(move |store| store.prune(before)) {
-                warn!(%problem, "old alerts stay in the outbox");
-            }
+            let ask = || node.archivist().ask_blocking(move |store| store.prune(before));
+            let wait = match prune_all(ask, || stopping.load(Ordering::Acquire)) {
+                Ok(rows) => {
+                    if rows > 0 {
+                        info!(rows, "old alerts were removed from the outbox");
+                    }
+                    PRUNE
+                }
+                Err(problem) => {
+                    warn!(%problem, "old alerts stay in the outbox; it is tried again");
+                    PRUNE_RETRY
+                }
+            };
+            next_prune = Some(Instant::now() + wait);
         }
-        kept.look(clock);
         std::thread::park_timeout(LOOK);
+    }
+}
+
+/// Prunes until nothing old is left, a few rows at a time: others may want the database in between. Returns how many
+/// rows went.
+fn prune_all<E>(
+    mut prune: impl FnMut() -> Result<usize, E>,
+    stopping: impl Fn() -> bool,
+) -> Result<usize, E> {
+    let mut gone = 0;
+    loop {
+        let rows = prune()?;
+        gone += rows;
+        if rows < PRUNE_BATCH || stopping() {
+            return Ok(gone);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    #[test]
+    fn all_that_is_old_goes_however_much_it_is() {
+        let left = Cell::new(PRUNE_BATCH * 3 + 7);
+        let prune = || {
+            let rows = left.get().min(PRUNE_BATCH);
+            left.set(left.get() - rows);
+            Ok::<_, ()>(rows)
+        };
+        assert_eq!(prune_all(prune, || true), Ok(PRUNE_BATCH), "it ends with the node");
+        assert_eq!(prune_all(prune, || false), Ok(PRUNE_BATCH * 2 + 7));
+        assert_eq!(left.get(), 0);
+        assert_eq!(prune_all(|| Err("the database is busy"), || false), Err("the database is busy"));
     }
 }

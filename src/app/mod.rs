@@ -8,7 +8,6 @@ mod desk;
 pub(crate) mod detectors;
 mod exporter;
 mod housekeeping;
-mod kept_spools;
 mod ledger;
 mod long_work;
 mod nightly;
@@ -133,8 +132,7 @@ impl App {
             public_url: settings.http.public_url.clone(),
             link_key: Some(link_key),
         };
-        let housekeeping =
-            housekeeping::Housekeeping::start(&settings, disk, node.view(), Arc::clone(&clock))?;
+        let housekeeping = housekeeping::Housekeeping::start(disk, node.view(), Arc::clone(&clock))?;
         let nightly =
             nightly::Nightly::start(&settings, store, node.view(), Arc::clone(&clock), Arc::new(notices))?;
         let archivist = node.view().archivist().clone();

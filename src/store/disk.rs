@@ -9,6 +9,7 @@ use meerkat_base::{Evidence, WallTime};
 
 use crate::error::{Result, StoreError};
 use crate::retention::{camera_of, evidence_at};
+use crate::spool::KEPT;
 use crate::{backup, swap};
 
 /// Bytes stored by kind, as lengths of files.
@@ -69,6 +70,7 @@ pub struct UsageWalk {
     /// Folders being read, each with its path relative to the data folder.
     open: Vec<(String, ReadDir)>,
     usage: Usage,
+    kept_spools: u64,
     cameras: HeldByCamera,
 }
 
@@ -85,7 +87,7 @@ impl UsageWalk {
             .chain([backup::FOLDER, swap::ASIDE])
             .filter_map(|folder| Some((folder.to_owned(), std::fs::read_dir(data_dir.join(folder)).ok()?)))
             .collect();
-        Self { open, usage, cameras: HeldByCamera::new() }
+        Self { open, usage, kept_spools: 0, cameras: HeldByCamera::new() }
     }
 
     /// Looks at so many more names. Returns the sums once every folder was read.
@@ -116,6 +118,11 @@ impl UsageWalk {
         &self.cameras
     }
 
+    /// Bytes of the spools that are kept beside what was made of them, as far as it has come.
+    pub fn kept_spools(&self) -> u64 {
+        self.kept_spools
+    }
+
     fn add(&mut self, folder: &str, name: &OsStr, len: u64) {
         let spare = match folder.split('/').next() {
             Some(backup::FOLDER) => Some(&mut self.usage.backup),
@@ -137,6 +144,9 @@ impl UsageWalk {
         *sum = sum.saturating_add(len);
         if evidence == Evidence::Clip && name.ends_with(".jpg") && !name.ends_with(".strip.jpg") {
             evidence = Evidence::Snapshot;
+        }
+        if folder.strip_prefix("spool/").is_some_and(|below| below.split('/').next() == Some(KEPT)) {
+            self.kept_spools = self.kept_spools.saturating_add(len);
         }
         let camera = camera_of(folder);
         let begun = if evidence == Evidence::Spool {
@@ -172,6 +182,7 @@ mod tests {
             ("capture/segment/door/2026-11-20", 3),
             ("spool/a", 40),
             ("spool/set-aside/b", 2),
+            ("spool/kept/c", 5),
             ("backup", 50),
             ("set-aside/20261120T213114Z/faces", 60),
             ("elsewhere", 1000),
@@ -188,7 +199,7 @@ mod tests {
             video: 20,
             clip: 30,
             segment: 3,
-            spool: 42,
+            spool: 47,
             database: 7,
             backup: 50,
             set_aside: 60,
@@ -206,10 +217,11 @@ mod tests {
             }
         };
         assert_eq!(found, walk);
+        assert_eq!(slow.kept_spools(), 5);
         assert!(steps > 10);
         assert_eq!(
             found.by_kind().iter().map(|(_, bytes)| bytes).sum::<u64>(),
-            15 + 20 + 30 + 3 + 42 + 7 + 50 + 60 + link
+            15 + 20 + 30 + 3 + 47 + 7 + 50 + 60 + link
         );
     }
 

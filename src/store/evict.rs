@@ -8,10 +8,10 @@ use crate::error::{Result, StoreError};
 use crate::files::{Durability, Folder};
 use crate::publish::{PROOF_ENDING, STRIP_ENDING};
 use crate::sidecar::ENDING as SIDECAR_ENDING;
-use crate::spool::SET_ASIDE;
+use crate::spool::{KEPT, SET_ASIDE};
 
 /// Folders below `spool/` whose spools nobody works on.
-pub(crate) const RESTING: [&str; 2] = [SET_ASIDE, "kept"];
+pub(crate) const RESTING: [&str; 2] = [SET_ASIDE, KEPT];
 /// What stands beside a clip, `<clip file><ending>`; the sidecar goes last.
 const BESIDE: [&str; 3] = [STRIP_ENDING, PROOF_ENDING, SIDECAR_ENDING];
 
@@ -125,33 +125,19 @@ impl Remover {
         }
     }
 
-    /// Spools that nobody works on any more, oldest first: paths relative to the data folder.
-    pub fn resting_spools(&self) -> Result<Vec<String>> {
-        let mut found = Vec::new();
-        for resting in RESTING {
-            let folder = match open(&self.root, &format!("spool/{resting}")) {
-                Ok(folder) => folder,
-                Err(error) if is_gone(&error) => continue,
-                Err(error) => return Err(error),
-            };
-            folder.each(|entry| {
-                if entry.is_folder && !entry.name.starts_with('.') {
-                    found.push(format!("spool/{resting}/{}", entry.name));
-                }
-                Ok(())
-            })?;
-        }
-        found.sort_by(|a, b| name_of(a).cmp(name_of(b)));
-        Ok(found)
-    }
-
     /// The path of what was made of a kept spool, relative to the data folder; none where it says nothing.
-    pub fn made_of(&self, spool: &str) -> Option<String> {
+    pub fn made_of(&self, spool: &str) -> Result<Option<String>> {
         use io::Read;
-        let folder = open(&self.root, spool).ok()?;
+        let file = match open(&self.root, spool).and_then(|folder| folder.read("made")) {
+            Ok(file) => file,
+            Err(error) if is_gone(&error) => return Ok(None),
+            Err(error) => return Err(error),
+        };
         let mut text = String::new();
-        folder.read("made").ok()?.take(1024).read_to_string(&mut text).ok()?;
-        Some(text)
+        file.take(1024)
+            .read_to_string(&mut text)
+            .map_err(|e| StoreError::io(self.root.path().join(spool), e))?;
+        Ok(Some(text))
     }
 }
 
@@ -230,11 +216,10 @@ mod tests {
         put(outside.path(), "x.mp4", 1);
         std::os::unix::fs::symlink(outside.path(), temp.path().join("capture")).unwrap();
         let mut remover = Remover::new(temp.path(), Durability::Process).unwrap();
-        let resting = remover.resting_spools().unwrap();
-        assert_eq!(resting, ["spool/kept/20261120T_a", "spool/set-aside/20261121T_b"]);
-        assert_eq!(remover.made_of(&resting[0]).as_deref(), Some("capture/clip/a.mp4"));
-        assert_eq!(remover.made_of(&resting[1]), None);
-        assert_eq!(remover.remove(&resting[1]).unwrap(), 7);
+        let resting = ["spool/kept/20261120T_a", "spool/set-aside/20261121T_b"];
+        assert_eq!(remover.made_of(resting[0]).unwrap().as_deref(), Some("capture/clip/a.mp4"));
+        assert_eq!(remover.made_of(resting[1]).unwrap(), None);
+        assert_eq!(remover.remove(resting[1]).unwrap(), 7);
         for wrong in [
             "meerkat.db",
             "spool/live",

@@ -39,6 +39,8 @@ pub enum Looked {
 pub struct ImageQueue {
     root: Folder,
     wanted: Box<dyn Fn(&str) -> bool + Send>,
+    at_times: Option<Box<dyn Fn(WallTime) -> bool + Send>>,
+    trouble: Option<StoreError>,
     found: VecDeque<OldImage>,
     reading: Option<Reading>,
     /// Days up to this one were looked through.
@@ -64,6 +66,8 @@ impl ImageQueue {
         Ok(Self {
             root: Folder::existing(data_dir)?,
             wanted: Box::new(wanted),
+            at_times: None,
+            trouble: None,
             found: VecDeque::new(),
             reading: None,
             done: String::new(),
@@ -71,7 +75,19 @@ impl ImageQueue {
         })
     }
 
-    /// Looks at so many more names, if need be.
+    /// Only pictures of such times.
+    pub fn at_times(mut self, wanted: impl Fn(WallTime) -> bool + Send + 'static) -> Self {
+        self.at_times = Some(Box::new(wanted));
+        self
+    }
+
+    /// Why a folder was left out, once.
+    pub fn trouble(&mut self) -> Option<StoreError> {
+        self.trouble.take()
+    }
+
+    /// Looks at so many more names, if need be. A folder that cannot be read is left out, see
+    /// [`ImageQueue::trouble`].
     pub fn look(&mut self, names: usize) -> Result<Looked> {
         if !self.found.is_empty() {
             return Ok(Looked::Found);
@@ -88,7 +104,7 @@ impl ImageQueue {
             }
         }
         let Some(reading) = &mut self.reading else { return Ok(Looked::NotYet) };
-        if !reading.step(&self.root, names)? {
+        if !reading.step(&self.root, names, self.at_times.as_deref(), &mut self.trouble) {
             return Ok(Looked::NotYet);
         }
         let Some(read) = self.reading.take() else { return Ok(Looked::NotYet) };
@@ -120,9 +136,9 @@ impl ImageQueue {
     }
 
     /// The folders of the oldest day that is not done.
-    fn next_day(&self) -> Result<Option<Reading>> {
+    fn next_day(&mut self) -> Result<Option<Reading>> {
         let mut oldest: Option<(String, Vec<String>)> = None;
-        for (camera, days) in days(&self.root, &self.wanted)? {
+        for (camera, days) in days(&self.root, &self.wanted, &mut self.trouble)? {
             let Some(day) = days.into_iter().filter(|day| *day > self.done).min() else { continue };
             match &mut oldest {
                 Some((known, cameras)) if *known == day => cameras.push(camera),
@@ -143,14 +159,21 @@ impl ImageQueue {
 
 impl Reading {
     /// Reads so many more names; whether that was all.
-    fn step(&mut self, root: &Folder, names: usize) -> Result<bool> {
+    fn step(
+        &mut self,
+        root: &Folder,
+        names: usize,
+        at_times: Option<&(dyn Fn(WallTime) -> bool + Send)>,
+        trouble: &mut Option<StoreError>,
+    ) -> bool {
         for _ in 0..names {
-            let Some(camera) = self.cameras.get(self.at) else { return Ok(true) };
+            let Some(camera) = self.cameras.get(self.at) else { return true };
+            let below = format!("{IMAGES}/{camera}/{}", self.day);
             if self.listing.is_none() {
-                match open(root, &format!("{IMAGES}/{camera}/{}", self.day)) {
-                    Ok(folder) => self.listing = Some(folder.listing()?),
+                match open(root, &below).and_then(|folder| folder.listing()) {
+                    Ok(listing) => self.listing = Some(listing),
                     Err(error) if is_gone(&error) => {}
-                    Err(error) => return Err(error),
+                    Err(error) => *trouble = trouble.take().or(Some(error)),
                 }
             }
             match self.listing.as_mut().and_then(|listing| listing.next()) {
@@ -158,10 +181,18 @@ impl Reading {
                     self.listing = None;
                     self.at += 1;
                 }
-                Some(Err(error)) => return Err(StoreError::io(camera, error)),
+                Some(Err(error)) => {
+                    *trouble = trouble.take().or(Some(StoreError::io(root.path().join(below), error)));
+                    self.listing = None;
+                    self.at += 1;
+                }
                 Some(Ok(entry)) => {
                     let Ok(name) = entry.file_name().to_str() else { continue };
                     if !is_ours(name) || name <= self.after.as_str() {
+                        continue;
+                    }
+                    let at = at_times.and_then(|wanted| Some((wanted, WallTime::from_name(name)?)));
+                    if at.is_some_and(|(wanted, at)| !wanted(at)) {
                         continue;
                     }
                     let newer = self.oldest.peek().is_some_and(|(newest, _)| name >= newest.as_str());
@@ -175,7 +206,7 @@ impl Reading {
                 }
             }
         }
-        Ok(false)
+        false
     }
 }
 
@@ -197,8 +228,12 @@ fn is_day(name: &str) -> bool {
         )
 }
 
-/// The days of each wanted camera, unsorted.
-fn days(root: &Folder, wanted: &dyn Fn(&str) -> bool) -> Result<Vec<(String, Vec<String>)>> {
+/// The days of each wanted camera, unsorted. A camera whose folder cannot be read is left out.
+fn days(
+    root: &Folder,
+    wanted: &dyn Fn(&str) -> bool,
+    trouble: &mut Option<StoreError>,
+) -> Result<Vec<(String, Vec<String>)>> {
     let images = match open(root, IMAGES) {
         Ok(folder) => folder,
         Err(error) if is_gone(&error) => return Ok(Vec::new()),
@@ -207,24 +242,27 @@ fn days(root: &Folder, wanted: &dyn Fn(&str) -> bool) -> Result<Vec<(String, Vec
     let mut found = Vec::new();
     for camera in images.entries()?.into_iter().filter(|entry| entry.is_folder && wanted(&entry.name)) {
         let mut days = Vec::new();
-        match images.sub(&camera.name) {
-            Ok(folder) => folder.each(|entry| {
+        let read = images.sub(&camera.name).and_then(|folder| {
+            folder.each(|entry| {
                 if entry.is_folder && is_day(&entry.name) {
                     days.push(entry.name);
                 }
                 Ok(())
-            })?,
-            Err(error) if is_gone(&error) => {}
-            Err(error) => return Err(error),
+            })
+        });
+        if let Err(error) = read
+            && !is_gone(&error)
+        {
+            *trouble = trouble.take().or(Some(error));
         }
         found.push((camera.name, days));
     }
     Ok(found)
 }
 
-/// Cameras that have pictures of mode 1, with their days in order.
+/// Cameras that have pictures of mode 1, with their days in order, as far as their folders can be read.
 pub fn image_days(data_dir: &Path) -> Result<Vec<(String, Vec<String>)>> {
-    let mut found = days(&Folder::existing(data_dir)?, &|_| true)?;
+    let mut found = days(&Folder::existing(data_dir)?, &|_| true, &mut None)?;
     for (_, days) in &mut found {
         days.sort();
     }
@@ -239,6 +277,21 @@ pub struct DayEraser {
     removed: u64,
 }
 
+/// What a step of a [`DayEraser`] came to.
+#[derive(Debug, Default)]
+pub struct Erased {
+    /// Files removed.
+    pub files: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Pictures that could not be removed and were passed over, and why the first could not.
+    pub stuck: u64,
+    /// See `stuck`.
+    pub why: Option<StoreError>,
+    /// Whether that was all.
+    pub over: bool,
+}
+
 impl DayEraser {
     /// Begins; none when there is no such day.
     pub fn new(data_dir: &Path, camera: &str, day: &str) -> Result<Option<Self>> {
@@ -251,12 +304,15 @@ impl DayEraser {
         Ok(Some(Self { folder, listing, removed: 0 }))
     }
 
-    /// Removes so many more; returns files and bytes removed, and whether that was all.
-    pub fn step(&mut self, names: usize) -> Result<(u64, u64, bool)> {
-        let (mut files, mut bytes) = (0, 0_u64);
+    /// Removes so many more; passes over what cannot be removed.
+    ///
+    /// # Errors
+    /// The day cannot be read.
+    pub fn step(&mut self, names: usize) -> Result<Erased> {
+        let mut done = Erased::default();
         for _ in 0..names {
             match self.listing.next() {
-                None if self.removed == 0 => return Ok((files, bytes, true)),
+                None if self.removed == 0 => return Ok(Erased { over: true, ..done }),
                 None => {
                     self.removed = 0;
                     self.listing = self.folder.listing()?;
@@ -268,14 +324,18 @@ impl DayEraser {
                         continue;
                     }
                     let len = self.folder.len_of(name).unwrap_or(0);
-                    self.folder.remove(name)?;
-                    bytes = bytes.saturating_add(len);
-                    files += 1;
+                    if let Err(error) = self.folder.remove(name) {
+                        done.stuck += 1;
+                        done.why.get_or_insert(error);
+                        continue;
+                    }
+                    done.bytes = done.bytes.saturating_add(len);
+                    done.files += 1;
                     self.removed += 1;
                 }
             }
         }
-        Ok((files, bytes, false))
+        Ok(done)
     }
 }
 
@@ -326,6 +386,11 @@ mod tests {
         let mut some = ImageQueue::new(temp.path(), |camera| camera == "yard").unwrap();
         while some.look(3).unwrap() == Looked::NotYet {}
         assert!(some.oldest().unwrap().path.contains("/yard/"));
+        let from = WallTime(1_795_210_274_000_000 + 2 * DAY + 3_000);
+        let mut some = ImageQueue::new(temp.path(), |_| true).unwrap().at_times(move |at| at >= from);
+        while some.look(3).unwrap() == Looked::NotYet {}
+        let oldest = expected.iter().find(|(at, _)| *at >= 2 * DAY + 3_000).unwrap();
+        assert_eq!(some.oldest().unwrap().path, oldest.1);
         let mut queue = ImageQueue::new(temp.path(), |_| true).unwrap();
         let taken = drain(temp.path(), &mut queue, 3);
         assert_eq!(taken, expected.into_iter().map(|(_, path)| path).collect::<Vec<_>>());
@@ -367,16 +432,22 @@ mod tests {
         assert_eq!(image_days(temp.path()).unwrap(), [("door".to_owned(), vec!["2026-11-20".to_owned()])]);
         assert!(DayEraser::new(temp.path(), "yard", "2026-11-20").unwrap().is_none());
         let mut eraser = DayEraser::new(temp.path(), "door", "2026-11-20").unwrap().unwrap();
-        let (mut files, mut bytes) = (0, 0);
+        // One that cannot be removed, whoever tries.
+        let stuck = temp.path().join(put(temp.path(), "door", 3, 99));
+        std::fs::remove_file(&stuck).unwrap();
+        std::fs::create_dir(&stuck).unwrap();
+        let (mut files, mut bytes, mut why) = (0, 0, None);
         loop {
-            let (more, size, over) = eraser.step(4).unwrap();
-            files += more;
-            bytes += size;
-            if over {
+            let done = eraser.step(4).unwrap();
+            files += done.files;
+            bytes += done.bytes;
+            why = done.why.or(why);
+            if done.over {
                 break;
             }
         }
         assert_eq!((files, bytes), (25, 75));
-        assert!(other.exists());
+        assert!(why.is_some_and(|error| error.to_string().contains("_b7_99.jpg")));
+        assert!(other.exists() && stuck.exists());
     }
 }

@@ -54,6 +54,7 @@ pub mod data_folder;
 pub mod disk;
 pub mod evict;
 pub mod images;
+pub mod resting;
 pub mod text_log;
 
 pub mod verify;
@@ -78,7 +79,7 @@ pub use opening::Opener;
 pub use orphans::{Fate, Orphan};
 pub use outbox::{
     Backlog, ChannelBacklog, ClipWish, DigestCount, Head, NewAlert, OpenDigest, Order, OutboxCounts,
-    OutboxQuery, OutboxRow, OutboxState, Queue, Requeued,
+    OutboxQuery, OutboxRow, OutboxState, PRUNE_BATCH, Queue, Requeued,
 };
 pub use picture::PictureStore;
 pub use publish::{CaptureFiles, PROOF_ENDING, PendingFile, PublishedFile, STRIP_ENDING};

@@ -30,7 +30,8 @@ pub const MAX_PAYLOAD_BYTES: usize = 64 * 1024;
 pub const MAX_WAIT: Duration = Duration::from_secs(48 * 3600);
 const MAX_ERROR_CHARS: usize = 500;
 const FIRST_PART_DEAD: &str = "the message that it belongs to was given up";
-const PRUNE_BATCH: usize = 1_000;
+/// Rows that one call of [`Store::prune`] forgets at most.
+pub const PRUNE_BATCH: usize = 1_000;
 
 /// An alert to be written together with its event.
 #[derive(Debug, Clone, PartialEq)]
@@ -273,8 +274,8 @@ impl Store {
             .execute(params![event.to_string(), path])?)
     }
 
-    /// Forgets alerts that were delivered or given up before a moment: at most 1,000 a call, so that the
-    /// writer is not held up. Returns how many; call again while it is 1,000.
+    /// Forgets alerts that were delivered or given up before a moment: at most [`PRUNE_BATCH`] a call, so that the
+    /// writer is not held up. Returns how many; call again while it is that many.
     pub fn prune(&mut self, settled_before: WallTime) -> Result<usize> {
         Ok(self
             .connection

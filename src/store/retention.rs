@@ -69,6 +69,20 @@ impl Default for EvictPlace {
     }
 }
 
+impl From<WallTime> for EvictPlace {
+    /// Before everything of that moment.
+    fn from(at: WallTime) -> Self {
+        Self { clips: (at.0, i64::MIN), snapshots: (at.0, i64::MIN) }
+    }
+}
+
+/// A place among the events, oldest first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EventPlace {
+    started: i64,
+    number: i64,
+}
+
 /// An event of which no file is left.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BareEvent {
@@ -181,34 +195,43 @@ impl StoreReader {
         Ok((kind.and_then(|kind| kind.parse().ok()), waits))
     }
 
-    /// Paths whose deletion was begun and is not over: a crash came between, or a file could not be removed.
-    pub fn deletions_begun(&self, limit: usize) -> Result<Vec<String>> {
+    /// Paths whose deletion was begun and is not over: a crash came between, or a file could not be removed. In their
+    /// order, those after a path (all come after the empty one).
+    pub fn deletions_begun(&self, after: &str, limit: usize) -> Result<Vec<String>> {
         let mut statement = self.connection.prepare_cached(
-            "SELECT DISTINCT path FROM clips WHERE deleting = 1
-             UNION SELECT path FROM snapshots WHERE deleting = 1 LIMIT ?1",
+            "SELECT path FROM clips WHERE deleting = 1 AND path > ?1
+             UNION SELECT path FROM snapshots WHERE deleting = 1 AND path > ?1 ORDER BY path LIMIT ?2",
         )?;
-        let rows = statement.query_map([count(limit as u64)], |row| row.get(0))?;
+        let rows = statement.query_map(params![after, count(limit as u64)], |row| row.get(0))?;
         Ok(rows.collect::<Result<_, _>>()?)
     }
 
-    /// Events that are over, not kept, older than a moment, and have neither clip nor snapshot nor a waiting alert;
-    /// oldest first, after another one.
+    /// Looks at so many events that began before a moment, oldest first, after a place; finds those that are over, not
+    /// kept, and have neither clip nor snapshot nor a waiting alert. Returns them and the place to go on from; none
+    /// when there are no more. Takes as long with a million events that have their clips as with none.
     pub fn bare_events(
         &self,
-        after: Option<&BareEvent>,
+        after: Option<EventPlace>,
         before: WallTime,
-        limit: usize,
-    ) -> Result<Vec<BareEvent>> {
-        let (at, number) = after.map_or((i64::MIN, i64::MIN), |event| (event.started.0, event.number));
+        looks: usize,
+    ) -> Result<(Vec<BareEvent>, Option<EventPlace>)> {
+        let after = after.unwrap_or(EventPlace { started: i64::MIN, number: i64::MIN });
         let mut statement = self.connection.prepare_cached(&format!(
-            "SELECT number, camera, started FROM events
-             WHERE started >= ?1 AND started < ?2 AND (started, number) > (?1, ?3) AND {BARE}
+            "SELECT number, camera, started, {BARE} FROM events
+             WHERE started >= ?1 AND started < ?2 AND (started > ?1 OR number > ?3)
              ORDER BY started, number LIMIT ?4"
         ))?;
-        let rows = statement.query_map(params![at, before.0, number, count(limit as u64)], |row| {
-            Ok(BareEvent { number: row.get(0)?, camera: row.get(1)?, started: WallTime(row.get(2)?) })
-        })?;
-        Ok(rows.collect::<Result<_, _>>()?)
+        let mut rows =
+            statement.query(params![after.started, before.0, after.number, count(looks as u64)])?;
+        let (mut bare, mut place) = (Vec::new(), None);
+        while let Some(row) = rows.next()? {
+            let (number, started) = (row.get(0)?, row.get(2)?);
+            place = Some(EventPlace { started, number });
+            if row.get(3)? {
+                bare.push(BareEvent { number, camera: row.get(1)?, started: WallTime(started) });
+            }
+        }
+        Ok((bare, place))
     }
 }
 
@@ -360,14 +383,16 @@ mod tests {
         store.keep(&KeepTarget::Path(kept.clone()), true).unwrap();
         let marked = store.begin_deletion(&[one.clone(), kept.clone(), shot.clone()]).unwrap();
         assert_eq!(marked, [one.clone(), shot.clone()], "what was kept meanwhile stays");
-        assert_eq!(store.deletions_begun(9).unwrap(), [one.clone(), shot.clone()]);
+        assert_eq!(store.deletions_begun("", 9).unwrap(), [one.clone(), shot.clone()]);
+        assert_eq!(store.deletions_begun("", 1).unwrap(), std::slice::from_ref(&one));
+        assert_eq!(store.deletions_begun(&one, 9).unwrap(), std::slice::from_ref(&shot));
         let row = store.event(event(1).id).unwrap().unwrap();
         assert!(row.clips.is_empty(), "what is being deleted is not shown");
         assert_eq!(store.event(event(4).id).unwrap().unwrap().snapshot, None);
         assert!(!paths(&store.evictable(EvictPlace::default(), 99).unwrap().0).contains(&"1.mp4"));
         assert_eq!(store.keep(&KeepTarget::Path(one.clone()), true).unwrap(), None, "too late");
         store.finish_deletion(&marked).unwrap();
-        assert_eq!(store.deletions_begun(9).unwrap(), [""; 0]);
+        assert_eq!(store.deletions_begun("", 9).unwrap(), [""; 0]);
         assert_eq!(store.clip_at(&one).unwrap(), None);
         assert!(store.clip_at(&kept).unwrap().is_some());
     }
@@ -379,16 +404,27 @@ mod tests {
             store.end_event(&event(n), &[]).unwrap();
         }
         let far = WallTime(99_000_000);
-        assert!(store.bare_events(None, far, 9).unwrap().is_empty());
+        let bare_events = |store: &Store| store.bare_events(None, far, 9).unwrap().0;
+        assert!(bare_events(&store).is_empty());
         let gone: Vec<String> = [1, 3, 5].map(|n| format!("capture/clip/door/2026-11-20/{n}.mp4")).into();
         store.begin_deletion(&gone).unwrap();
-        assert!(store.bare_events(None, far, 9).unwrap().is_empty(), "not while it is being deleted");
+        assert!(bare_events(&store).is_empty(), "not while it is being deleted");
         store.finish_deletion(&gone).unwrap();
         store.keep(&KeepTarget::Event(event(3).id), true).unwrap();
-        let bare = store.bare_events(None, far, 9).unwrap();
+        let bare = bare_events(&store);
         assert_eq!(bare.iter().map(|one| one.started.0).collect::<Vec<_>>(), [1_000_000, 5_000_000]);
-        assert_eq!(store.bare_events(Some(&bare[0]), far, 9).unwrap(), bare[1..]);
-        assert_eq!(store.bare_events(None, WallTime(5_000_000), 9).unwrap(), bare[..1]);
+        assert_eq!(store.bare_events(None, WallTime(5_000_000), 9).unwrap().0, bare[..1]);
+        // It looks at so many, whatever it finds, and goes on from there.
+        let (mut place, mut found, mut looks) = (None, Vec::new(), 0);
+        loop {
+            let (page, next) = store.bare_events(place, far, 2).unwrap();
+            if next.is_none() {
+                break;
+            }
+            found.extend(page);
+            (place, looks) = (next, looks + 1);
+        }
+        assert_eq!((found.as_slice(), looks), (bare.as_slice(), 3));
         store.add_clip(&clip(&event(5), "capture/clip/door/2026-11-20/late.mp4")).unwrap();
         assert_eq!(store.forget_events(&bare).unwrap(), 1, "one of them has a clip by now");
         assert_eq!(store.event(event(1).id).unwrap(), None);

@@ -35,7 +35,7 @@ mod tests;
 use meerkat_base::{CameraId, EventId, Mode, WallTime};
 use serde::{Deserialize, Serialize};
 
-pub use keep::{KEPT, KeptSpool, Pruned, is_kept, keep, kept, kept_of, prune};
+pub use keep::{KEPT, KeptSpool, is_kept, keep, kept, kept_of};
 pub use read::{ChainSeen, SpoolEnd, SpoolFrame, SpoolItem, SpoolReader, SpoolSummary, spool_from_bytes};
 pub use record::MAX_FRAME_BYTES;
 pub use recover::{

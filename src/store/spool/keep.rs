@@ -1,5 +1,4 @@
-//! Spools that are kept after a file was made of them: the original pictures. Says what may go and removes it; when
-//! that is done is decided elsewhere.
+//! Spools that are kept after a file was made of them: the original pictures. How long is the evictor's to say.
 
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
@@ -24,23 +23,6 @@ pub struct KeptSpool {
     pub made: Option<String>,
     /// Bytes in it.
     pub bytes: u64,
-}
-
-impl KeptSpool {
-    /// When the recording began, as its name says: sorts and compares like the time.
-    pub fn started(&self) -> &str {
-        let name = self.path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        name.split('_').next().unwrap_or_default()
-    }
-}
-
-/// What [`prune`] did.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Pruned {
-    /// Spools removed.
-    pub removed: u64,
-    /// Bytes of the kept ones that are left.
-    pub bytes_left: u64,
 }
 
 /// Moves a finished spool to those that are kept. `made` is the path of what was made of it, relative to the data
@@ -105,26 +87,4 @@ fn bytes(spool: &Folder) -> Result<u64> {
         sum = sum.saturating_add(file.metadata().map_err(|e| StoreError::io(path, e))?.len());
     }
     Ok(sum)
-}
-
-/// Removes kept spools, oldest first: those whose recording began before `before` (a time as names of spools begin
-/// with), and further ones while there are more than `max_bytes` in all. None goes for which `is_held` holds.
-pub fn prune(
-    spool_root: &Path,
-    before: Option<&str>,
-    max_bytes: u64,
-    mut is_held: impl FnMut(&KeptSpool) -> bool,
-) -> Result<Pruned> {
-    let spools = kept(spool_root)?;
-    let mut done = Pruned { removed: 0, bytes_left: 0 };
-    done.bytes_left = spools.iter().fold(0, |sum: u64, spool| sum.saturating_add(spool.bytes));
-    for spool in &spools {
-        let is_old = before.is_some_and(|before| spool.started() < before);
-        if (is_old || done.bytes_left > max_bytes) && !is_held(spool) {
-            super::remove(&spool.path)?;
-            done.removed += 1;
-            done.bytes_left = done.bytes_left.saturating_sub(spool.bytes);
-        }
-    }
-    Ok(done)
 }
