@@ -1,6 +1,7 @@
 //! The dialect `desk`: chat, files from client to client, faces, objects and analysis, on four ports. The parser is
 //! `wire::desk`; here is what stands behind each command, and what is kept between connections.
 
+mod age;
 mod analysis;
 pub mod chat;
 mod clients;
@@ -18,11 +19,12 @@ use std::fs::File;
 use std::io::{Seek, SeekFrom};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use bytes::Bytes;
-use meerkat_base::{Clock, FaceTraits, FaceTraitsEstimator, ObjectClassifier, Shutdown, metric};
+use meerkat_base::{Budget, Clock, FaceTraits, FaceTraitsEstimator, ObjectClassifier, Shutdown, metric};
 use meerkat_outbound::{HttpClient, SecretUrl};
 use meerkat_settings::{DeskFaceppSettings, DeskSettings, DialectsSettings, DoorSettings, FaceppTakes};
 use meerkat_store::{RelayLimits, RelayShelf, StoreError};
@@ -30,25 +32,30 @@ use meerkat_wire::desk::{self as wire, ClientNumber};
 use metrics::{counter, gauge};
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
 pub use analysis::{Analyst, Charts};
 pub use chat::{Chat, Rules, RulesError};
-pub use eyes::{Eyes, SeenFace, Sight, Viewer};
+pub use eyes::{Eyes, SeenFace, Sight};
 pub use node_facts::NodeFacts;
 pub use opening::{DeskHouse, open};
 
+use self::age::AgeClock;
 use self::analysis::Analyses;
 use self::clients::{Client, Clients};
 use self::facepp::{Facepp, FaceppError, JudgedFace, beauty_of, small_enough};
 use self::line::{Line, Patience, Stop};
 use self::talk::Talk;
+use super::stream::{InFlight, Pace};
 use super::{Dialect, End};
 use crate::camera::Cameras;
 use crate::detectors::Make;
+use crate::storage::{self, Room, StorageState};
 
 /// Pieces of work on the disk at once; each holds a thread while the disk takes its time.
 const MOST_ON_DISK: usize = 4;
+/// A disk that takes longer is waited for by no client any more.
+const DISK_PATIENCE: Duration = Duration::from_secs(30);
 /// Bytes of an answer that the system takes at once: a chart goes out in one write.
 const SEND_BUFFER_BYTES: usize = 256 << 10;
 /// How often the desk looks after what it keeps.
@@ -77,8 +84,16 @@ pub struct DeskTools {
     pub addresses: Vec<SocketAddr>,
     /// The clocks.
     pub clock: Arc<dyn Clock>,
-    /// The data folder.
-    pub data_dir: PathBuf,
+    /// Whether the disk has room, with the data folder.
+    pub room: Arc<Room>,
+    /// What is known of the disk and of the wall clock.
+    pub storage: StorageState,
+    /// Bytes that are being received, over all dialects.
+    pub in_flight: Budget,
+    /// Rate that a message has to come at, at least.
+    pub min_bytes_per_second: u32,
+    /// Longest time until a picture has been looked at, here or elsewhere.
+    pub examine_timeout: Duration,
     /// Files that wait for their clients.
     pub shelf: RelayShelf,
     /// The node, as the chat may ask it.
@@ -127,9 +142,13 @@ pub fn relay_limits(settings: &DeskSettings) -> RelayLimits {
 
 /// The dialect.
 pub struct Desk {
-    settings: DeskSettings,
+    settings: RwLock<Arc<DeskSettings>>,
     addresses: Vec<SocketAddr>,
     clock: Arc<dyn Clock>,
+    age: AgeClock,
+    room: Arc<Room>,
+    in_flight: Budget,
+    min_bytes_per_second: AtomicU32,
     folder: PathBuf,
     chat: Chat,
     facts: Arc<dyn chat::Facts + Send + Sync>,
@@ -138,7 +157,8 @@ pub struct Desk {
     eyes: Eyes,
     analyses: Analyses,
     facepp: Option<(Facepp, FaceppTakes)>,
-    hands: Semaphore,
+    hands: Arc<Semaphore>,
+    examine_timeout: Duration,
 }
 
 impl Desk {
@@ -147,9 +167,10 @@ impl Desk {
     /// # Errors
     /// When either cannot be done.
     pub fn new(tools: DeskTools) -> Result<Self, DeskError> {
-        let DeskTools { settings, addresses, clock, data_dir, shelf, facts, eyes, analyst, http } = tools;
+        let DeskTools { settings, addresses, clock, room, in_flight, min_bytes_per_second, .. } = tools;
+        let DeskTools { storage, shelf, facts, eyes, analyst, http, examine_timeout, .. } = tools;
         let chat = Chat::new(settings.chat.rules.as_deref())?;
-        let folder = data_dir.join(FOLDER);
+        let folder = room.data_dir().join(FOLDER);
         private_folder(&folder).map_err(|source| DeskError::Folder { path: folder.clone(), source })?;
         let clients = Clients::new(
             settings.max_clients,
@@ -160,9 +181,13 @@ impl Desk {
         let facepp = settings.facepp.as_ref().zip(http).map(|(own, http)| account(own, http)).transpose()?;
         Ok(Self {
             analyses: Analyses::new(analyst, settings.csv.analysis_limit),
-            settings,
+            settings: RwLock::new(Arc::new(settings)),
             addresses,
+            age: AgeClock::new(Arc::clone(&clock), storage),
             clock,
+            room,
+            in_flight,
+            min_bytes_per_second: AtomicU32::new(min_bytes_per_second),
             folder,
             chat,
             facts,
@@ -170,8 +195,28 @@ impl Desk {
             clients,
             eyes,
             facepp,
-            hands: Semaphore::new(MOST_ON_DISK),
+            hands: Arc::new(Semaphore::new(MOST_ON_DISK)),
+            examine_timeout,
         })
+    }
+
+    /// What holds now.
+    fn settings(&self) -> Arc<DeskSettings> {
+        Arc::clone(&self.settings.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Takes new settings over, for new connections: time limits, and how long one picture or file may be. What
+    /// [`DialectsSettings::wait_for_restart`] names stays as it is.
+    pub fn reload(&self, settings: &DialectsSettings) {
+        self.min_bytes_per_second.store(settings.min_bytes_per_second, Ordering::Relaxed);
+        if let Some(own) = &settings.desk {
+            *self.settings.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(own.clone());
+        }
+    }
+
+    /// No picture is looked at any more.
+    pub fn close(&self) {
+        self.eyes.close();
     }
 
     /// Looks after what is kept, once a second until shutdown: rules that changed, files and clients that are too old.
@@ -184,13 +229,14 @@ impl Desk {
             }
             // A reload of the settings may name another file.
             let rules = cameras.settings().dialects.desk.as_ref().map(|desk| desk.chat.rules.clone());
-            let (desk, now) = (Arc::clone(&self), self.clock.wall());
+            let desk = Arc::clone(&self);
             let looked = self.on_disk(move || {
                 match &rules {
                     Some(rules) => desk.chat.use_file(rules.as_deref()),
                     None => desk.chat.look(),
                 }
-                desk.shelf.expire(now)
+                desk.make_way();
+                desk.age.now().map_or(Ok(0), |now| desk.shelf.expire(now))
             });
             match looked.await {
                 Ok(Ok(expired)) => {
@@ -201,6 +247,16 @@ impl Desk {
             }
             self.clients.expire(self.clock.mono());
             self.publish();
+        }
+    }
+
+    /// Gives the CSV files of clients up where the disk is so full that evidence would have to go for them.
+    fn make_way(&self) {
+        if matches!(self.room.spare(0), Err(storage::Refusal::Full(_))) {
+            let given_up = self.clients.give_up_csv();
+            if given_up > 0 {
+                info!(files = given_up, "the disk is nearly full: CSV files of clients were given up");
+            }
         }
     }
 
@@ -224,11 +280,19 @@ impl Desk {
 
     /// Does something that blocks, on a thread for that; a few at a time.
     async fn on_disk<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Stop> {
-        let sorry = || Stop::Sorry("the node cannot do it now".to_owned());
-        let _hand = self.hands.acquire().await.map_err(|_| sorry())?;
-        actix_rt::task::spawn_blocking(work).await.map_err(|error| {
-            warn!(%error, "work of the desk failed");
-            sorry()
+        let done = async {
+            let hand = Arc::clone(&self.hands).acquire_owned().await.map_err(|error| error.to_string())?;
+            let work = actix_rt::task::spawn_blocking(move || {
+                // Its thread has it until the disk lets go of the thread, whoever still waits.
+                let _hand = hand;
+                work()
+            });
+            work.await.map_err(|error| error.to_string())
+        };
+        let done = tokio::time::timeout(DISK_PATIENCE, done).await;
+        done.unwrap_or_else(|_| Err("the disk does not answer".to_owned())).map_err(|error| {
+            warn!(error, "work of the desk failed");
+            Stop::Sorry("the node cannot do it now".to_owned())
         })
     }
 
@@ -251,7 +315,9 @@ impl Desk {
         if let Some((judged, FaceppTakes::Everything)) = &judged {
             return Ok(judged.first().map(|face| worded(&face.bbox, face.gender, face.age, face.beauty)));
         }
-        let Some(first) = self.eyes.face(picture.clone()).await? else { return Ok(None) };
+        let Some(first) = self.eyes.face(picture.clone()).await.map_err(|error| error.to_string())? else {
+            return Ok(None);
+        };
         let beauty = judged.and_then(|(judged, _)| beauty_of(&first.bbox, &judged)).unwrap_or(0.0);
         let (gender, age) = match first.traits {
             Some(FaceTraits { age_years, female }) => {
@@ -274,13 +340,13 @@ impl Desk {
             }
             Ok::<_, FaceppError>(faces)
         };
-        match judged.await {
-            Ok(faces) => Some(faces),
-            Err(error) => {
-                warn!(%error, "no answer from face++: the desk goes on without");
-                None
-            }
-        }
+        let error = match tokio::time::timeout(self.examine_timeout, judged).await {
+            Ok(Ok(faces)) => return Some(faces),
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "not its turn in time".to_owned(),
+        };
+        warn!(error, "no answer from face++: the desk goes on without");
+        None
     }
 
     /// Talks with one client.
@@ -290,7 +356,7 @@ impl Desk {
         if let Err(error) = socket2::SockRef::from(&stream).set_send_buffer_size(SEND_BUFFER_BYTES) {
             debug!(%error, "a connection keeps its send buffer");
         }
-        let line = Line::new(stream, self.patience());
+        let line = Line::new(stream, self.patience(), InFlight::new(self.in_flight.clone()));
         let mut talk = Talk { desk: self, client: Client::new(number, peer.ip()), line };
         let stop = talk.run().await;
         let mut line = talk.line;
@@ -301,6 +367,9 @@ impl Desk {
             Err(Stop::Limit(limit, words)) => {
                 counter!(metric::LIMIT_HITS, "limit" => limit).increment(1);
                 (Some(words), End::Refused(limit))
+            }
+            Err(Stop::Crowded) => {
+                (Some("too much is being sent at once".to_owned()), End::Refused("in_flight_bytes"))
             }
             Err(Stop::Sorry(words)) => (Some(words), End::Left),
         };
@@ -314,8 +383,12 @@ impl Desk {
     }
 
     fn patience(&self) -> Patience {
-        let DeskSettings { chat_silence, size_silence, file_silence, door, .. } = &self.settings;
+        let settings = self.settings();
+        let DeskSettings { chat_silence, size_silence, file_silence, door, .. } = &*settings;
+        // A pause that does not end a file is none that ends its connection.
+        let grace = door.stall_timeout.max(*file_silence).max(*size_silence);
         Patience {
+            pace: Pace::new(grace, self.min_bytes_per_second.load(Ordering::Relaxed)),
             text: *chat_silence,
             size: *size_silence,
             file: *file_silence,
@@ -340,6 +413,7 @@ impl Dialect for AtDesk {
         "desk_pictures_bytes",
         "desk_csv_bytes",
         "desk_csv_total_bytes",
+        "desk_free_space",
         "relay_file_bytes",
         "relay_sender_bytes",
         "relay_total_bytes",

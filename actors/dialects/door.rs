@@ -28,15 +28,17 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 const DATAGRAM_ROOM: usize = 4 << 20;
 
 /// Every reason for which any dialect may end a connection.
-const REASONS: [&str; 3] = ["address_not_allowed", "idle_timeout", "stall_timeout"];
+const REASONS: [&str; 5] =
+    ["address_not_allowed", "idle_timeout", "in_flight_bytes", "stall_timeout", "too_slow"];
 /// Every limit that any dialect may reach.
-const LIMITS: [&str; 6] = [
+const LIMITS: [&str; 7] = [
     "accept",
     "connections",
     "connections_per_address",
     "idle_timeout",
     "stall_timeout",
     "dialects_in_flight_bytes",
+    "min_bytes_per_second",
 ];
 
 /// How a talk ended.
@@ -229,8 +231,13 @@ impl<D: Dialect> Visit<D> {
             End::Failed(failure) => Some(failure),
             End::Refused(reason) => {
                 counter!(metric::PROTOCOL_ERRORS, "reason" => reason).increment(1);
-                if matches!(reason, "idle_timeout" | "stall_timeout") {
-                    counter!(metric::LIMIT_HITS, "limit" => reason).increment(1);
+                let limit = match reason {
+                    "idle_timeout" | "stall_timeout" => Some(reason),
+                    "too_slow" => Some("min_bytes_per_second"),
+                    _ => None,
+                };
+                if let Some(limit) = limit {
+                    counter!(metric::LIMIT_HITS, "limit" => limit).increment(1);
                 }
                 if let Some(not_logged) = self.refused.line(Instant::now()) {
                     info!(dialect, %peer, reason, not_logged, "a client was refused");

@@ -1,9 +1,7 @@
 //! Faces on demand: pictures that clients send wait here for stations that find and name the faces in them, first come,
 //! first served. The cameras' own faces go another way, through `gate` and `faces`.
-//!
-//! What is in hand of a station that is lost is told to whoever waits for it when the station is built again.
 
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -11,13 +9,13 @@ use meerkat_base::{
     FaceIdentity, FaceRecogniser, FoundFace, Image, ImageWish, PixelFormat, Rect, Unfit, metric,
 };
 use meerkat_vision::{Colour, Font, Marking, decode_image, draw_with, encode_jpeg};
-use metrics::{counter, histogram};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use metrics::counter;
 
+use super::orders::{ExamineError, Hand, Orders};
 use crate::camera::Cameras;
 use crate::detectors::Place;
 use crate::faces::{Following, Gallery, UNKNOWN};
-use crate::supervision::{ActorKind, Component, Failure, Inbox, Offer, Station, Step, fault};
+use crate::supervision::{ActorKind, Component, Failure, Station, Step, fault};
 
 /// How often a station that has nothing to do looks whether somebody was enrolled.
 const LOOK_AT_GALLERY: Duration = Duration::from_secs(2);
@@ -57,155 +55,56 @@ pub struct Examined {
     pub marked: Option<Vec<u8>>,
 }
 
-/// Why a picture was not examined.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ExamineError {
-    /// It cannot be decoded.
-    #[error("not a picture: {0}")]
-    NotAPicture(String),
-    /// The station failed with it.
-    #[error("the picture was lost with the station that had it")]
-    Lost,
-    /// The node is going down, or nobody examines.
-    #[error("nobody is there to examine pictures")]
-    Nobody,
-}
-
-type Answer = Result<Examined, ExamineError>;
-
-/// A picture that waits.
-struct Order {
-    picture: Bytes,
-    wish: Wish,
-    since: Instant,
-    answer: oneshot::Sender<Answer>,
-    _place: OwnedSemaphorePermit,
-}
-
-/// What is in hand of one station; outlives the component.
-type Hand = Arc<Mutex<Option<oneshot::Sender<Answer>>>>;
-
-/// Makes the series of examinations there from the start, as 0.
-pub(super) fn announce() {
-    for result in ["ok", "not_a_picture", "lost"] {
-        counter!(metric::EXAMINED, "result" => result).increment(0);
-    }
-    let _ = histogram!(metric::EXAMINE_DURATION);
-}
-
 /// Has pictures examined. Clones share the stations.
 #[derive(Clone)]
 pub struct Examiner {
-    shared: Arc<Shared>,
-}
-
-struct Shared {
-    places: Arc<Semaphore>,
-    inbox: Inbox<Order>,
-    stations: OnceLock<Vec<Station>>,
-    font: Option<Font>,
+    orders: Orders<Wish, Examined>,
+    font: Option<Arc<Font>>,
 }
 
 impl Examiner {
-    /// Room for so many pictures that wait.
-    pub fn new(waiting: usize, font: Option<Font>) -> Self {
-        let shared = Shared {
-            places: Arc::new(Semaphore::new(waiting)),
-            inbox: Inbox::new(ActorKind::Examiner, waiting),
-            stations: OnceLock::new(),
-            font,
-        };
-        Self { shared: Arc::new(shared) }
+    /// Room for so many pictures that wait, each answered within `patience`.
+    pub fn new(waiting: usize, patience: Duration, font: Option<Font>) -> Self {
+        Self { orders: Orders::new(waiting, patience), font: font.map(Arc::new) }
     }
 
     /// Puts stations to work; they are made by [`Examiner::component`]. Once.
     pub fn set_stations(&self, stations: Vec<Station>) {
         // Built at once: who is enrolled is known before the first picture comes.
-        stations.iter().for_each(Station::wake);
-        let _ = self.shared.stations.set(stations);
+        self.orders.set_stations(stations);
     }
 
-    /// Has a picture examined. Waits its turn; how many may wait is up to the limits of connections.
-    pub async fn examine(&self, picture: Bytes, wish: Wish) -> Answer {
-        let since = Instant::now();
-        let place =
-            Arc::clone(&self.shared.places).acquire_owned().await.map_err(|_| ExamineError::Nobody)?;
-        let (answer, answered) = oneshot::channel();
-        let order = Order { picture, wish, since, answer, _place: place };
-        let stations = self.shared.stations.get().map(Vec::as_slice).unwrap_or_default();
-        match self.shared.inbox.offer(order) {
-            Offer::Taken if !stations.is_empty() => stations.iter().for_each(Station::wake),
-            _ => return Err(ExamineError::Nobody),
-        }
-        let examined = answered.await.unwrap_or(Err(ExamineError::Lost));
-        let result = match &examined {
-            Ok(_) => "ok",
-            Err(ExamineError::NotAPicture(_)) => "not_a_picture",
-            Err(ExamineError::Lost | ExamineError::Nobody) => "lost",
-        };
-        counter!(metric::EXAMINED, "result" => result).increment(1);
-        examined
-    }
-
-    /// As [`Examiner::examine`]; a picture that was lost with a station is given to the next one, once.
-    pub async fn examine_again(&self, picture: Bytes, wish: Wish) -> Answer {
-        match self.examine(picture.clone(), wish).await {
-            Err(ExamineError::Lost) => self.examine(picture, wish).await,
-            answer => answer,
-        }
-    }
-
-    /// Where a station keeps what it has in hand; given to each component that it makes.
-    pub fn hand() -> Hand {
-        Hand::default()
-    }
-
-    /// Tells whoever waits for what a station had in hand that it is lost. Called before the station is built again.
-    pub fn let_go(&self, hand: &Hand) {
-        drop(lock(hand).take());
+    /// Has a picture examined, when it is its turn.
+    pub async fn examine(&self, picture: Bytes, wish: Wish) -> Result<Examined, ExamineError> {
+        self.orders.ask(picture, wish).await
     }
 
     /// Nobody is examined any more.
     pub fn close(&self) {
-        self.shared.places.close();
-        self.shared.stations.get().into_iter().flatten().for_each(Station::close);
-        while self.shared.inbox.take().is_some() {}
+        self.orders.close();
     }
 
-    /// Makes the component of a station.
-    pub fn component(
+    /// Makes the component of a station, which keeps what it has in this hand.
+    pub(super) fn component(
         &self,
-        hand: &Hand,
+        hand: &Hand<Examined>,
         cameras: Cameras,
         gallery: Arc<dyn Gallery>,
         place: Place<dyn FaceRecogniser>,
     ) -> Box<dyn Component> {
-        Box::new(Examining {
-            shared: Arc::clone(&self.shared),
-            hand: Arc::clone(hand),
-            cameras,
-            gallery: Following::new(gallery),
-            place,
-        })
-    }
-
-    /// Pictures that wait.
-    pub fn waiting(&self) -> usize {
-        self.shared.inbox.len()
+        let (orders, font, hand) = (self.orders.clone(), self.font.clone(), hand.clone());
+        Box::new(Examining { orders, font, hand, cameras, gallery: Following::new(gallery), place })
     }
 }
 
 /// One station's component.
 struct Examining {
-    shared: Arc<Shared>,
-    hand: Hand,
+    orders: Orders<Wish, Examined>,
+    font: Option<Arc<Font>>,
+    hand: Hand<Examined>,
     cameras: Cameras,
     gallery: Following,
     place: Place<dyn FaceRecogniser>,
-}
-
-fn lock(hand: &Hand) -> MutexGuard<'_, Option<oneshot::Sender<Answer>>> {
-    hand.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Component for Examining {
@@ -219,26 +118,17 @@ impl Component for Examining {
             // Nobody is known yet: pictures wait for that.
             return Ok(Step::Again);
         }
-        let Some(order) = self.shared.inbox.take() else {
+        let Some(work) = self.orders.take(&self.hand) else {
             return Ok(if more { Step::Again } else { Step::Sleep(LOOK_AT_GALLERY) });
         };
-        if order.answer.is_closed() {
-            return Ok(Step::Again);
-        }
-        let Order { picture, wish, since, answer, _place } = order;
-        *lock(&self.hand) = Some(answer);
         fault::point(ActorKind::Examiner, None)?;
         let floor = self.cameras.settings().detectors.face.min_score;
         let began = Instant::now();
-        let answer = look(recogniser, &picture, wish, floor, self.shared.font.as_ref())?;
+        let answer = look(recogniser, &work.picture, work.wish, floor, self.font.as_deref())?;
         if answer.is_ok() {
             self.place.looked(began, 1);
         }
-        histogram!(metric::EXAMINE_DURATION).record(since.elapsed());
-        if let Some(waiting) = lock(&self.hand).take() {
-            // Whoever asked may be gone.
-            let _ = waiting.send(answer);
-        }
+        self.hand.answer(work, answer);
         Ok(Step::Again)
     }
 }
@@ -250,7 +140,7 @@ fn look(
     wish: Wish,
     floor: f32,
     font: Option<&Font>,
-) -> Result<Answer, Failure> {
+) -> Result<Result<Examined, ExamineError>, Failure> {
     let (image, scale) = match decode_image(picture, recogniser.wish()) {
         Ok(decoded) => decoded,
         Err(error) => return Ok(Err(ExamineError::NotAPicture(error.to_string()))),
@@ -389,7 +279,7 @@ mod tests {
         let board = Board::new(Arc::new(clock.clone()));
         let backoff = BackoffSettings { min: Duration::from_millis(1), max: Duration::from_secs(1) };
         let crew = Crew::start(CrewSettings { name: "detect", threads: 2, niceness: 0, backoff }, board);
-        let examiner = Examiner::new(1, None);
+        let examiner = Examiner::new(1, Duration::from_secs(60), None);
         let faces = Pool::<dyn FaceRecogniser> {
             make: Arc::new(|| Ok(Box::new(Stub::default()))),
             most: Arc::new(|| 2),
@@ -397,9 +287,9 @@ mod tests {
         let cameras = cameras(&clock, &[]);
         let stations = (0..2).map(|n| {
             let (examiner, hand, cameras, faces, file) =
-                (examiner.clone(), Examiner::hand(), cameras.clone(), faces.clone(), file.clone());
+                (examiner.clone(), Hand::default(), cameras.clone(), faces.clone(), file.clone());
             crew.station(ActorKind::Examiner, None, Duration::from_secs(60), move || {
-                examiner.let_go(&hand);
+                hand.let_go();
                 let place = Place::new(faces.clone(), "face", Known::default(), n)?;
                 Ok(examiner.component(&hand, cameras.clone(), Arc::new(Enrolled(file.clone())), place))
             })

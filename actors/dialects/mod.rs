@@ -5,6 +5,7 @@
 
 pub mod desk;
 mod door;
+mod orders;
 mod stream;
 
 pub mod examine;
@@ -31,9 +32,10 @@ use crate::detectors::{Known, Place, Pool};
 use crate::faces::Gallery;
 use crate::session::{DoorError, IoGroup, LogRation, listen};
 use crate::supervision::{ActorKind, BackoffSettings, Board, Crew, Solo};
-use desk::{AtDesk, DeskError, DeskHouse};
+use desk::{AtDesk, Desk, DeskError, DeskHouse};
 use door::{Door, House};
 use examine::Examiner;
+use orders::Hand;
 use recognise::{Chunked, RecogniseTools, Sized};
 use watch::{Live, Usher, Watch};
 
@@ -82,6 +84,7 @@ pub struct Dialects {
     io: Option<IoGroup>,
     examiner: Option<Examiner>,
     live: Option<Live>,
+    desk: Option<Arc<Desk>>,
     usher: Option<Solo<Usher>>,
 }
 
@@ -109,7 +112,7 @@ impl Bound {
     /// # Errors
     /// When the system gives no thread, or a dialect that is on is not there.
     pub fn open(self, tools: DialectTools) -> Result<Dialects, DialectError> {
-        examine::announce();
+        orders::announce();
         watch::announce();
         desk::announce();
         if self.sockets.is_empty() {
@@ -126,8 +129,9 @@ impl Bound {
         let mut opened = Dialects::default();
         for (name, listeners) in self.sockets {
             if let ("desk", Some(own)) = (name, &dialects.desk) {
-                let desk = AtDesk(desk::open(&tools, &tools.desk, own, &listeners)?);
-                Door::new(desk, &own.door, house.clone()).open_all(listeners)?;
+                let desk = desk::open(&tools, &tools.desk, own, &listeners, &in_flight)?;
+                Door::new(AtDesk(Arc::clone(&desk)), &own.door, house.clone()).open_all(listeners)?;
+                opened.desk = Some(desk);
                 continue;
             }
             match (name, &dialects.recognise_sized, &dialects.recognise_chunked, &examiner) {
@@ -166,14 +170,15 @@ fn examiner(tools: &DialectTools, settings: &Settings) -> Result<Examiner, Diale
             );
         }
     }
-    let examiner = Examiner::new(settings.dialects.examine_waiting, font);
+    let dialects = &settings.dialects;
+    let examiner = Examiner::new(dialects.examine_waiting, dialects.examine_timeout, font);
     let stations = (0..tools.detect.threads()).map(|n| {
-        let (examiner, hand) = (examiner.clone(), Examiner::hand());
+        let (examiner, hand) = (examiner.clone(), Hand::default());
         let (cameras, gallery) = (tools.cameras.clone(), Arc::clone(&tools.gallery));
         let (faces, known) = (tools.faces.clone(), tools.detectors.clone());
         let deadline = settings.supervision.detector_deadline;
         tools.detect.station(ActorKind::Examiner, None, deadline, move || {
-            examiner.let_go(&hand);
+            hand.let_go();
             let place = Place::new(faces.clone(), "face", known.clone(), n)?;
             Ok(examiner.component(&hand, cameras.clone(), Arc::clone(&gallery), place))
         })
@@ -206,6 +211,16 @@ impl Dialects {
         Ok(())
     }
 
+    /// Takes new settings over, where that needs no restart. Doors and `recognise` look for themselves.
+    pub fn reload(&self, settings: &DialectsSettings) {
+        if let (Some(live), Some(settings)) = (&self.live, &settings.watch) {
+            live.reload(settings);
+        }
+        if let Some(desk) = &self.desk {
+            desk.reload(settings);
+        }
+    }
+
     /// Gives up io threads that stand still. Called by the watch.
     pub fn tick(&self, now: Instant) {
         if let Some(io) = &self.io {
@@ -235,6 +250,9 @@ impl Dialects {
         }
         if let Some(examiner) = &self.examiner {
             examiner.close();
+        }
+        if let Some(desk) = &self.desk {
+            desk.close();
         }
     }
 }

@@ -327,13 +327,10 @@ impl Node {
             board: board.clone(),
             desk: DeskHouse {
                 parts: desk,
-                data_dir: settings.data_dir.clone(),
+                room: Arc::clone(&room),
+                storage: storage.clone(),
                 boot: places.boot.clone(),
                 durability,
-                detect: detect.clone(),
-                deadline: supervision.detector_deadline,
-                faces: Arc::clone(&face.make),
-                min_score: settings.detectors.face.min_score,
             },
             detect: detect.clone(),
             faces: face,
@@ -455,6 +452,7 @@ impl Node {
         if before.notify != settings.notify || announced(&before) != announced(&settings) {
             self.tell_by(&settings, channels);
         }
+        self.dialects.reload(&settings.dialects);
         self.cameras.reload(settings);
     }
 

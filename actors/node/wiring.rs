@@ -7,7 +7,7 @@ use jiff::tz::TimeZone;
 use meerkat_base::{CameraId, Clock};
 use meerkat_media as media;
 use meerkat_settings::{Settings, VideoSize};
-use meerkat_store::{DataFolder, TextLog};
+use meerkat_store::{DataFolder, TextLog, disk};
 
 use super::NodeError;
 use crate::camera::{Camera, CameraStations, Outfitter};
@@ -112,7 +112,13 @@ pub(super) fn live(
     notices: &Notices,
 ) -> Option<Live> {
     let watch = settings.dialects.watch.clone()?;
-    let log = TextLog::new(Arc::clone(folder), "watch", "viewers.log", watch.log_max_bytes, watch.log_files);
+    let log = TextLog::new(
+        Arc::clone(folder),
+        disk::WATCH_LOG,
+        "viewers.log",
+        watch.log_max_bytes,
+        watch.log_files,
+    );
     let zone = meerkat_settings::time_zone(&settings.notify.time_zone).unwrap_or(TimeZone::UTC);
     Some(Live::new(watch, LiveTools { clock: Arc::clone(clock), notices: notices.sink(), log, zone }))
 }

@@ -131,6 +131,26 @@ impl Room {
         state.answer.clone()
     }
 
+    /// Whether so many bytes may be written that are no evidence. Never makes room for them, and leaves alone what is
+    /// made for evidence on a full disk: `storage.free_extra_bytes` above the floor.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn spare(&self, bytes: u64) -> Result<(), Refusal> {
+        let mut state = self.state();
+        let fresh = state.looked.is_some_and(|at| at.elapsed() < GOOD_FOR) && bytes <= state.allowance;
+        if !fresh {
+            self.look_with(&mut state);
+        }
+        state.answer.clone()?;
+        let least = self.floor.saturating_add(self.extra);
+        if self.pressed.load(Ordering::Acquire) || state.free.saturating_sub(bytes) < least {
+            return Err(Refusal::Full("too little free space on the disk".to_owned()));
+        }
+        state.allowance = state.allowance.saturating_sub(bytes);
+        Ok(())
+    }
+
     /// Looks now; returns the free bytes, where they are known.
     pub fn look(&self) -> Result<u64, Refusal> {
         let mut state = self.state();

@@ -56,6 +56,11 @@ impl StorageState {
         self.0.stuck.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether nothing may go by age, because the wall clock is not believed.
+    pub fn doubts_clock(&self) -> bool {
+        self.lock().clock_doubt.is_some()
+    }
+
     /// A person says that the wall clock is right. Returns whether it was in doubt.
     pub fn confirm_clock(&self) -> bool {
         let doubted = self.lock().clock_doubt.is_some();

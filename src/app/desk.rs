@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use meerkat_actors::detectors::Make;
-use meerkat_actors::dialects::desk::{Analyst, Charts, DeskParts};
+use meerkat_actors::dialects::desk::{Analyst, Charts, Chat, DeskParts};
 use meerkat_analysis::{Analysis, Drawing, Limits};
 use meerkat_base::{DetectorError, DetectorInfo, FaceTraits, FaceTraitsEstimator, Image, Rect};
 use meerkat_models::device::DeviceChoice;
@@ -33,6 +33,21 @@ pub(super) fn parts(settings: &Settings) -> anyhow::Result<DeskParts> {
     let is_on = settings.dialects.desk.is_some();
     let objects = if is_on { Some(detectors::objects(settings).map_err(wrong)?.make) } else { None };
     Ok(DeskParts { analyst: Arc::new(Tables), traits: traits(settings), objects, http })
+}
+
+/// Reads the rules of the chat as the desk would, and throws them away: the settings alone do not say what is in them.
+pub(crate) fn check(settings: &Settings) -> Result<(), SettingsErrors> {
+    let Some(rules) = settings.dialects.desk.as_ref().and_then(|desk| desk.chat.rules.as_deref()) else {
+        return Ok(());
+    };
+    Chat::new(Some(rules)).map(drop).map_err(|error| {
+        wrong(Problem {
+            key: "dialects.desk.chat.rules".to_owned(),
+            value: Some(rules.display().to_string()),
+            origin: None,
+            complaint: error.to_string(),
+        })
+    })
 }
 
 fn wrong(problem: Problem) -> SettingsErrors {

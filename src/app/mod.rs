@@ -4,7 +4,7 @@ mod alerts;
 mod build;
 pub(crate) mod channels;
 mod demo;
-mod desk;
+pub(crate) mod desk;
 pub(crate) mod detectors;
 mod exporter;
 mod housekeeping;
@@ -35,7 +35,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Notify;
 use tracing::{error, info, warn};
 
-use crate::settings::{Settings, SettingsErrors};
+use crate::settings::{DialectsSettings, Settings, SettingsErrors};
 
 use detectors::Detectors;
 
@@ -82,6 +82,8 @@ pub struct App {
     clock: Arc<dyn Clock>,
     /// What outlives channels that are built anew.
     lasting: channels::Lasting,
+    /// The dialects as the node was started with them.
+    dialects: DialectsSettings,
 }
 
 impl App {
@@ -149,7 +151,8 @@ impl App {
                 return Err(error.into());
             }
         };
-        Ok(Self { node, web, housekeeping, nightly, lost, ending, clock, lasting })
+        let dialects = settings.dialects.clone();
+        Ok(Self { node, web, housekeeping, nightly, lost, ending, clock, lasting, dialects })
     }
 
     /// The running node.
@@ -171,12 +174,16 @@ impl App {
     pub fn reload(&self, source: &SettingsSource) {
         let applied = source.load().map_err(anyhow::Error::from).and_then(|settings| {
             let channels = channels::all(&settings, &self.clock, &self.lasting)?;
+            let waiting = self.dialects.wait_for_restart(&settings.dialects);
             self.node.reload(Arc::new(settings), channels);
-            Ok(())
+            Ok(waiting)
         });
         match applied {
-            Ok(()) => {
-                info!("settings reloaded; listeners, data folder and threads keep what they started with")
+            Ok(waiting) => {
+                info!("settings reloaded; listeners, data folder and threads keep what they started with");
+                if !waiting.is_empty() {
+                    warn!(keys = waiting.join(", "), "these settings differ and wait for a restart");
+                }
             }
             Err(error) => {
                 error!(error = format!("{error:#}"), "settings not reloaded; the old ones stay in force")

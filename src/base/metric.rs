@@ -73,7 +73,7 @@ metrics_list! {
     STORAGE_FREE = Gauge "meerkat_storage_free_bytes" []
         "Free bytes on the file system of the data folder.";
     STORAGE_USED = Gauge "meerkat_storage_used_bytes" ["kind"]
-        "Bytes stored by kind (image, video, clip, segment, spool, database, backup, set_aside).";
+        "Bytes stored by kind (image, video, clip, segment, spool, database, backup, set_aside, relay, watch_log).";
     STORE_BACKUPS = Counter "meerkat_store_backups_total" ["result"]
         "Nightly copies of the database by result (ok, error).";
     STORE_LAST_BACKUP = Gauge "meerkat_store_last_backup_timestamp_seconds" []
@@ -127,7 +127,7 @@ metrics_list! {
     FACES = Counter "meerkat_faces_total" ["result"]
         "Faces looked at by result (known, unknown; small, blurred and turned ones are not compared).";
     EXAMINED = Counter "meerkat_examined_total" ["result"]
-        "Pictures of clients that were examined by result (ok, not_a_picture, lost).";
+        "Pictures of clients that were examined by result (ok, not_a_picture, lost, late, no_network).";
     EXAMINE_DURATION = Histogram "meerkat_examine_duration_seconds" []
         "Time from a client's picture being there to its faces being found and marked, waiting included.";
     UNKNOWN_FACES = Counter "meerkat_unknown_faces_total" ["result"]

@@ -4,14 +4,14 @@ use clap::Args;
 
 use super::CliError;
 use super::settings_args::SettingsArgs;
-use crate::app::channels;
 use crate::app::detectors::Detectors;
+use crate::app::{channels, desk};
 use crate::settings::Settings;
 
 /// Check a configuration without starting anything; all errors are reported at once
 ///
-/// Reads the built-in defaults, the files and the environment exactly as `run` does, secrets in files, templates and
-/// the weights of networks included. Opens no socket and no data folder.
+/// Reads the built-in defaults, the files and the environment exactly as `run` does, secrets in files, templates, the
+/// rules of the chat and the weights of networks included. Opens no socket and no data folder.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   meerkat check-config --config /etc/meerkat/node.toml
@@ -27,6 +27,7 @@ pub struct CheckConfigArgs {
 pub fn run(args: &CheckConfigArgs) -> Result<(), CliError> {
     let settings = args.settings.load()?;
     let detectors = Detectors::choose(&settings)?;
+    desk::check(&settings)?;
     channels::check(&settings).map_err(|error| CliError::Usage(format!("{error:#}")))?;
     println!("{}", summary(&settings));
     for (role, used) in detectors.used() {

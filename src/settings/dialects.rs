@@ -4,9 +4,11 @@
 mod desk;
 mod door;
 mod recognise;
+mod restart;
 mod watch;
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 pub use desk::{
     DeskChatSettings, DeskCsvSettings, DeskFaceppSettings, DeskRelaySettings, DeskSettings, FaceppTakes,
@@ -29,8 +31,12 @@ pub struct DialectsSettings {
     pub io_threads: usize,
     /// Bytes of messages that are being received, over all connections of these dialects.
     pub in_flight_bytes: usize,
+    /// Rate that a message has to come at, at least, after its first `stall_timeout`.
+    pub min_bytes_per_second: u32,
     /// Pictures that wait to be examined, over all connections.
     pub examine_waiting: usize,
+    /// Longest time until a picture has been examined, waiting included.
+    pub examine_timeout: Duration,
     /// Font file with which names beyond ASCII are drawn; `None` looks where Debian puts fonts.
     pub font: Option<PathBuf>,
     /// Pictures with their length in front, answered with faces marked.
@@ -44,22 +50,32 @@ pub struct DialectsSettings {
 }
 
 impl DialectsSettings {
+    /// Every dialect, by its name in settings and metrics.
+    const NAMES: [&'static str; 4] = ["recognise_sized", "recognise_chunked", "watch", "desk"];
+
+    /// The door of the dialect of this name, if it is on.
+    fn door(&self, name: &str) -> Option<&DoorSettings> {
+        match name {
+            "recognise_sized" => self.recognise_sized.as_ref().map(|dialect| &dialect.door),
+            "recognise_chunked" => self.recognise_chunked.as_ref().map(|dialect| &dialect.door),
+            "watch" => self.watch.as_ref().map(|dialect| &dialect.door),
+            "desk" => self.desk.as_ref().map(|dialect| &dialect.door),
+            _ => None,
+        }
+    }
+
     /// Every dialect that is on, by its name in settings and metrics, with its door.
     pub fn doors(&self) -> Vec<(&'static str, &DoorSettings)> {
-        let doors = [
-            ("recognise_sized", self.recognise_sized.as_ref().map(|dialect| &dialect.door)),
-            ("recognise_chunked", self.recognise_chunked.as_ref().map(|dialect| &dialect.door)),
-            ("watch", self.watch.as_ref().map(|dialect| &dialect.door)),
-            ("desk", self.desk.as_ref().map(|dialect| &dialect.door)),
-        ];
-        doors.into_iter().filter_map(|(name, door)| Some((name, door?))).collect()
+        Self::NAMES.into_iter().filter_map(|name| Some((name, self.door(name)?))).collect()
     }
 
     pub(super) fn read(reader: &mut Reader) -> Self {
         Self {
             io_threads: reader.read("dialects.io_threads", count(1..=64)),
             in_flight_bytes: reader.read("dialects.in_flight_bytes", count(MIB..=64 * GIB)),
+            min_bytes_per_second: reader.read("dialects.min_bytes_per_second", rule::small(1..=1_048_576)),
             examine_waiting: reader.read("dialects.examine_waiting", count(1..=4_096)),
+            examine_timeout: reader.read("dialects.examine_timeout_secs", rule::secs(0.1..=3_600.0)),
             font: reader.read("dialects.font", rule::optional(rule::path())),
             recognise_sized: RecogniseSizedSettings::read(reader),
             recognise_chunked: RecogniseChunkedSettings::read(reader),
@@ -143,6 +159,16 @@ mod tests {
         check(&desk("127.0.0.1:44444"), &[]);
         check(&desk("127.0.0.1:22222"), &["dialects.desk.listen"]);
         check(&desk("192.168.1.2:44444"), &["dialects.desk.listen"]);
+    }
+
+    #[test]
+    fn a_message_has_to_come_at_some_rate() {
+        assert_eq!(loaded("").dialects.min_bytes_per_second, 4_096);
+        assert_eq!(wrong_keys("dialects.examine_timeout_secs = 0"), ["dialects.examine_timeout_secs"]);
+        for wrong in ["0", "-1", "2000000", "\"fast\""] {
+            let text = format!("dialects.min_bytes_per_second = {wrong}");
+            assert_eq!(wrong_keys(&text), ["dialects.min_bytes_per_second"]);
+        }
     }
 
     #[test]

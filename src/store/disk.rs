@@ -10,7 +10,10 @@ use meerkat_base::{Evidence, WallTime};
 use crate::error::{Result, StoreError};
 use crate::retention::{camera_of, evidence_at};
 use crate::spool::KEPT;
-use crate::{backup, swap};
+use crate::{backup, relay, swap};
+
+/// Folder of the log of viewers.
+pub const WATCH_LOG: &str = "watch";
 
 /// Bytes stored by kind, as lengths of files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -31,11 +34,15 @@ pub struct Usage {
     pub backup: u64,
     /// What was set aside when the database was made anew or a copy came back.
     pub set_aside: u64,
+    /// Files that wait for the desk's clients, those that are just arriving included.
+    pub relay: u64,
+    /// The log of viewers, old ones included.
+    pub watch_log: u64,
 }
 
 impl Usage {
     /// Each kind with its label in metrics.
-    pub fn by_kind(&self) -> [(&'static str, u64); 8] {
+    pub fn by_kind(&self) -> [(&'static str, u64); 10] {
         [
             ("image", self.image),
             ("video", self.video),
@@ -45,6 +52,8 @@ impl Usage {
             ("database", self.database),
             ("backup", self.backup),
             ("set_aside", self.set_aside),
+            ("relay", self.relay),
+            ("watch_log", self.watch_log),
         ]
     }
 }
@@ -84,7 +93,7 @@ impl UsageWalk {
         }
         let open = ["capture/image", "capture/video", "capture/clip", "capture/segment", "spool"]
             .into_iter()
-            .chain([backup::FOLDER, swap::ASIDE])
+            .chain([backup::FOLDER, swap::ASIDE, relay::FOLDER, WATCH_LOG])
             .filter_map(|folder| Some((folder.to_owned(), std::fs::read_dir(data_dir.join(folder)).ok()?)))
             .collect();
         Self { open, usage, kept_spools: 0, cameras: HeldByCamera::new() }
@@ -127,6 +136,8 @@ impl UsageWalk {
         let spare = match folder.split('/').next() {
             Some(backup::FOLDER) => Some(&mut self.usage.backup),
             Some(swap::ASIDE) => Some(&mut self.usage.set_aside),
+            Some(relay::FOLDER) => Some(&mut self.usage.relay),
+            Some(WATCH_LOG) => Some(&mut self.usage.watch_log),
             _ => None,
         };
         if let Some(sum) = spare {
@@ -185,6 +196,9 @@ mod tests {
             ("spool/kept/c", 5),
             ("backup", 50),
             ("set-aside/20261120T213114Z/faces", 60),
+            ("relay/1", 4),
+            ("relay/4", 2),
+            ("watch", 8),
             ("elsewhere", 1000),
         ] {
             let folder = temp.path().join(folder);
@@ -203,6 +217,8 @@ mod tests {
             database: 7,
             backup: 50,
             set_aside: 60,
+            relay: 6,
+            watch_log: 8,
         };
         let link = temp.path().join("elsewhere").as_os_str().len() as u64;
         let walk = UsageWalk::new(temp.path()).step(1_000).unwrap();
@@ -221,7 +237,7 @@ mod tests {
         assert!(steps > 10);
         assert_eq!(
             found.by_kind().iter().map(|(_, bytes)| bytes).sum::<u64>(),
-            15 + 20 + 30 + 3 + 47 + 7 + 50 + 60 + link
+            15 + 20 + 30 + 3 + 47 + 7 + 50 + 60 + 6 + 8 + link
         );
     }
 

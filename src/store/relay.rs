@@ -17,7 +17,8 @@ use crate::files::{BootId, Durability, Folder, PART_PREFIX};
 
 /// Clients that files can be sent to.
 pub const RELAY_CLIENTS: usize = 4;
-const FOLDER: &str = "relay";
+/// Folder in the data folder.
+pub(crate) const FOLDER: &str = "relay";
 
 /// How much may wait, and for how long.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -217,9 +218,12 @@ impl RelayShelf {
         Ok(incoming)
     }
 
-    /// Hands out the oldest file of a client's queue that nobody has in hand; files too old by now are removed first.
-    pub fn take(&self, client: usize, queue: RelayQueue, now: WallTime) -> Result<Option<Outgoing>> {
-        self.expire(now)?;
+    /// Hands out the oldest file of a client's queue that nobody has in hand; files too old by `now` are removed first,
+    /// where that is known.
+    pub fn take(&self, client: usize, queue: RelayQueue, now: Option<WallTime>) -> Result<Option<Outgoing>> {
+        if let Some(now) = now {
+            self.expire(now)?;
+        }
         let folder = self.inner.folder(client)?;
         loop {
             let mut state = self.inner.lock();

@@ -141,6 +141,23 @@ fn the_rules_of_the_chat_change_while_it_runs() {
     assert!(entry["error"].as_str().unwrap().contains("rule 1"), "{entry}");
     assert_eq!(old(port, &["chat", "ping"]), "another answer");
     drop(node);
+    // Asked before, it is an error that names file and line.
+    let wrong = "[[rule]]\npattern = \"a\"\nanswer = \"b\"\n[[rule]]\npattern = \"(\"\nanswer = \"x\"\n";
+    let unknown = "[[rule]]\npattern = \"a\"\nanser = \"b\"\n";
+    for (text, parts) in [(wrong, ["line 5: rule 2", "pattern"]), (unknown, ["line 3: ", "anser"])] {
+        std::fs::write(&rules, text).unwrap();
+        let output = plan()
+            .set("dialects.desk.chat.rules", rules.display())
+            .command(folder.path())
+            .arg("check-config")
+            .output()
+            .unwrap();
+        let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{complaint}");
+        for part in parts.into_iter().chain(["dialects.desk.chat.rules", rules.to_str().unwrap()]) {
+            assert!(complaint.contains(part), "{part}: {complaint}");
+        }
+    }
     // At the start it is an error that names the key.
     let output = plan()
         .set("dialects.desk.chat.rules", rules.display())

@@ -2,7 +2,8 @@
 //! mount namespace of its own, where it may mount what it likes and nobody else sees it.
 
 use std::fs::File;
-use std::io::Write;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -383,4 +384,66 @@ fn what_is_stored_is_told_and_kept_by_the_node_and_without_it() {
         let (done, text) = command(&["storage", "confirm-clock"]);
         assert_eq!(done, running, "{text}");
     }
+}
+
+#[test]
+fn the_desk_leaves_the_last_free_space_to_evidence() {
+    if !inside("the_desk_leaves_the_last_free_space_to_evidence") {
+        return;
+    }
+    let four = "127.0.0.1:0,127.0.0.1:0,127.0.0.1:0,127.0.0.1:0";
+    let plan = plan().set("dialects.desk.listen", four).set("dialects.desk.file_silence_ms", 200);
+    let stage = start(plan, Disk::new(64));
+    let node = &stage.node;
+    let port = node.wait_for_logs("a dialect can be spoken", 4)[0]["address"].as_str().unwrap().to_owned();
+    let said = |says: &[&[u8]]| -> String {
+        let mut stream = TcpStream::connect(&port).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let mut heard = String::new();
+        for say in says {
+            // The node may have answered and gone before all was said.
+            let _ = stream.write_all(say);
+            let mut answer = [0; 1024];
+            heard = String::from_utf8_lossy(&answer[..stream.read(&mut answer).unwrap_or(0)]).into_owned();
+        }
+        heard
+    };
+    let mut camera = node.camera("yard", 1);
+    for seed in 0..20 {
+        assert_eq!(camera.frame(&jpeg(320, 240, seed)), b'1');
+    }
+    let pictures = || files_below(&stage.data.join("capture/image/yard")).len();
+    // A little more is free than what a full disk keeps for evidence, which are 4 and 2 MiB.
+    let free = meerkat_store::disk::free_bytes(&stage.kept).unwrap();
+    let filler = vec![1; usize::try_from(free).unwrap() - (12 << 20)];
+    std::fs::write(stage.kept.join("filler"), filler).unwrap();
+    let full = "error: too little free space on the disk";
+    // What the node knows of its disk is a second old at most.
+    eventually("the desk knows", PATIENCE, || {
+        (said(&["发送csv文件mode".as_bytes(), b"9000000"]) == full).then_some(())
+    });
+    let table = vec![b'1'; 300_000];
+    assert_eq!(
+        said(&["发送csv文件mode".as_bytes(), b"300000", &table]),
+        "OK",
+        "there is room for a small one"
+    );
+    assert_eq!(said(&["加密文件转发mode2".as_bytes(), &vec![7; 200_000]]), "接收加密文件完成");
+    let refused = said(&["加密文件转发mode2".as_bytes(), &vec![7; 9_000_000]]);
+    assert!(refused.is_empty() || refused == full, "in the middle of a file: {refused}");
+    assert_eq!(said(&[b"meerkat-relay/1 send 2 9000000\n"]), full);
+    for (name, label) in [("meerkat_limit_hits_total", "limit"), ("meerkat_protocol_errors_total", "reason")]
+    {
+        eventually("it is counted", PATIENCE, || {
+            (node.metric(name, &[(label, "desk_free_space")]) >= 3.0).then_some(())
+        });
+    }
+    node.wait_for_log("a client was refused");
+    assert_eq!(
+        node.metrics().sum("meerkat_storage_evicted_files_total", &[]),
+        0.0,
+        "nothing went for the desk"
+    );
+    assert_eq!(camera.frame(&jpeg(320, 240, 99)), b'1', "and cameras have their room");
+    assert_eq!(pictures(), 21);
 }

@@ -172,6 +172,30 @@ fn the_reference_viewer_gets_pictures_although_it_binds_late() {
 }
 
 #[test]
+fn a_reload_changes_what_viewers_see_and_names_what_waits_for_a_restart() {
+    let file = |more: &str| format!("[dialects.watch]\n{more}\n[cameras.yard]\n");
+    let mut node = plan().file(&file("size = \"160x120\"")).start();
+    let (door, yard) = (door(&node), Yard::begin(&node));
+    let mut viewer = Viewer::join(door);
+    assert_eq!(size(&viewer.picture()), (160, 120));
+    node.write_file(&file(
+        "size = \"320x240\"\nlog_files = 7\nmax_viewers_per_address = 1\nmax_connections = 9",
+    ));
+    node.signal(Signal::HUP);
+    let waiting = node.wait_for_log("these settings differ and wait for a restart");
+    assert_eq!(waiting["keys"], "dialects.watch.max_connections, dialects.watch.log_files");
+    eventually("pictures have the new size", PATIENCE, || {
+        viewer.answer("continue");
+        (size(&viewer.picture()) == (320, 240)).then_some(())
+    });
+    wait_until_closed(&mut say(door, b"50000"));
+    viewer.answer("continue");
+    assert_eq!(size(&viewer.picture()), (320, 240), "whoever was here stays");
+    yard.end();
+    assert!(node.stop().success(), "{}", node.log());
+}
+
+#[test]
 fn a_lost_first_datagram_is_followed_by_a_newer_picture() {
     let node = plan().start();
     let (door, yard) = (door(&node), Yard::begin(&node));

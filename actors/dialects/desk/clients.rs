@@ -118,10 +118,11 @@ impl Clients {
         });
     }
 
-    /// Keeps the charts of a file, unless the client has sent another one meanwhile.
+    /// Keeps the charts of a file, unless the client has sent another one meanwhile. One that was given up is the
+    /// client's still.
     pub fn keep_charts(&self, client: Client, of: &Arc<HeldCsv>, charts: Charts, now: MonoTime) {
         self.with(client, now, |kept| {
-            if kept.csv.as_ref().is_some_and(|csv| Arc::ptr_eq(csv, of)) {
+            if kept.csv.as_ref().is_none_or(|csv| Arc::ptr_eq(csv, of)) {
                 kept.charts = Some(Arc::new(charts));
             }
         });
@@ -140,6 +141,11 @@ impl Clients {
     /// The charts of the client's CSV file.
     pub fn charts(&self, client: Client, now: MonoTime) -> Option<Arc<Charts>> {
         self.look(client, now, |kept| kept.charts.clone())
+    }
+
+    /// Forgets every CSV file; charts that were made of one stay. Returns how many there were.
+    pub fn give_up_csv(&self) -> usize {
+        self.lock().values_mut().filter_map(|kept| kept.csv.take()).count()
     }
 
     /// Forgets clients that said nothing for too long. Returns how many are left.
@@ -266,5 +272,12 @@ mod tests {
         assert!(clients.charts(own, at(6)).is_none(), "another file");
         clients.keep_charts(own, &first, Charts::default(), at(7));
         assert!(clients.charts(own, at(8)).is_none(), "an analysis that came too late");
+        let second = clients.csv(own, at(9)).unwrap();
+        assert_eq!((clients.give_up_csv(), clients.give_up_csv()), (1, 0));
+        assert!(clients.csv(own, at(9)).is_none());
+        clients.keep_charts(own, &second, Charts::default(), at(10));
+        assert!(clients.charts(own, at(11)).is_some(), "what was asked for is there, without its file");
+        drop((first, second));
+        assert_eq!(clients.used_bytes(), (0, 0));
     }
 }

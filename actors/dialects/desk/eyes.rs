@@ -1,28 +1,28 @@
-//! Looks at single pictures of the desk's clients, first come first served: the largest face with sex and age, or what is
-//! on the picture. The networks are made with the first picture. A station of the crew `detect`, so that a detector that
-//! panics or hangs costs one answer.
+//! Looks at single pictures of the desk's clients: the largest face with sex and age, or what is on the picture. The queue
+//! and what happens to pictures of a station that fails are those of `examine`; the station is another one, since of these
+//! networks one each is enough for the whole node (`examine` has as many as there are threads, and they know the gallery),
+//! and since nobody who chats is to wait behind those who send whole videos. They are made with the first picture.
 
-use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
-use meerkat_base::{FaceRecogniser, FaceTraits, FaceTraitsEstimator, Guess, ObjectClassifier, Rect};
-use meerkat_vision::decode_image;
-use tokio::sync::oneshot;
+use meerkat_base::{
+    DetectorError, FaceRecogniser, FaceTraits, FaceTraitsEstimator, Guess, ObjectClassifier, Rect,
+};
+use meerkat_vision::{VisionError, decode_image};
 
+use crate::camera::Cameras;
 use crate::detectors::Make;
-use crate::supervision::{ActorKind, Component, Failure, Station, Step, fault};
-
-/// Pictures that wait.
-const MOST_WAITING: usize = 32;
+use crate::dialects::orders::{ExamineError, Hand, Orders};
+use crate::supervision::{ActorKind, Component, Crew, Failure, Step, fault};
 
 /// What pictures are looked at with.
 #[derive(Clone)]
 pub struct Sight {
+    /// The settings in force: how certain a face has to be.
+    pub cameras: Cameras,
     /// Finds faces.
     pub faces: Make<dyn FaceRecogniser>,
-    /// Least certainty of a face, 0..=1.
-    pub min_score: f32,
     /// Estimates sex and age; without it they are unknown.
     pub traits: Option<Make<dyn FaceTraitsEstimator>>,
     /// Says what is on a picture; without it nobody knows.
@@ -38,73 +38,68 @@ pub struct SeenFace {
     pub traits: Option<FaceTraits>,
 }
 
-type Answer<T> = oneshot::Sender<Result<T, String>>;
+/// What is wanted of a picture.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wish {
+    Face,
+    Objects,
+}
 
-enum Task {
-    Face(Bytes, Answer<Option<SeenFace>>),
-    Objects(Bytes, Answer<Vec<Guess>>),
+/// What was seen; of each what was wished for.
+#[derive(Debug, Default)]
+struct Seen {
+    face: Option<SeenFace>,
+    objects: Vec<Guess>,
 }
 
 /// The way to the eyes. Clones share it.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct Eyes {
-    tasks: Arc<Mutex<VecDeque<Task>>>,
-    station: Arc<OnceLock<Station>>,
+    orders: Orders<Wish, Seen>,
 }
 
 impl Eyes {
-    /// Nobody looks yet.
-    pub fn new() -> Self {
-        Self::default()
+    /// Room for so many pictures that wait, each answered within `patience`. Nobody looks yet.
+    pub fn new(waiting: usize, patience: Duration) -> Self {
+        Self { orders: Orders::new(waiting, patience) }
     }
 
-    /// From now on this station looks.
-    pub fn opened(&self, station: Station) {
-        station.wake();
-        let _ = self.station.set(station);
+    /// From now on a station of this crew looks.
+    pub fn open(&self, crew: &Crew, deadline: Duration, sight: Sight) {
+        let (orders, hand) = (self.orders.clone(), Hand::default());
+        let station = crew.station(ActorKind::Examiner, None, deadline, move || {
+            hand.let_go();
+            Ok(Box::new(Viewer::new(orders.clone(), hand.clone(), sight.clone())) as Box<dyn Component>)
+        });
+        self.orders.set_stations(vec![station]);
     }
 
     /// The largest face on a picture.
     ///
     /// # Errors
-    /// In words for the client: it is no picture, too many wait, or a detector failed.
-    pub async fn face(&self, picture: Bytes) -> Result<Option<SeenFace>, String> {
-        let (answer, answered) = oneshot::channel();
-        self.ask(Task::Face(picture, answer), answered).await
+    /// When it is no picture, or could not be looked at in time.
+    pub async fn face(&self, picture: Bytes) -> Result<Option<SeenFace>, ExamineError> {
+        self.orders.ask(picture, Wish::Face).await.map(|seen| seen.face)
     }
 
     /// What is on a picture, the likeliest first.
     ///
     /// # Errors
     /// As [`Eyes::face`], and when there is nothing that knows objects.
-    pub async fn objects(&self, picture: Bytes) -> Result<Vec<Guess>, String> {
-        let (answer, answered) = oneshot::channel();
-        self.ask(Task::Objects(picture, answer), answered).await
+    pub async fn objects(&self, picture: Bytes) -> Result<Vec<Guess>, ExamineError> {
+        self.orders.ask(picture, Wish::Objects).await.map(|seen| seen.objects)
     }
 
-    async fn ask<T>(&self, task: Task, answered: oneshot::Receiver<Result<T, String>>) -> Result<T, String> {
-        {
-            let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
-            if tasks.len() >= MOST_WAITING {
-                return Err("too many pictures are waiting".to_owned());
-            }
-            tasks.push_back(task);
-        }
-        if let Some(station) = self.station.get() {
-            station.wake();
-        }
-        // Dropped without a word: whoever looked at it panicked or hung.
-        answered.await.unwrap_or_else(|_| Err("the picture could not be looked at".to_owned()))
-    }
-
-    fn next(&self) -> Option<Task> {
-        self.tasks.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
+    /// Nothing more is looked at.
+    pub fn close(&self) {
+        self.orders.close();
     }
 }
 
 /// The component.
-pub struct Viewer {
-    eyes: Eyes,
+struct Viewer {
+    orders: Orders<Wish, Seen>,
+    hand: Hand<Seen>,
     sight: Sight,
     faces: Option<Box<dyn FaceRecogniser>>,
     traits: Option<Box<dyn FaceTraitsEstimator>>,
@@ -113,28 +108,28 @@ pub struct Viewer {
 
 impl Viewer {
     /// Makes no network yet.
-    pub fn new(eyes: Eyes, sight: Sight) -> Self {
-        Self { eyes, sight, faces: None, traits: None, objects: None }
+    fn new(orders: Orders<Wish, Seen>, hand: Hand<Seen>, sight: Sight) -> Self {
+        Self { orders, hand, sight, faces: None, traits: None, objects: None }
     }
 
     fn face(&mut self, picture: &[u8]) -> Result<Option<SeenFace>, Failed> {
+        let floor = self.sight.cameras.settings().detectors.face.min_score;
         let faces = match &mut self.faces {
             Some(faces) => faces,
-            none => none.insert((self.sight.faces)().map_err(Failed::detector)?),
+            none => none.insert((self.sight.faces)()?),
         };
-        let (image, scale) = decode_image(picture, faces.wish()).map_err(Failed::picture)?;
-        let found = faces.recognise(&image).map_err(Failed::detector)?;
-        let sure = found.into_iter().filter(|face| face.score >= self.sight.min_score);
+        let (image, scale) = decode_image(picture, faces.wish())?;
+        let sure = faces.recognise(&image)?.into_iter().filter(|face| face.score >= floor);
         let Some(largest) = sure.max_by(|a, b| a.bbox.area().total_cmp(&b.bbox.area())) else {
             return Ok(None);
         };
         let traits = match (&mut self.traits, &self.sight.traits) {
             (Some(traits), _) => Some(traits),
-            (none, Some(make)) => Some(none.insert(make().map_err(Failed::detector)?)),
+            (none, Some(make)) => Some(none.insert(make()?)),
             (None, None) => None,
         };
         let traits = match traits {
-            Some(own) => own.estimate(&image, &[largest.bbox]).map_err(Failed::detector)?.pop().flatten(),
+            Some(own) => own.estimate(&image, &[largest.bbox])?.pop().flatten(),
             None => None,
         };
         Ok(Some(SeenFace { bbox: largest.bbox.scaled(scale), traits }))
@@ -143,53 +138,46 @@ impl Viewer {
     fn objects(&mut self, picture: &[u8]) -> Result<Vec<Guess>, Failed> {
         let objects = match (&mut self.objects, &self.sight.objects) {
             (Some(objects), _) => objects,
-            (none, Some(make)) => none.insert(make().map_err(Failed::detector)?),
-            (None, None) => return Err(Failed::Picture("no network for objects is here".to_owned())),
+            (none, Some(make)) => none.insert(make()?),
+            (None, None) => return Err(Failed::Order(ExamineError::NoNetwork)),
         };
-        let (image, _) = decode_image(picture, objects.wish()).map_err(Failed::picture)?;
-        objects.classify(&image).map_err(Failed::detector)
+        let (image, _) = decode_image(picture, objects.wish())?;
+        Ok(objects.classify(&image)?)
     }
 }
 
 /// Why there is no answer.
 enum Failed {
-    /// The picture is to blame.
-    Picture(String),
-    /// The detector is.
+    /// The picture, or what is wished of it, is to blame.
+    Order(ExamineError),
+    /// The detector is: it is built anew, and then the picture is lost.
     Detector(Failure),
 }
 
-impl Failed {
-    fn picture(error: meerkat_vision::VisionError) -> Self {
-        Failed::Picture(format!("not a picture: {error}"))
+impl From<VisionError> for Failed {
+    fn from(error: VisionError) -> Self {
+        Failed::Order(ExamineError::NotAPicture(error.to_string()))
     }
+}
 
-    fn detector(error: meerkat_base::DetectorError) -> Self {
+impl From<DetectorError> for Failed {
+    fn from(error: DetectorError) -> Self {
         Failed::Detector(Failure::error(error))
     }
 }
 
-/// Gives an answer; a detector that failed is built anew.
-fn tell<T>(answer: Answer<T>, looked: Result<T, Failed>) -> Result<(), Failure> {
-    let (words, failure) = match looked {
-        Ok(seen) => (Ok(seen), Ok(())),
-        Err(Failed::Picture(reason)) => (Err(reason), Ok(())),
-        Err(Failed::Detector(failure)) => {
-            (Err("the picture could not be looked at".to_owned()), Err(failure))
-        }
-    };
-    // Whoever asked may be gone.
-    let _ = answer.send(words);
-    failure
-}
-
 impl Component for Viewer {
     fn step(&mut self) -> Result<Step, Failure> {
-        let Some(task) = self.eyes.next() else { return Ok(Step::Idle) };
+        let Some(work) = self.orders.take(&self.hand) else { return Ok(Step::Idle) };
         fault::point(ActorKind::Examiner, None)?;
-        match task {
-            Task::Face(picture, answer) => tell(answer, self.face(&picture))?,
-            Task::Objects(picture, answer) => tell(answer, self.objects(&picture))?,
+        let seen = match work.wish {
+            Wish::Face => self.face(&work.picture).map(|face| Seen { face, ..Seen::default() }),
+            Wish::Objects => self.objects(&work.picture).map(|objects| Seen { objects, ..Seen::default() }),
+        };
+        match seen {
+            Ok(seen) => self.hand.answer(work, Ok(seen)),
+            Err(Failed::Order(error)) => self.hand.answer(work, Err(error)),
+            Err(Failed::Detector(failure)) => return Err(failure),
         }
         Ok(Step::Again)
     }

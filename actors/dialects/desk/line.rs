@@ -7,9 +7,10 @@ use meerkat_wire::desk::{Item, Parser, Refusal, Silence};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::super::End;
+use super::super::stream::{InFlight, Pace, Spent};
 
 /// Bytes that are read at once.
 const READ_BYTES: usize = 64 << 10;
@@ -19,8 +20,8 @@ const FAREWELL_BYTES: usize = 4 << 20;
 const FAREWELL: Duration = Duration::from_secs(2);
 
 /// How long a client may be silent.
-#[derive(Debug, Clone, Copy)]
-pub struct Patience {
+#[derive(Debug, Clone)]
+pub(super) struct Patience {
     /// Silence that ends a chat text.
     pub text: Duration,
     /// Silence that ends a size.
@@ -29,19 +30,23 @@ pub struct Patience {
     pub file: Duration,
     /// In the middle of something, and to take an answer.
     pub stall: Duration,
-    /// Between steps.
+    /// Between steps, whatever is sent that means nothing.
     pub idle: Duration,
+    /// How fast what belongs to a step has to come.
+    pub pace: Pace,
 }
 
 /// Why the talk does not go on.
 #[derive(Debug)]
-pub enum Stop {
+pub(super) enum Stop {
     /// The connection ended in this way.
     Ended(End),
     /// The client said what does not belong here.
     Refused(Refusal),
     /// A limit was reached: its name in metrics, and words for the client.
     Limit(&'static str, String),
+    /// Too much is being received at once.
+    Crowded,
     /// It cannot be done now; words for the client.
     Sorry(String),
 }
@@ -59,7 +64,7 @@ impl From<std::io::Error> for Stop {
 }
 
 /// A connection, taken apart.
-pub struct Line {
+pub(super) struct Line {
     hears: Ear,
     speaks: OwnedWriteHalf,
 }
@@ -69,13 +74,31 @@ struct Ear {
     parser: Parser,
     buf: BytesMut,
     patience: Patience,
+    /// Time that was spent waiting for this step to begin.
+    idled: Duration,
+    in_flight: InFlight,
+    /// Bytes of an upload that somebody holds besides the buffer.
+    held: usize,
 }
 
 impl Line {
     /// A new connection.
-    pub fn new(stream: TcpStream, patience: Patience) -> Self {
+    pub fn new(stream: TcpStream, patience: Patience, in_flight: InFlight) -> Self {
         let (stream, speaks) = stream.into_split();
-        Self { hears: Ear { stream, parser: Parser::new(), buf: BytesMut::new(), patience }, speaks }
+        let (parser, buf) = (Parser::new(), BytesMut::new());
+        let hears = Ear { stream, parser, buf, patience, idled: Duration::ZERO, in_flight, held: 0 };
+        Self { hears, speaks }
+    }
+
+    /// Says how many bytes of the upload are held in memory by now, so that they are counted with what is in flight.
+    pub fn holds(&mut self, bytes: usize) {
+        self.hears.held = bytes;
+    }
+
+    /// The upload is over: nothing is in flight any more.
+    pub fn upload_over(&mut self) {
+        self.hears.held = 0;
+        self.hears.in_flight.give_back();
     }
 
     /// The next item; `None`: the client has nothing more to say.
@@ -90,6 +113,9 @@ impl Line {
 
     /// Sends bytes, in one write where the system takes them.
     pub async fn send(&mut self, bytes: &[u8]) -> Result<(), Stop> {
+        // An answer ends a step.
+        self.hears.patience.pace.begin();
+        self.hears.idled = Duration::ZERO;
         match timeout(self.hears.patience.stall, self.speaks.write_all(bytes)).await {
             Ok(sent) => Ok(sent?),
             Err(_) => Err(Stop::Ended(End::Refused("stall_timeout"))),
@@ -149,16 +175,23 @@ impl Ear {
             if self.parser.is_done() {
                 return Ok(None);
             }
+            if self.parser.is_in_upload() {
+                let bytes = self.held.saturating_add(self.buf.len()).saturating_add(READ_BYTES);
+                let covered = self.in_flight.cover(bytes, self.patience.stall).await;
+                covered.map_err(|Spent| Stop::Crowded)?;
+            }
             let silence = self.parser.silence(&self.buf);
-            let patience = &self.patience;
+            let patience = &mut self.patience;
+            let is_idle = silence.is_none() && self.buf.is_empty() && !self.parser.is_in_body();
             let (limit, reason) = match silence {
                 Some(Silence::Text) => (patience.text, ""),
                 Some(Silence::Size) => (patience.size, ""),
                 Some(Silence::File) => (patience.file, ""),
-                None if self.buf.is_empty() && !self.parser.is_in_body() => (patience.idle, "idle_timeout"),
+                None if is_idle => (patience.idle.saturating_sub(self.idled), "idle_timeout"),
                 None => (patience.stall, "stall_timeout"),
             };
             self.buf.reserve(READ_BYTES);
+            let began = Instant::now();
             let read = if limit.is_zero() {
                 // Whoever wants no silence takes what came in one piece.
                 None
@@ -167,7 +200,12 @@ impl Ear {
             };
             match read {
                 Some(Ok(0)) => return Ok(self.parser.on_end(&mut self.buf)?),
-                Some(Ok(_)) => {}
+                Some(Ok(_)) if is_idle => self.idled += began.elapsed(),
+                Some(Ok(count)) => {
+                    if !patience.pace.came(count, began.elapsed()) {
+                        return Err(Stop::Ended(End::Refused("too_slow")));
+                    }
+                }
                 Some(Err(error)) => return Err(error.into()),
                 None if silence.is_some() => {
                     if let Some(item) = self.parser.on_silence(&mut self.buf)? {

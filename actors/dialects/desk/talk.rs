@@ -1,5 +1,6 @@
 //! What the desk does with each command: one connection, one command, every step with its answer.
 
+use std::io::Write as _;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -14,6 +15,7 @@ use super::Desk;
 use super::chat::{BuiltIn, Reply, answer};
 use super::clients::{Client, HeldCsv, HeldPicture};
 use super::line::{Line, Stop};
+use crate::storage;
 
 /// Bytes of a file that are read from the disk and sent at once.
 const PIECE_BYTES: usize = 64 << 10;
@@ -38,7 +40,9 @@ impl Talk<'_> {
             Some(Item::Own(own)) => {
                 self.desk.count_command("own_relay");
                 match own {
-                    Own::Send { to, bytes } => self.own_send(to, bytes).await,
+                    Own::Send { to, bytes } => {
+                        self.relay_in(to, RelayQueue::Sealed, Some(bytes), GO, STORED).await
+                    }
                     Own::Receive(sealing) => self.own_receive(sealing).await,
                 }
             }
@@ -50,7 +54,9 @@ impl Talk<'_> {
     async fn command(&mut self, command: Command) -> Result<(), Stop> {
         match command {
             Command::Chat => self.chat().await,
-            Command::RelayTo(to) => self.relay_to(to, command).await,
+            Command::RelayTo(to) => {
+                self.relay_in(to, RelayQueue::Plain, None, command.text(), RELAY_STORED).await
+            }
             Command::RelayFetch => self.relay_fetch().await,
             Command::SendPicture => self.send_picture().await,
             Command::Face => self.face().await,
@@ -82,34 +88,58 @@ impl Talk<'_> {
 
     // === Files from client to client ===
 
-    async fn relay_to(&mut self, to: ClientNumber, command: Command) -> Result<(), Stop> {
-        let (shelf, sender) = (self.desk.shelf.clone(), self.client.address);
-        let begun =
-            self.desk.on_disk(move || shelf.begin(to.index(), RelayQueue::Plain, sender, None)).await?;
-        let mut incoming = begun.map_err(refused)?;
-        self.line.say(command.text()).await?;
+    /// Takes a file for a client: `go` asks for it, and `done` says that it waits there from now on. Its end is where
+    /// the `announced` length is reached, or where the client falls silent.
+    async fn relay_in(
+        &mut self,
+        to: ClientNumber,
+        queue: RelayQueue,
+        announced: Option<u64>,
+        go: &str,
+        done: &str,
+    ) -> Result<(), Stop> {
+        let (shelf, sender, room) =
+            (self.desk.shelf.clone(), self.client.address, Arc::clone(&self.desk.room));
+        let begun = self.desk.on_disk(move || {
+            let incoming = shelf.begin(to.index(), queue, sender, announced).map_err(refused)?;
+            room.spare(announced.unwrap_or(1)).map_err(no_room)?;
+            Ok(incoming)
+        });
+        let mut incoming = begun.await??;
+        self.line.say(go).await?;
         loop {
-            match self.line.item().await? {
-                Some(Item::Piece(bytes)) => {
-                    let (back, written) = self
-                        .desk
-                        .on_disk(move || {
-                            let written = incoming.write(&bytes);
-                            (incoming, written)
-                        })
-                        .await?;
-                    incoming = back;
-                    written.map_err(refused)?;
-                }
+            let (bytes, is_last) = match self.line.item().await? {
+                Some(Item::Piece(bytes)) => (bytes, false),
+                Some(Item::Body { bytes, is_last }) => (bytes, is_last),
                 Some(Item::FileEnd) => break,
-                // It left without sending anything.
+                // It left before its file was whole.
                 _ => return Ok(()),
+            };
+            incoming = self.put(incoming, bytes, |file, bytes| file.write(bytes).map_err(refused)).await?;
+            if is_last {
+                break;
             }
         }
         let now = self.desk.clock.wall();
         self.desk.on_disk(move || incoming.finish(now)).await?.map_err(refused)?;
+        self.line.upload_over();
         self.desk.count_relayed("stored");
-        self.line.say(RELAY_STORED).await
+        self.line.say(done).await
+    }
+
+    /// Writes what arrived to the disk, as long as the disk has room for it.
+    async fn put<F: Send + 'static>(
+        &self,
+        mut file: F,
+        bytes: Bytes,
+        write: fn(&mut F, &[u8]) -> Result<(), Stop>,
+    ) -> Result<F, Stop> {
+        let room = Arc::clone(&self.desk.room);
+        let written = self.desk.on_disk(move || {
+            room.spare(bytes.len() as u64).map_err(no_room)?;
+            write(&mut file, &bytes).map(|()| file)
+        });
+        written.await?
     }
 
     async fn relay_fetch(&mut self) -> Result<(), Stop> {
@@ -129,35 +159,6 @@ impl Talk<'_> {
             info!(client, %peer, bytes, sent, "a fetched file is longer than the 1,024 bytes that an old client reads");
         }
         self.remove(outgoing).await
-    }
-
-    async fn own_send(&mut self, to: ClientNumber, bytes: u64) -> Result<(), Stop> {
-        let (shelf, sender) = (self.desk.shelf.clone(), self.client.address);
-        let begun = self
-            .desk
-            .on_disk(move || shelf.begin(to.index(), RelayQueue::Sealed, sender, Some(bytes)))
-            .await?;
-        let mut incoming = begun.map_err(refused)?;
-        self.line.say(GO).await?;
-        loop {
-            let Some(Item::Body { bytes, is_last }) = self.line.item().await? else { return Ok(()) };
-            let (back, written) = self
-                .desk
-                .on_disk(move || {
-                    let written = incoming.write(&bytes);
-                    (incoming, written)
-                })
-                .await?;
-            incoming = back;
-            written.map_err(refused)?;
-            if is_last {
-                break;
-            }
-        }
-        let now = self.desk.clock.wall();
-        self.desk.on_disk(move || incoming.finish(now)).await?.map_err(refused)?;
-        self.desk.count_relayed("stored");
-        self.line.say(STORED).await
     }
 
     async fn own_receive(&mut self, sealing: Sealing) -> Result<(), Stop> {
@@ -180,8 +181,7 @@ impl Talk<'_> {
     }
 
     async fn take(&mut self, queue: RelayQueue) -> Result<Option<Outgoing>, Stop> {
-        let (shelf, now, client) =
-            (self.desk.shelf.clone(), self.desk.clock.wall(), self.client.number.index());
+        let (shelf, now, client) = (self.desk.shelf.clone(), self.desk.age.now(), self.client.number.index());
         let taken = self.desk.on_disk(move || shelf.take(client, queue, now)).await?;
         taken.map_err(|error| refused(RelayRefused::Disk(error)))
     }
@@ -222,7 +222,7 @@ impl Talk<'_> {
     async fn send_picture(&mut self) -> Result<(), Stop> {
         self.line.say(OK).await?;
         let Some(Item::Size(size)) = self.line.item().await? else { return Ok(()) };
-        let most = self.desk.settings.max_picture_bytes;
+        let most = self.desk.settings().max_picture_bytes;
         let size = usize::try_from(size).ok().filter(|size| *size <= most);
         let Some(size) = size else {
             return Err(Stop::Limit("desk_picture_bytes", format!("a picture has at most {most} bytes")));
@@ -236,12 +236,14 @@ impl Talk<'_> {
         loop {
             let Some(Item::Body { bytes, is_last }) = self.line.item().await? else { return Ok(()) };
             picture.extend_from_slice(&bytes);
+            self.line.holds(picture.len());
             if is_last {
                 break;
             }
         }
         let picture = HeldPicture { bytes: picture.into(), _permit: permit };
         self.desk.clients.keep_picture(self.client, picture, self.desk.clock.mono());
+        self.line.upload_over();
         self.line.say(OK).await
     }
 
@@ -260,7 +262,8 @@ impl Talk<'_> {
     async fn objects(&mut self) -> Result<(), Stop> {
         let picture = self.desk.clients.picture(self.client, self.desk.clock.mono());
         let picture = picture.ok_or_else(|| Stop::Sorry("no picture was sent".to_owned()))?;
-        let seen = self.desk.eyes.objects(picture.bytes.clone()).await.map_err(Stop::Sorry)?;
+        let seen = self.desk.eyes.objects(picture.bytes.clone()).await;
+        let seen = seen.map_err(|error| Stop::Sorry(error.to_string()))?;
         if seen.is_empty() {
             return Err(Stop::Sorry("nothing was recognised".to_owned()));
         }
@@ -272,7 +275,7 @@ impl Talk<'_> {
     async fn send_csv(&mut self) -> Result<(), Stop> {
         self.line.say(OK).await?;
         let Some(Item::Size(size)) = self.line.item().await? else { return Ok(()) };
-        let most = self.desk.settings.csv.max_bytes;
+        let most = self.desk.settings().csv.max_bytes;
         if size > most {
             return Err(Stop::Limit("desk_csv_bytes", format!("a CSV file has at most {most} bytes")));
         }
@@ -281,27 +284,23 @@ impl Talk<'_> {
         let Some(permit) = room else {
             return Err(Stop::Limit("desk_csv_total_bytes", "no room for a CSV file now".to_owned()));
         };
-        let folder = self.desk.folder.clone();
-        let file = self.desk.on_disk(move || super::nameless_file(&folder)).await?;
-        let mut file = file.map_err(disk)?;
+        let (folder, room) = (self.desk.folder.clone(), Arc::clone(&self.desk.room));
+        let begun = self.desk.on_disk(move || {
+            room.spare(size).map_err(no_room)?;
+            super::nameless_file(&folder).map_err(disk)
+        });
+        let mut file = begun.await??;
         self.line.say(OK).await?;
         loop {
             let Some(Item::Body { bytes, is_last }) = self.line.item().await? else { return Ok(()) };
-            let (back, written) = self
-                .desk
-                .on_disk(move || {
-                    let written = std::io::Write::write_all(&mut file, &bytes);
-                    (file, written)
-                })
-                .await?;
-            file = back;
-            written.map_err(disk)?;
+            file = self.put(file, bytes, |file, bytes| file.write_all(bytes).map_err(disk)).await?;
             if is_last {
                 break;
             }
         }
         let csv = HeldCsv { file, _permit: permit };
         self.desk.clients.keep_csv(self.client, csv, self.desk.clock.mono());
+        self.line.upload_over();
         self.line.say(OK).await
     }
 
@@ -358,6 +357,11 @@ fn refused(reason: RelayRefused) -> Stop {
             Stop::Sorry("the disk does not take it".to_owned())
         }
     }
+}
+
+/// What is no evidence leaves the last free space to evidence.
+fn no_room(refusal: storage::Refusal) -> Stop {
+    Stop::Limit("desk_free_space", refusal.words().to_owned())
 }
 
 fn disk(error: std::io::Error) -> Stop {

@@ -15,7 +15,7 @@ use tokio::net::TcpListener;
 
 use super::chat::{CameraFact, EventFact, Facts};
 use super::*;
-use crate::testing::{NOON, settings};
+use crate::testing::{NOON, room_with, settings};
 
 /// What the analyst makes of a file: its bytes as the heat map, its length in the others. `bad` is a file it refuses.
 struct Counting(AtomicU64);
@@ -63,12 +63,17 @@ impl Facts for NoNode {
     }
 }
 
-struct Room {
+struct Office {
     desk: Arc<Desk>,
     ports: Vec<SocketAddr>,
     clock: ManualClock,
     folder: TempDir,
 }
+
+/// Bytes that may be received at once.
+const IN_FLIGHT: usize = 256 << 10;
+/// Bytes per second, at least.
+const RATE: u32 = 100_000;
 
 const LISTEN: &str = "127.0.0.1:0,127.0.0.1:0,127.0.0.1:0,127.0.0.1:0";
 
@@ -83,11 +88,12 @@ fn desk_settings(keys: &[(&str, &str)]) -> DeskSettings {
     settings.dialects.desk.unwrap()
 }
 
-async fn room(keys: &[(&str, &str)]) -> Room {
-    room_in(tempfile::tempdir().unwrap(), keys).await
+async fn room(keys: &[(&str, &str)]) -> Office {
+    room_in(tempfile::tempdir().unwrap(), keys, 1).await
 }
 
-async fn room_in(folder: TempDir, keys: &[(&str, &str)]) -> Room {
+/// One in a folder on a disk of which so many bytes are to stay free.
+async fn room_in(folder: TempDir, keys: &[(&str, &str)], free_floor: u64) -> Office {
     let settings = desk_settings(keys);
     let clock = ManualClock::new(NOON);
     let mut listeners = Vec::new();
@@ -101,10 +107,14 @@ async fn room_in(folder: TempDir, keys: &[(&str, &str)]) -> Room {
         settings,
         addresses: ports.clone(),
         clock: Arc::new(clock.clone()),
-        data_dir: folder.path().to_owned(),
+        room: room_with(folder.path(), free_floor),
+        storage: StorageState::default(),
+        in_flight: Budget::new(IN_FLIGHT),
+        examine_timeout: Duration::from_secs(20),
+        min_bytes_per_second: RATE,
         shelf: RelayShelf::open(folder.path(), &boot, Durability::Process, limits).unwrap(),
         facts: Arc::new(NoNode),
-        eyes: Eyes::new(),
+        eyes: Eyes::new(4, Duration::from_millis(100)),
         analyst: Arc::new(Counting(AtomicU64::new(0))),
         http: None,
     };
@@ -118,13 +128,13 @@ async fn room_in(folder: TempDir, keys: &[(&str, &str)]) -> Room {
             }
         });
     }
-    Room { desk, ports, clock, folder }
+    Office { desk, ports, clock, folder }
 }
 
 /// A client as the old ones are.
 struct Client(TcpStream);
 
-impl Room {
+impl Office {
     async fn client(&self, number: usize) -> Client {
         Client(TcpStream::connect(self.ports[number - 1]).await.unwrap())
     }
@@ -439,6 +449,107 @@ fn garbage_is_refused_and_slow_ones_are_let_go() {
 }
 
 #[test]
+fn what_is_no_evidence_leaves_the_last_free_space_to_evidence() {
+    run(async {
+        let room = room_in(tempfile::tempdir().unwrap(), &[], 1 << 49).await;
+        let full = "error: too little free space on the disk";
+        assert_eq!(room.talk(1, &["加密文件转发mode1".as_bytes()]).await, [full]);
+        assert_eq!(room.talk(1, &[send_line(ClientNumber::ALL[0], 9).as_bytes()]).await, [full]);
+        assert_eq!(room.talk(1, &["发送csv文件mode".as_bytes(), b"9"]).await, ["OK", full]);
+        assert_eq!(room.desk.shelf.usage(), (0, 0));
+        // What takes no disk goes on.
+        assert_eq!(room.upload(1, "发送图片mode", b"\xff\xd8").await, ["OK", "OK", "OK"]);
+        assert_eq!(room.talk(1, &["复读机mode".as_bytes(), b"hi"]).await, ["复读机mode", "您好！"]);
+        let own = clients::Client::new(ClientNumber::ALL[0], "127.0.0.1".parse().unwrap());
+        let held = || clients::HeldCsv {
+            file: tempfile::tempfile().unwrap(),
+            _permit: room.desk.clients.room_for_csv(own, 10).unwrap(),
+        };
+        room.desk.clients.keep_csv(own, held(), room.clock.mono());
+        room.desk.make_way();
+        assert_eq!(room.desk.clients.used_bytes(), (2, 0), "a file that was sent before it became full");
+    });
+}
+
+#[test]
+fn uploads_are_in_flight_until_they_are_stored() {
+    run(async {
+        let room = room(&[("dialects.desk.stall_timeout_secs", "0.3")]).await;
+        let upload = |mode: &'static str| async {
+            let mut client = room.client(1).await;
+            for say in [mode.as_bytes(), b"200000"] {
+                client.say(say).await;
+                assert_eq!(client.hear().await, b"OK");
+            }
+            client
+        };
+        let mut picture = upload("发送图片mode").await;
+        picture.say(&[0; 150_000]).await;
+        let until = tokio::time::Instant::now() + Duration::from_secs(20);
+        while room.desk.in_flight.used() < 150_000 {
+            assert!(tokio::time::Instant::now() < until, "what arrived is counted");
+            tokio::task::yield_now().await;
+        }
+        drop(picture);
+        while room.desk.in_flight.used() > 0 {
+            assert!(tokio::time::Instant::now() < until, "what is gone is not in flight");
+            tokio::task::yield_now().await;
+        }
+        // Somebody else has nearly everything: whoever comes is told so.
+        let others = room.desk.in_flight.try_take(IN_FLIGHT - 1_000).unwrap();
+        let mut crowded = room.client(2).await;
+        crowded.say("加密文件转发mode1".as_bytes()).await;
+        assert_eq!(crowded.hear().await, "加密文件转发mode1".as_bytes());
+        let words = String::from_utf8(crowded.hear().await).unwrap();
+        assert_eq!(words, "error: too much is being sent at once");
+        drop(others);
+        let mut picture = upload("发送图片mode").await;
+        picture.say(&[0; 200_000]).await;
+        assert_eq!((picture.hear().await, room.desk.in_flight.used()), (b"OK".to_vec(), 0));
+        assert_eq!(room.relay(1, 1, &[1; 500_000]).await, "接收加密文件完成");
+        assert_eq!(room.desk.in_flight.used(), 0);
+    });
+}
+
+#[test]
+fn a_drip_is_let_go_wherever_it_drips() {
+    run(async {
+        let keys = [("dialects.desk.stall_timeout_secs", "0.3"), ("dialects.desk.idle_timeout_secs", "0.3")];
+        let room = room(&keys).await;
+        let cases: [(&[&[u8]], &[u8]); 5] = [
+            (&[], "加密文件转发mode1".as_bytes()),
+            (&["发送图片mode".as_bytes(), b"1000"], b"x"),
+            (&["发送图片mode".as_bytes()], b" "),
+            (&["加密文件转发mode1".as_bytes()], b"x"),
+            (&["meerkat-relay/1 send 1 1000\n".as_bytes()], b"x"),
+        ];
+        for (steps, drop) in cases {
+            let mut client = room.client(1).await;
+            for step in steps {
+                client.say(step).await;
+                client.hear().await;
+            }
+            let began = tokio::time::Instant::now();
+            for n in 0.. {
+                assert!(began.elapsed() < Duration::from_secs(10), "it drips for ever: {steps:?}");
+                let byte = drop[n % drop.len()];
+                if client.0.write_all(&[byte]).await.is_err() {
+                    break;
+                }
+                // A drop every now and then, always before anybody could say that it stands still.
+                let pause = Duration::from_millis(40);
+                match tokio::time::timeout(pause, client.0.read(&mut [0; 64])).await {
+                    Ok(Ok(0) | Err(_)) => break,
+                    Ok(Ok(_)) => panic!("it dripped to the end: {steps:?}"),
+                    Err(_) => {}
+                }
+            }
+        }
+        assert_eq!(room.desk.shelf.usage(), (0, 0));
+    });
+}
+
+#[test]
 fn rules_that_cannot_be_used_are_an_early_error() {
     run(async {
         let folder = tempfile::tempdir().unwrap();
@@ -447,10 +558,10 @@ fn rules_that_cannot_be_used_are_an_early_error() {
         let settings = desk_settings(&[("dialects.desk.chat.rules", path.to_str().unwrap())]);
         let error = Chat::new(settings.chat.rules.as_deref()).unwrap_err();
         let message = DeskError::from(error).to_string();
-        assert!(message.starts_with("dialects.desk.chat.rules: rule 1:"), "{message}");
+        assert!(message.starts_with("dialects.desk.chat.rules: line 2: rule 1:"), "{message}");
         let own = tempfile::tempdir().unwrap();
         std::fs::write(&path, "[[rule]]\npattern = \"^ping$\"\nanswer = \"pong\"\n").unwrap();
-        let room = room_in(own, &[("dialects.desk.chat.rules", path.to_str().unwrap())]).await;
+        let room = room_in(own, &[("dialects.desk.chat.rules", path.to_str().unwrap())], 1).await;
         let mode = "复读机mode";
         assert_eq!(room.talk(1, &[mode.as_bytes(), b"ping"]).await, [mode, "pong"]);
         assert_eq!(room.talk(1, &[mode.as_bytes(), "你好".as_bytes()]).await, [mode, "你好"]);

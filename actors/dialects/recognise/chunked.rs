@@ -39,7 +39,7 @@ impl Chunked {
 }
 
 impl Dialect for Chunked {
-    const REASONS: &'static [&'static str] = &REASONS;
+    const REASONS: &'static [&'static str] = REASONS;
 
     fn name(&self) -> &'static str {
         "recognise_chunked"
@@ -62,8 +62,7 @@ impl Chunked {
         let tools = &self.tools;
         let settings = tools.cameras.settings();
         let settings = settings.dialects.recognise_chunked.as_ref().unwrap_or(&self.opened_with).clone();
-        let (stall, idle) = (settings.door.stall_timeout, settings.door.idle_timeout);
-        let mut client = Client::new(stream, tools.shutdown.clone(), tools.in_flight.clone(), stall, idle);
+        let mut client = tools.client(stream, &settings.door);
         let jpeg = receive(&mut client, settings.common.max_bytes).await?;
         let marked = tools.mark(jpeg, settings.common.quality).await?;
         client.write(&marked).await?;
@@ -71,7 +70,7 @@ impl Chunked {
         SockRef::from(&client.stream)
             .set_tcp_notsent_lowat(1)
             .map_err(|error| End::Broken(error.to_string()))?;
-        has_left(&client.stream, stall).await?;
+        has_left(&client.stream, settings.door.stall_timeout).await?;
         // The client must read the `0` by itself, not glued to the picture.
         sleep(settings.end_pause).await;
         client.write(END).await?;

@@ -6,12 +6,16 @@ mod sized;
 
 use bytes::Bytes;
 use meerkat_base::{Budget, Shutdown};
+use meerkat_settings::DoorSettings;
 use meerkat_wire::recognise::{BadMessage, Form, close, open};
+use tokio::net::TcpStream;
 
 pub(super) use chunked::Chunked;
 pub(super) use sized::Sized;
 
-use super::examine::{ExamineError, Examiner, Wish};
+use super::examine::{Examiner, Wish};
+use super::orders::ExamineError;
+use super::stream::{Allowed, Client, Pace};
 use super::{DialectTools, End};
 use crate::camera::Cameras;
 use crate::supervision::Failure;
@@ -21,11 +25,12 @@ use crate::supervision::Failure;
 const LONG_MESSAGE: usize = 256 << 10;
 
 /// Reasons for which either framing ends a connection.
-const REASONS: [&str; 7] = [
+const REASONS: &[&str] = &[
     "bad_pickle",
     "examine_failed",
-    "in_flight_bytes",
+    "examine_timeout",
     "left_in_message",
+    "message_empty",
     "message_too_large",
     "not_a_jpeg",
     "not_a_picture",
@@ -46,15 +51,25 @@ impl RecogniseTools {
         Self { cameras, shutdown, in_flight: in_flight.clone(), examiner: examiner.clone() }
     }
 
+    /// A connection with what the settings in force allow it.
+    fn client(&self, stream: TcpStream, door: &DoorSettings) -> Client {
+        let pace = Pace::new(door.stall_timeout, self.cameras.settings().dialects.min_bytes_per_second);
+        let allowed = Allowed { stall: door.stall_timeout, idle: door.idle_timeout, pace };
+        Client::new(stream, self.shutdown.clone(), self.in_flight.clone(), allowed)
+    }
+
     /// Marks the faces of a picture.
     async fn mark(&self, jpeg: Bytes, quality: u8) -> Result<Vec<u8>, End> {
-        match self.examiner.examine_again(jpeg, Wish::Marked { quality }).await {
+        match self.examiner.examine(jpeg, Wish::Marked { quality }).await {
             Ok(examined) => {
                 examined.marked.ok_or_else(|| End::Failed(Failure::error("a marked picture was not made")))
             }
             Err(ExamineError::NotAPicture(_)) => Err(End::Refused("not_a_picture")),
+            Err(ExamineError::Late) => Err(End::Refused("examine_timeout")),
             // The station's own failure is counted where it happened.
-            Err(ExamineError::Lost | ExamineError::Nobody) => Err(End::Refused("examine_failed")),
+            Err(ExamineError::Lost | ExamineError::NoNetwork | ExamineError::Nobody) => {
+                Err(End::Refused("examine_failed"))
+            }
         }
     }
 }

@@ -28,18 +28,7 @@ impl Sized {
 }
 
 impl Dialect for Sized {
-    const REASONS: &'static [&'static str] = {
-        const ALL: [&str; 8] = {
-            let mut all = ["message_empty"; 8];
-            let mut n = 0;
-            while n < REASONS.len() {
-                all[n + 1] = REASONS[n];
-                n += 1;
-            }
-            all
-        };
-        &ALL
-    };
+    const REASONS: &'static [&'static str] = REASONS;
 
     fn name(&self) -> &'static str {
         "recognise_sized"
@@ -63,8 +52,7 @@ impl Sized {
         let settings = tools.cameras.settings();
         let settings = settings.dialects.recognise_sized.as_ref().unwrap_or(&self.opened_with).clone();
         let length_bytes = if settings.length_bytes == 4 { LengthBytes::Four } else { LengthBytes::Eight };
-        let (stall, idle) = (settings.door.stall_timeout, settings.door.idle_timeout);
-        let mut client = Client::new(stream, tools.shutdown.clone(), tools.in_flight.clone(), stall, idle);
+        let mut client = tools.client(stream, &settings.door);
         let mut reader = Reader::new(length_bytes, settings.common.max_bytes);
         loop {
             let message = receive(&mut client, &mut reader).await?;

@@ -5,7 +5,7 @@ use std::collections::{HashMap, VecDeque};
 use std::fmt::Write;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -65,7 +65,9 @@ pub struct Live {
 }
 
 struct Shared {
-    settings: WatchDialectSettings,
+    /// The camera is the one that it was started with.
+    settings: RwLock<Arc<WatchDialectSettings>>,
+    camera: CameraId,
     tools: LiveTools,
     state: Mutex<State>,
     /// Viewers there are, to be asked without a lock.
@@ -124,12 +126,8 @@ impl Drop for Ticket {
 impl Live {
     /// Nobody watches.
     pub fn new(settings: WatchDialectSettings, tools: LiveTools) -> Self {
-        let rules = ViewerRules {
-            silence: settings.door.idle_timeout,
-            max_per_address: settings.max_viewers_per_address,
-        };
         let state = State {
-            viewers: Viewers::new(rules),
+            viewers: Viewers::new(rules(&settings)),
             members: HashMap::new(),
             shown: None,
             number: 0,
@@ -137,7 +135,8 @@ impl Live {
             told: (MonoTime::default(), 0),
         };
         let shared = Shared {
-            settings,
+            camera: settings.camera.clone(),
+            settings: RwLock::new(Arc::new(settings)),
             tools,
             state: Mutex::new(state),
             watching: AtomicUsize::new(0),
@@ -149,9 +148,23 @@ impl Live {
         Self { shared: Arc::new(shared) }
     }
 
-    /// What it was started with.
-    pub fn settings(&self) -> &WatchDialectSettings {
-        &self.shared.settings
+    /// What holds now; the same value until it changes.
+    pub fn settings(&self) -> Arc<WatchDialectSettings> {
+        Arc::clone(&self.shared.settings.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Takes new settings over: what pictures are like, how many viewers there may be, and their time limits. The rest of
+    /// them waits for a restart.
+    pub(crate) fn reload(&self, settings: &WatchDialectSettings) {
+        {
+            let mut own = self.shared.settings.write().unwrap_or_else(PoisonError::into_inner);
+            if **own == *settings {
+                return;
+            }
+            *own = Arc::new(settings.clone());
+        }
+        self.state().viewers.set_rules(rules(settings));
+        self.wake_projector();
     }
 
     pub(super) fn clock(&self) -> &Arc<dyn Clock> {
@@ -166,7 +179,7 @@ impl Live {
 
     /// Whether it is this camera that is shown.
     pub(crate) fn shows(&self, camera: &CameraId) -> bool {
-        self.shared.settings.camera == *camera
+        self.shared.camera == *camera
     }
 
     /// Says who makes its pictures from now on.
@@ -343,7 +356,7 @@ impl Live {
     }
 
     fn tell(&self, peer: SocketAddr, holds: bool, detail: String) {
-        let camera = Some(self.shared.settings.camera.clone());
+        let camera = Some(self.shared.camera.clone());
         let subject = peer.to_string();
         self.shared.tools.notices.raise(Notice { kind: EventKind::Viewer, camera, subject, holds, detail });
     }
@@ -390,6 +403,10 @@ impl Live {
         });
         waited.recv_timeout(patience).is_ok()
     }
+}
+
+fn rules(settings: &WatchDialectSettings) -> ViewerRules {
+    ViewerRules { silence: settings.door.idle_timeout, max_per_address: settings.max_viewers_per_address }
 }
 
 /// `2026-11-28 16:56:38 客户端192.168.1.7:50123 接入`

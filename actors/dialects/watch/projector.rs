@@ -5,6 +5,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use meerkat_base::{Clock, MonoTime, metric};
+use meerkat_settings::WatchDialectSettings;
 use meerkat_vision::{Miniatures, NoMiniature};
 use metrics::counter;
 use tracing::debug;
@@ -18,6 +19,8 @@ pub(crate) struct Projector {
     camera: Weak<Camera>,
     live: Live,
     clock: Arc<dyn Clock>,
+    /// By what the two below were made.
+    settings: Arc<WatchDialectSettings>,
     miniatures: Miniatures,
     pace: Pace,
     /// The frame that was looked at last.
@@ -28,12 +31,25 @@ impl Projector {
     /// One that has shown nothing yet.
     pub fn new(camera: Weak<Camera>, live: Live) -> Self {
         let settings = live.settings();
-        let miniatures =
-            Miniatures::new(settings.width, settings.height, settings.max_datagram_bytes, settings.quality);
-        let pace = Pace::new(settings.max_frames_per_second);
+        let (miniatures, pace) = (miniatures(&settings), Pace::new(settings.max_frames_per_second));
         let clock = Arc::clone(live.clock());
-        Self { camera, live, clock, miniatures, pace, last_seq: 0 }
+        Self { camera, live, clock, settings, miniatures, pace, last_seq: 0 }
     }
+
+    /// Makes pictures by the settings that hold now, the one that is shown included.
+    fn follow(&mut self) {
+        let settings = self.live.settings();
+        if !Arc::ptr_eq(&settings, &self.settings) {
+            self.miniatures = miniatures(&settings);
+            self.pace = Pace::new(settings.max_frames_per_second);
+            self.last_seq = 0;
+            self.settings = settings;
+        }
+    }
+}
+
+fn miniatures(settings: &WatchDialectSettings) -> Miniatures {
+    Miniatures::new(settings.width, settings.height, settings.max_datagram_bytes, settings.quality)
 }
 
 impl Component for Projector {
@@ -42,6 +58,7 @@ impl Component for Projector {
         if !self.live.look() {
             return Ok(Step::Idle);
         }
+        self.follow();
         // Asked before the picture is taken: should it change on the way, the picture counts as one of the old kind.
         let mask = camera.settings().mask.clone();
         let Some(frame) = camera.latest().filter(|frame| frame.seq != self.last_seq) else {

@@ -132,13 +132,21 @@ pub(super) struct Due {
 pub(super) struct Viewers {
     rules: ViewerRules,
     viewers: BTreeMap<Key, Viewer>,
+    /// Where a picture went that nobody answered before its viewer left, and when: none follows within [`RESEND`],
+    /// however often somebody joins with that port.
+    unanswered: BTreeMap<Key, MonoTime>,
     next_id: u64,
 }
 
 impl Viewers {
     /// Nobody watches.
     pub fn new(rules: ViewerRules) -> Self {
-        Self { rules, viewers: BTreeMap::new(), next_id: 1 }
+        Self { rules, viewers: BTreeMap::new(), unanswered: BTreeMap::new(), next_id: 1 }
+    }
+
+    /// What holds from now on, also for those who are here; nobody has to go because fewer may come.
+    pub fn set_rules(&mut self, rules: ViewerRules) {
+        self.rules = rules;
     }
 
     /// Viewers there are.
@@ -151,7 +159,7 @@ impl Viewers {
     pub fn join(&mut self, peer: SocketAddr, port: u16) -> Result<(ViewerId, Option<Gone>), TooMany> {
         let mut target = peer;
         target.set_port(port);
-        let replaced = self.viewers.remove(&key(target));
+        let replaced = self.remove(key(target));
         let site = counted_address(peer.ip());
         let here = self.viewers.values().filter(|viewer| counted_address(viewer.peer.ip()) == site).count();
         if replaced.is_none() && here >= self.rules.max_per_address {
@@ -159,7 +167,8 @@ impl Viewers {
         }
         let id = ViewerId(self.next_id);
         self.next_id += 1;
-        let viewer = Viewer { id, peer, target, last: 0, sent: None, silent_since: None };
+        let sent = self.unanswered.remove(&key(target));
+        let viewer = Viewer { id, peer, target, last: 0, sent, silent_since: None };
         self.viewers.insert(key(target), viewer);
         Ok((id, replaced.map(|old| Gone { id: old.id, peer: old.peer, why: Left::Replaced })))
     }
@@ -169,7 +178,7 @@ impl Viewers {
         let Some(viewer) = self.viewers.get_mut(&key(from)) else { return Heard::Stray };
         if answer.is_end() {
             let gone = Gone { id: viewer.id, peer: viewer.peer, why: Left::Ended };
-            self.viewers.remove(&key(from));
+            self.remove(key(from));
             return Heard::Left(gone);
         }
         if viewer.sent.take().is_none() {
@@ -182,17 +191,27 @@ impl Viewers {
     /// Takes a viewer out, if it is here still.
     pub fn leave(&mut self, id: ViewerId, why: Left) -> Option<Gone> {
         let key = self.viewers.iter().find(|(_, viewer)| viewer.id == id).map(|(key, _)| *key)?;
-        let viewer = self.viewers.remove(&key)?;
+        let viewer = self.remove(key)?;
         Some(Gone { id, peer: viewer.peer, why })
+    }
+
+    fn remove(&mut self, key: Key) -> Option<Viewer> {
+        let viewer = self.viewers.remove(&key)?;
+        if let Some(sent) = viewer.sent {
+            self.unanswered.insert(key, sent);
+        }
+        Some(viewer)
     }
 
     /// Takes out who has been silent for too long.
     pub fn drop_silent(&mut self, now: MonoTime) -> Vec<Gone> {
+        self.unanswered.retain(|_, sent| now.since(*sent) < RESEND);
         let limit = self.rules.silence;
         let mut gone = Vec::new();
-        self.viewers.retain(|_, viewer| {
+        self.viewers.retain(|key, viewer| {
             let is_silent = viewer.silent_since.is_some_and(|since| now.since(since) >= limit);
             if is_silent {
+                self.unanswered.extend(viewer.sent.map(|sent| (*key, sent)));
                 gone.push(Gone { id: viewer.id, peer: viewer.peer, why: Left::Silent });
             }
             !is_silent
@@ -309,11 +328,11 @@ mod tests {
         assert_eq!(due(&mut viewers, 999, 4_020_000), [""; 0], "it costs nothing any more");
         assert_eq!(answer(&mut viewers, ONE), Heard::Stray, "and cannot come back by an answer");
 
-        join(&mut viewers, ONE);
+        join(&mut viewers, TWO);
         for second in 0..60 {
-            assert_eq!(due(&mut viewers, 1_000 + second, second * 1_000), [ONE]);
+            assert_eq!(due(&mut viewers, 1_000 + second, second * 1_000), [TWO]);
             assert_eq!(viewers.drop_silent(at(second * 1_000 + 900)), []);
-            answer(&mut viewers, ONE);
+            answer(&mut viewers, TWO);
         }
     }
 
@@ -357,6 +376,30 @@ mod tests {
             assert_eq!(viewers.leave(id, Left::Closed), None, "its connection closes after that");
             assert_eq!(due(&mut viewers, 2, 5_000), [""; 0]);
         }
+    }
+
+    #[test]
+    fn who_joins_again_and_again_gets_no_more_for_it() {
+        let mut viewers = viewers();
+        let mut sent = 0;
+        for n in 0..50_u64 {
+            let id = join(&mut viewers, ONE);
+            sent += due(&mut viewers, n + 1, n * 100).len();
+            if n % 2 == 1 {
+                viewers.leave(id, Left::Closed);
+            }
+            viewers.drop_silent(at(n * 100));
+        }
+        assert_eq!(sent, 5, "one a second, as long as nothing is answered");
+        viewers.drop_silent(at(60_000));
+        assert!(viewers.unanswered.is_empty());
+        // Whoever answered before it left is served at once.
+        let id = join(&mut viewers, TWO);
+        assert_eq!(due(&mut viewers, 99, 60_000), [TWO]);
+        answer(&mut viewers, TWO);
+        viewers.leave(id, Left::Closed);
+        join(&mut viewers, TWO);
+        assert_eq!(due(&mut viewers, 100, 60_010), [TWO]);
     }
 
     #[test]
@@ -419,9 +462,7 @@ mod tests {
                 match act {
                     Act::Join(port) => {
                         let peer = address("10.0.0.1:40000");
-                        if viewers.join(peer, port).is_ok() {
-                            last.remove(&port);
-                        }
+                        let _ = viewers.join(peer, port);
                     }
                     Act::Answer(port) => {
                         let target = format!("10.0.0.1:{port}");

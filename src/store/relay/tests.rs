@@ -55,7 +55,7 @@ fn all(mut outgoing: Outgoing) -> (Vec<u8>, Outgoing) {
 }
 
 fn fetch(shelf: &RelayShelf, client: usize) -> Option<Vec<u8>> {
-    let (bytes, outgoing) = all(shelf.take(client, RelayQueue::Plain, at(HOUR)).unwrap()?);
+    let (bytes, outgoing) = all(shelf.take(client, RelayQueue::Plain, Some(at(HOUR))).unwrap()?);
     outgoing.remove().unwrap();
     Some(bytes)
 }
@@ -85,7 +85,7 @@ fn first_in_first_out_per_client_and_over_a_restart() {
     assert_eq!(rest, [&b"two"[..], b"three", b"four"]);
     assert_eq!(fetch(&shelf, 1).unwrap(), b"other");
     assert_eq!((shelf.usage(), names(temp.path())), ((0, 0), vec![]));
-    assert!(shelf.take(7, RelayQueue::Plain, at(0)).unwrap().is_none(), "there are four clients");
+    assert!(shelf.take(7, RelayQueue::Plain, Some(at(0))).unwrap().is_none(), "there are four clients");
 }
 
 #[test]
@@ -94,11 +94,11 @@ fn a_file_is_removed_only_when_the_client_has_it() {
     let shelf = open(temp.path(), "b1");
     put(&shelf, 2, RelayQueue::Plain, 1, b"first").unwrap();
     put(&shelf, 2, RelayQueue::Plain, 1, b"second").unwrap();
-    let in_hand = shelf.take(2, RelayQueue::Plain, at(HOUR)).unwrap().unwrap();
+    let in_hand = shelf.take(2, RelayQueue::Plain, Some(at(HOUR))).unwrap().unwrap();
     // Somebody else at the same moment gets the next, and nobody gets one twice.
-    let next = shelf.take(2, RelayQueue::Plain, at(HOUR)).unwrap().unwrap();
+    let next = shelf.take(2, RelayQueue::Plain, Some(at(HOUR))).unwrap().unwrap();
     assert_eq!(next.bytes(), 6);
-    assert!(shelf.take(2, RelayQueue::Plain, at(HOUR)).unwrap().is_none());
+    assert!(shelf.take(2, RelayQueue::Plain, Some(at(HOUR))).unwrap().is_none());
     drop((in_hand, next));
     assert_eq!(fetch(&shelf, 2).unwrap(), b"first", "back at its old place");
 }
@@ -111,7 +111,7 @@ fn sealed_and_plain_files_do_not_meet() {
     assert_eq!(fetch(&shelf, 0), None);
     put(&shelf, 0, RelayQueue::Plain, 1, b"plain").unwrap();
     assert_eq!(fetch(&shelf, 0).unwrap(), b"plain");
-    let (bytes, _) = all(shelf.take(0, RelayQueue::Sealed, at(HOUR)).unwrap().unwrap());
+    let (bytes, _) = all(shelf.take(0, RelayQueue::Sealed, Some(at(HOUR))).unwrap().unwrap());
     assert_eq!(bytes, b"sealed");
 }
 
@@ -162,11 +162,11 @@ fn what_nobody_fetches_is_removed_in_time() {
     let temp = tempfile::tempdir().unwrap();
     let shelf = open(temp.path(), "b1");
     put(&shelf, 0, RelayQueue::Plain, 1, b"old").unwrap();
-    let in_hand = shelf.take(0, RelayQueue::Plain, at(HOUR)).unwrap();
+    let in_hand = shelf.take(0, RelayQueue::Plain, Some(at(HOUR))).unwrap();
     assert_eq!(shelf.expire(at(9 * HOUR)).unwrap(), 0, "not out of somebody's hand");
     drop(in_hand);
     assert_eq!(shelf.expire(at(2 * HOUR)).unwrap(), 0);
-    assert!(shelf.take(0, RelayQueue::Plain, at(2 * HOUR + 1)).unwrap().is_none());
+    assert!(shelf.take(0, RelayQueue::Plain, Some(at(2 * HOUR + 1))).unwrap().is_none());
     assert_eq!((shelf.usage(), names(temp.path())), ((0, 0), vec![]));
     put(&shelf, 0, RelayQueue::Plain, 1, b"from the future").unwrap();
     assert_eq!(shelf.expire(at(0)).unwrap(), 0, "a clock that went back removes nothing");

@@ -8,6 +8,9 @@ use super::own::{MAX_LINE_BYTES, Own, PREFIX, SUCCESS};
 
 /// Longest chat text, bytes.
 pub const MAX_TEXT_BYTES: usize = 4096;
+/// Most line ends, NULs and blanks that are passed over on one connection: as many as clients need that send whole
+/// buffers, and no more.
+const MAX_BLANKS: usize = 64 << 10;
 /// Most digits of a size.
 const MAX_DIGITS: usize = 19;
 
@@ -120,6 +123,7 @@ enum Expected {
 pub struct Parser {
     expected: Expected,
     refused: Option<Refusal>,
+    blanks: usize,
 }
 
 impl Default for Parser {
@@ -131,7 +135,7 @@ impl Default for Parser {
 impl Parser {
     /// A new connection.
     pub fn new() -> Self {
-        Self { expected: Expected::Command, refused: None }
+        Self { expected: Expected::Command, refused: None, blanks: 0 }
     }
 
     /// The next item, taken from the front of what arrived; `None`: more is needed, or a silence (see
@@ -145,7 +149,7 @@ impl Parser {
         }
         let item = match self.expected {
             Expected::Command => self.command(buf),
-            Expected::Text => text_begins(buf),
+            Expected::Text => self.text_begins(buf),
             Expected::Size => self.size(buf, false),
             Expected::Body { left } => Ok(self.body(buf, left)),
             Expected::File { .. } if buf.is_empty() => Ok(None),
@@ -153,9 +157,9 @@ impl Parser {
                 self.expected = Expected::File { begun: true };
                 Ok(Some(Item::Piece(buf.split().freeze())))
             }
-            Expected::Oks => word(buf, super::answer::OK).map(|whole| whole.then_some(Item::Ok)),
+            Expected::Oks => self.word(buf, super::answer::OK).map(|whole| whole.then_some(Item::Ok)),
             Expected::Success => {
-                word(buf, SUCCESS).map(|whole| whole.then(|| self.then_nothing(Item::Success)))
+                self.word(buf, SUCCESS).map(|whole| whole.then(|| self.then_nothing(Item::Success)))
             }
             Expected::Nothing => {
                 buf.clear();
@@ -220,6 +224,11 @@ impl Parser {
         matches!(self.expected, Expected::Body { .. })
     }
 
+    /// Whether it takes what a client uploads: a body, or a file.
+    pub fn is_in_upload(&self) -> bool {
+        matches!(self.expected, Expected::Body { .. } | Expected::File { .. })
+    }
+
     /// Whether the connection has nothing more to say.
     pub fn is_done(&self) -> bool {
         self.refused.is_some() || self.expected == Expected::Nothing
@@ -272,7 +281,7 @@ impl Parser {
 
     /// A size ends with the first byte that is no digit, or with silence.
     fn size(&mut self, buf: &mut BytesMut, is_silent: bool) -> Result<Option<Item>, Refusal> {
-        skip_blanks(buf);
+        self.pass_over(buf, b"\r\n \0", Refusal::NotASize)?;
         let digits = buf.iter().take(MAX_DIGITS + 1).take_while(|byte| byte.is_ascii_digit()).count();
         if digits > MAX_DIGITS || (digits == 0 && !buf.is_empty()) {
             return Err(Refusal::NotASize);
@@ -308,38 +317,38 @@ impl Parser {
         self.expected = if left == 0 { Expected::Nothing } else { Expected::Body { left } };
         Some(Item::Body { bytes, is_last: left == 0 })
     }
-}
 
-/// A text has no end of its own: this only takes line ends off that belong to the command before it, and looks at the
-/// length.
-fn text_begins(buf: &mut BytesMut) -> Result<Option<Item>, Refusal> {
-    while matches!(buf.first(), Some(b'\r' | b'\n' | 0)) {
-        buf.advance(1);
+    /// A text has no end of its own: this only takes line ends off that belong to the command before it, and looks at
+    /// the length.
+    fn text_begins(&mut self, buf: &mut BytesMut) -> Result<Option<Item>, Refusal> {
+        self.pass_over(buf, b"\r\n\0", Refusal::TextTooLong)?;
+        if buf.len() > MAX_TEXT_BYTES { Err(Refusal::TextTooLong) } else { Ok(None) }
     }
-    if buf.len() > MAX_TEXT_BYTES { Err(Refusal::TextTooLong) } else { Ok(None) }
+
+    /// Whether the word is there, which is then taken; blanks before it are passed over.
+    fn word(&mut self, buf: &mut BytesMut, word: &str) -> Result<bool, Refusal> {
+        self.pass_over(buf, b"\r\n \0", Refusal::NotTheWord)?;
+        let here = buf.len().min(word.len());
+        if !word.as_bytes().starts_with(&buf[..here]) {
+            return Err(Refusal::NotTheWord);
+        }
+        let whole = here == word.len();
+        if whole {
+            buf.advance(here);
+        }
+        Ok(whole)
+    }
+
+    /// Takes such bytes off the front; `otherwise` when there are too many.
+    fn pass_over(&mut self, buf: &mut BytesMut, bytes: &[u8], otherwise: Refusal) -> Result<(), Refusal> {
+        let count = buf.iter().take_while(|byte| bytes.contains(byte)).count();
+        buf.advance(count);
+        self.blanks = self.blanks.saturating_add(count);
+        if self.blanks > MAX_BLANKS { Err(otherwise) } else { Ok(()) }
+    }
 }
 
 /// Whether the bytes end before the last character does, so that the rest may be on its way.
 fn ends_inside_a_character(bytes: &[u8]) -> bool {
     std::str::from_utf8(bytes).is_err_and(|error| error.error_len().is_none())
-}
-
-fn skip_blanks(buf: &mut BytesMut) {
-    while matches!(buf.first(), Some(b'\r' | b'\n' | b' ' | 0)) {
-        buf.advance(1);
-    }
-}
-
-/// Whether the word is there, which is then taken; blanks before it are passed over.
-fn word(buf: &mut BytesMut, word: &str) -> Result<bool, Refusal> {
-    skip_blanks(buf);
-    let here = buf.len().min(word.len());
-    if !word.as_bytes().starts_with(&buf[..here]) {
-        return Err(Refusal::NotTheWord);
-    }
-    let whole = here == word.len();
-    if whole {
-        buf.advance(here);
-    }
-    Ok(whole)
 }

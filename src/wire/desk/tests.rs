@@ -32,6 +32,26 @@ fn always(bytes: &[u8]) -> Outcome {
 }
 
 #[test]
+fn blanks_are_passed_over_but_not_for_ever() {
+    for (command, refusal) in [
+        (Command::SendPicture, Refusal::NotASize),
+        (Command::RelayFetch, Refusal::NotTheWord),
+        (Command::WordClouds, Refusal::NotTheWord),
+        (Command::Chat, Refusal::TextTooLong),
+    ] {
+        let mut parser = Parser::new();
+        let mut buf = BytesMut::from(command.text());
+        assert_eq!(parser.next(&mut buf), Ok(Some(Item::Command(command))));
+        for _ in 0..64 {
+            buf.extend_from_slice(&[0; 1024]);
+            assert_eq!(parser.next(&mut buf), Ok(None), "{command:?}: whole buffers of a client");
+        }
+        buf.extend_from_slice(b"\n");
+        assert_eq!(parser.next(&mut buf), Err(refusal), "{command:?}");
+    }
+}
+
+#[test]
 fn every_command_is_known_however_it_is_cut() {
     for own in Command::ALL {
         let outcome = always(own.text().as_bytes());

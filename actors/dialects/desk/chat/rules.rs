@@ -2,6 +2,7 @@
 
 use regex::{Regex, RegexBuilder};
 use serde::Deserialize;
+use toml::Spanned;
 
 /// The rules that are built in.
 const BUILT_IN: &str = include_str!("../../../../config/desk-chat.toml");
@@ -68,10 +69,12 @@ pub enum RulesError {
         count: usize,
     },
     /// One of them is wrong.
-    #[error("rule {number}: {reason}")]
+    #[error("line {line}: rule {number}: {reason}")]
     Rule {
         /// Which, from 1.
         number: usize,
+        /// The line of its pattern, from 1.
+        line: usize,
         /// What is wrong.
         reason: String,
     },
@@ -87,7 +90,7 @@ struct RawFile {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawRule {
-    pattern: String,
+    pattern: Spanned<String>,
     answer: Option<String>,
     builtin: Option<BuiltIn>,
     language: Option<Language>,
@@ -109,18 +112,17 @@ impl Rules {
     /// When it is no TOML of this form, or a rule of it cannot be used.
     pub fn parse(text: &str) -> Result<Self, RulesError> {
         let file: RawFile = toml::from_str(text).map_err(|error| {
-            let line = error.span().map(|span| text.get(..span.start).unwrap_or(text).lines().count().max(1));
-            let place = line.map_or_else(String::new, |line| format!("line {line}: "));
+            let place =
+                error.span().map_or_else(String::new, |span| format!("line {}: ", line_at(text, span.start)));
             RulesError::Toml(format!("{place}{}", error.message()))
         })?;
         if file.rule.len() > MAX_RULES {
             return Err(RulesError::TooMany { count: file.rule.len() });
         }
-        let rules = file
-            .rule
-            .into_iter()
-            .enumerate()
-            .map(|(at, raw)| rule(raw).map_err(|reason| RulesError::Rule { number: at + 1, reason }));
+        let rules = file.rule.into_iter().enumerate().map(|(at, raw)| {
+            let line = line_at(text, raw.pattern.span().start);
+            rule(raw).map_err(|reason| RulesError::Rule { number: at + 1, line, reason })
+        });
         Ok(Self(rules.collect::<Result<_, _>>()?))
     }
 
@@ -140,11 +142,17 @@ impl Rules {
     }
 }
 
+/// The line, from 1, in which this byte stands.
+fn line_at(text: &str, byte: usize) -> usize {
+    text.bytes().take(byte).filter(|&byte| byte == b'\n').count() + 1
+}
+
 fn rule(raw: RawRule) -> Result<(Regex, Reply), String> {
-    if raw.pattern.is_empty() || raw.pattern.len() > MAX_PATTERN_BYTES {
+    let pattern = raw.pattern.get_ref();
+    if pattern.is_empty() || pattern.len() > MAX_PATTERN_BYTES {
         return Err(format!("a pattern has 1 to {MAX_PATTERN_BYTES} bytes"));
     }
-    let compiled = RegexBuilder::new(&raw.pattern)
+    let compiled = RegexBuilder::new(pattern)
         .size_limit(MAX_COMPILED_BYTES)
         .dfa_size_limit(MAX_COMPILED_BYTES)
         .nest_limit(MAX_NESTING)
@@ -238,8 +246,13 @@ mod tests {
         };
         let good = "[[rule]]\npattern = \"a\"\nanswer = \"b\"\n";
         check("[[rule]\n", &["line 1"]);
-        check(&format!("{good}[[rule]]\npattern = \"a\"\nanser = \"b\"\n"), &["anser"]);
-        check(&format!("{good}[[rule]]\npattern = \"(\"\nanswer = \"b\"\n"), &["rule 2", "pattern"]);
+        check(&format!("{good}[[rule]]\npattern = \"a\"\nanser = \"b\"\n"), &["line 6: ", "anser"]);
+        check(&format!("{good}[[rules]]\npattern = \"a\"\n"), &["line 4: ", "rules"]);
+        check(&format!("{good}[[rule]]\npattern = \"(\"\nanswer = \"b\"\n"), &["line 5: rule 2", "pattern"]);
+        check(
+            &format!("{good}\n\n[[rule]]\nanswer = \"b\"\npattern = \"(\"\n"),
+            &["line 8: rule 2", "pattern"],
+        );
         check("[[rule]]\npattern = \"\"\nanswer = \"b\"\n", &["rule 1", "1 to 1024"]);
         check("[[rule]]\npattern = \"a\"\n", &["rule 1", "answer and builtin"]);
         check(&format!("{good}builtin = \"time\"\n"), &["rule 1", "answer and builtin"]);
