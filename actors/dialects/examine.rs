@@ -8,7 +8,7 @@ use bytes::Bytes;
 use meerkat_base::{
     FaceIdentity, FaceRecogniser, FoundFace, Image, ImageWish, PixelFormat, Rect, Unfit, metric,
 };
-use meerkat_vision::{Colour, Font, Marking, decode_image, draw_with, encode_jpeg};
+use meerkat_vision::{Colour, Font, Marking, as_wished, decode_image, draw_with, encode_jpeg};
 use metrics::counter;
 
 use super::orders::{ExamineError, Hand, Orders};
@@ -141,21 +141,35 @@ fn look(
     floor: f32,
     font: Option<&Font>,
 ) -> Result<Result<Examined, ExamineError>, Failure> {
-    let (image, scale) = match decode_image(picture, recogniser.wish()) {
+    let decoded = match wish {
+        Wish::Faces => decode_image(picture, recogniser.wish()).map(|(image, scale)| (image, scale, None)),
+        Wish::Marked { .. } => both(picture, recogniser.wish()),
+    };
+    let (image, scale, whole) = match decoded {
         Ok(decoded) => decoded,
         Err(error) => return Ok(Err(ExamineError::NotAPicture(error.to_string()))),
     };
     let found = recogniser.recognise(&image).map_err(Failure::error)?;
     let faces: Vec<ExaminedFace> =
         found.into_iter().filter(|face| face.score >= floor).map(|face| examined(face, scale)).collect();
-    let marked = match wish {
-        Wish::Faces => None,
-        Wish::Marked { quality } => match marked(picture, image, scale, &faces, quality, font) {
+    let marked = match (wish, whole) {
+        (Wish::Marked { quality }, Some(whole)) => match marked(whole, &faces, quality, font) {
             Ok(marked) => Some(marked),
             Err(error) => return Ok(Err(ExamineError::NotAPicture(error.to_string()))),
         },
+        _ => None,
     };
     Ok(Ok(Examined { faces, marked }))
+}
+
+/// The picture as the recogniser wishes for it, how many pixels of the whole one stands for, and the whole in colour.
+fn both(picture: &[u8], wish: ImageWish) -> Result<(Image, f32, Option<Image>), meerkat_vision::VisionError> {
+    let (whole, _) = decode_image(picture, ImageWish { format: PixelFormat::Bgr8, enough_width: u32::MAX })?;
+    let (image, scale) = match as_wished(&whole, wish)? {
+        Some(image) => (image, 1.0),
+        None => decode_image(picture, wish)?,
+    };
+    Ok((image, scale, Some(whole)))
 }
 
 fn examined(face: FoundFace, scale: f32) -> ExaminedFace {
@@ -167,21 +181,13 @@ fn examined(face: FoundFace, scale: f32) -> ExaminedFace {
     ExaminedFace { bbox: face.bbox.scaled(scale), score: face.score, who }
 }
 
-/// The picture in its own size and in colour, with the faces marked. What was decoded for the recogniser serves when it is
-/// that already.
+/// The picture with the faces marked.
 fn marked(
-    picture: &[u8],
-    decoded: Image,
-    scale: f32,
+    mut image: Image,
     faces: &[ExaminedFace],
     quality: u8,
     font: Option<&Font>,
 ) -> Result<Vec<u8>, meerkat_vision::VisionError> {
-    let mut image = if decoded.format() == PixelFormat::Bgr8 && scale == 1.0 {
-        decoded
-    } else {
-        decode_image(picture, ImageWish { format: PixelFormat::Bgr8, enough_width: u32::MAX })?.0
-    };
     let markings: Vec<Marking> = faces.iter().map(marking).collect();
     draw_with(font, &mut image, &markings)?;
     encode_jpeg(&image, quality)

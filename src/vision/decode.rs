@@ -129,6 +129,22 @@ pub fn decode_image(bytes: &[u8], wish: ImageWish) -> Result<(Image, f32), Visio
     Ok((image, scale))
 }
 
+/// What [`decode_image`] would give for a wish, without decoding again, from the picture that was decoded in its own size
+/// and in colour; none where the wish is for fewer pixels.
+pub fn as_wished(image: &Image, wish: ImageWish) -> Result<Option<Image>, VisionError> {
+    if image.width().div_ceil(2) >= wish.enough_width.max(1) {
+        return Ok(None);
+    }
+    match (image.format(), wish.format) {
+        (PixelFormat::Bgr8, PixelFormat::Gray8) => {
+            let mut gray = Mat::default();
+            imgproc::cvt_color_def(&mat::borrow(image)?, &mut gray, imgproc::COLOR_BGR2GRAY)?;
+            mat::to_image(&gray).map(Some)
+        }
+        (is, wished) => Ok((is == wished).then(|| image.clone())),
+    }
+}
+
 /// Encodes as JPEG with a quality of 1 to 100 (values outside are clamped).
 pub fn encode_jpeg(image: &Image, quality: u8) -> Result<Vec<u8>, VisionError> {
     crate::init();
@@ -265,6 +281,20 @@ mod tests {
             assert_eq!(scale, 1920.0 / width as f32);
         }
         assert_eq!(decode_image(&jpeg, wish(GRAY, 640)).unwrap().0.format(), GRAY);
+    }
+
+    #[test]
+    fn what_is_decoded_already_serves_where_it_is_as_wished() {
+        let jpeg = encode_jpeg(&picture(640, 480), 90).unwrap();
+        let (colour, _) = decode_image(&jpeg, wish(BGR, u32::MAX)).unwrap();
+        assert_eq!(as_wished(&colour, wish(BGR, 640)).unwrap().as_ref(), Some(&colour));
+        let (decoded, _) = decode_image(&jpeg, wish(GRAY, 321)).unwrap();
+        let gray = as_wished(&colour, wish(GRAY, 321)).unwrap().unwrap();
+        assert_eq!((gray.width(), gray.height(), gray.format()), (640, 480, GRAY));
+        let near = |(a, b): (&u8, &u8)| a.abs_diff(*b) <= 12;
+        assert!(gray.data().iter().zip(decoded.data()).all(near), "only colours beyond white differ");
+        assert_eq!(as_wished(&colour, wish(GRAY, 320)).unwrap(), None);
+        assert_eq!(as_wished(&colour, wish(GRAY, 0)).unwrap(), None);
     }
 
     #[test]

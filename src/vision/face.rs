@@ -10,7 +10,7 @@ use meerkat_base::{
 use opencv::core::{Mat, MatTraitConst, Ptr, Size, Vector};
 use opencv::face::{FaceRecognizerTrait, FaceRecognizerTraitConst, LBPHFaceRecognizer};
 use opencv::imgproc::{self, CLAHETrait};
-use opencv::objdetect::{CascadeClassifier, CascadeClassifierTrait, CascadeClassifierTraitConst};
+use opencv::objdetect::{self, CascadeClassifier, CascadeClassifierTrait, CascadeClassifierTraitConst};
 
 use crate::{VisionError, mat};
 
@@ -19,8 +19,16 @@ const NAME: &str = "haar-lbph";
 const FACE_SIDE: i32 = 120;
 /// … from this share of the cascade's box, whose corners show background.
 const INNER: f32 = 0.85;
-/// Overlapping hits of the cascade that make a face.
+/// A face is what more overlapping hits of the cascade than this agree on.
 const MIN_HITS: i32 = 4;
+/// From one size of face that is looked for to the next.
+const STEP: f64 = 1.1;
+/// The same for small faces, up to [`SMALL`] times the smallest: most of the time goes into these. Two steps of
+/// [`STEP`] in one, so each hit counts for two.
+const SMALL_STEP: f64 = 1.2;
+const SMALL: i32 = 2;
+/// How unlike, in parts of their size, hits may be that are taken for the same face; OpenCV's own value.
+const UNLIKE: f64 = 0.2;
 /// The nearest person is known although it is not very near, when it is this much nearer than the next one.
 const CLEAR_LEAD: f64 = 0.9;
 /// … and at most this much farther than the largest distance.
@@ -107,22 +115,32 @@ impl LbphFaceRecogniser {
         if gray.cols() < side || gray.rows() < side {
             return Ok(Vec::new());
         }
-        let (mut areas, mut hits) = (Vector::new(), Vector::new());
-        self.cascade.detect_multi_scale2(
-            gray,
-            &mut areas,
-            &mut hits,
-            1.1,
-            MIN_HITS,
-            0,
-            Size::new(side, side),
-            Size::default(),
-        )?;
+        let small = self.hits(gray, SMALL_STEP, side, SMALL * side - 1)?;
+        let large = self.hits(gray, STEP, SMALL * side, i32::MAX)?;
+        let mut areas: Vector<_> = small.iter().chain(small.iter()).chain(large.iter()).collect();
+        let mut hits = Vector::new();
+        objdetect::group_rectangles_weights(&mut areas, &mut hits, MIN_HITS, UNLIKE)?;
         let mut faces: Vec<Candidate> =
             areas.iter().zip(hits.iter()).map(|(area, hits)| Candidate { area, hits }).collect();
         faces.sort_by_key(|face| std::cmp::Reverse(face.area.width * face.area.height));
         faces.truncate(MOST_FACES);
         Ok(faces)
+    }
+
+    /// Every single hit of the cascade of a side from one length to another.
+    fn hits(
+        &mut self,
+        gray: &Mat,
+        step: f64,
+        from: i32,
+        to: i32,
+    ) -> Result<Vector<opencv::core::Rect>, VisionError> {
+        let mut hits = Vector::new();
+        if gray.cols() >= from && gray.rows() >= from {
+            let (from, to) = (Size::new(from, from), Size::new(to, to));
+            self.cascade.detect_multi_scale(gray, &mut hits, step, 0, 0, from, to)?;
+        }
+        Ok(hits)
     }
 
     fn add(&mut self, name: &str, picture: &Image) -> Result<bool, VisionError> {
@@ -365,6 +383,52 @@ mod tests {
         }
         assert_eq!(faces.enrol(&[("nobody".into(), pictures), ("empty".into(), vec![])]).unwrap(), 0);
         assert_eq!(faces.enrol(&[]).unwrap(), 0);
+    }
+
+    /// Faces from 38 pixels on: pictures of one face each, side by side on 640x480 in five sizes.
+    #[test]
+    fn small_faces_are_found_as_well_as_large_ones() {
+        let Some(folder) = data("faces/lfw10x10") else { return };
+        let mut people: Vec<_> = std::fs::read_dir(folder).unwrap().map(|e| e.unwrap().path()).collect();
+        people.retain(|path| path.is_dir());
+        people.sort();
+        let pictures: Vec<Image> =
+            people.iter().flat_map(|folder| pictures_in(folder, PixelFormat::Gray8)).collect();
+        let mut faces = recogniser();
+        for side in [96, 124, 160, 213, 240] {
+            let (columns, rows) = (640 / side, 480 / side);
+            let (mut found, mut others) = (0, 0);
+            for shown in pictures.chunks(columns * rows) {
+                let mut pixels = vec![90; 640 * 480];
+                for (n, picture) in shown.iter().enumerate() {
+                    let edge = u32::try_from(side).unwrap();
+                    let small = crate::resize(picture, edge, edge).unwrap();
+                    for (y, row) in small.data().chunks(side).enumerate() {
+                        let at = (n / columns * side + y) * 640 + n % columns * side;
+                        pixels[at..at + side].copy_from_slice(row);
+                    }
+                }
+                let all = Image::new(640, 480, PixelFormat::Gray8, pixels).unwrap();
+                let mut seen = faces.recognise(&all).unwrap();
+                for n in 0..shown.len() {
+                    let middle = |n: usize| (n * side + side / 2) as f32;
+                    let (x, y, near) = (middle(n % columns), middle(n / columns), side as f32 * 0.2);
+                    let here = seen.iter().position(|FoundFace { bbox, score, .. }| {
+                        *score >= 0.7
+                            && (bbox.x + bbox.width / 2.0 - x).abs() < near
+                            && (bbox.y + bbox.height / 2.0 - y).abs() < near
+                    });
+                    if let Some(here) = here {
+                        found += 1;
+                        seen.swap_remove(here);
+                    }
+                }
+                others += seen.len();
+            }
+            println!("{side}: {found} of {}, {others} others", pictures.len());
+            assert!(found * 100 >= pictures.len() * 97, "{side}: {found} of {}", pictures.len());
+            assert!(others * 100 <= pictures.len() * 12, "{side}: {others} others");
+        }
     }
 
     #[test]

@@ -24,7 +24,7 @@ mod testing;
 use std::sync::Once;
 
 pub use decode::{
-    GrayPlane, decode_gray, decode_gray_into, decode_image, encode_jpeg, resize, thumbnail_jpeg,
+    GrayPlane, as_wished, decode_gray, decode_gray_into, decode_image, encode_jpeg, resize, thumbnail_jpeg,
 };
 pub use draw::{Colour, Marking, draw, draw_with};
 pub use face::{LbphFaceRecogniser, LbphSettings};
