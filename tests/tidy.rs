@@ -37,6 +37,7 @@ const OWNED: &[(&str, &[&str])] = &[
     ("lettre", &["notify"]),
     ("rumqttc", &["notify"]),
     ("minijinja", &["notify"]),
+    ("image", &["analysis"]),
     ("plotters", &["analysis"]),
     ("jieba-rs", &["analysis"]),
     ("encoding_rs", &["analysis"]),

@@ -3,6 +3,10 @@
 //! in as arguments, nothing reads a clock.
 #![forbid(unsafe_code)]
 
+// The invariants are shared with the fuzz targets, which see this crate from outside.
+#[cfg(test)]
+extern crate self as meerkat_store;
+
 pub mod error;
 pub mod fault;
 pub mod confine;

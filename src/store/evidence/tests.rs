@@ -1,5 +1,7 @@
 //! That a signed spool which was changed in whatever way is found to be so.
 
+mod wild;
+
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,7 +24,12 @@ struct Bench {
 impl Bench {
     fn new(every: Duration) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let file = Arc::new(SigningKeyFile::create(&folder.path().join("key")).unwrap());
+        let key = SigningKeyFile::create(&folder.path().join("key")).unwrap();
+        Self::with(folder, key, every)
+    }
+
+    fn with(folder: tempfile::TempDir, key: SigningKeyFile, every: Duration) -> Self {
+        let file = Arc::new(key);
         let line = SpoolSigning::new(Arc::clone(&file), "b1", every).new_line();
         Self { key: file.public(), folder, line, file }
     }
@@ -277,10 +284,8 @@ fn a_writer_that_was_given_up_does_not_carry_the_chain_on() {
     assert_eq!(last(&next.path).first_link, last(&new.path).last_link);
 }
 
-#[test]
-fn a_proof_is_read_back_and_only_as_it_was_signed() {
-    let bench = Bench::new(TENTH);
-    let proof = ClipProof {
+fn a_proof() -> ClipProof {
+    ClipProof {
         format: proof::FORMAT,
         boot: "b1".into(),
         made: 1,
@@ -302,7 +307,13 @@ fn a_proof_is_read_back_and_only_as_it_was_signed() {
             whole: true,
             finished: true,
         },
-    };
+    }
+}
+
+#[test]
+fn a_proof_is_read_back_and_only_as_it_was_signed() {
+    let bench = Bench::new(TENTH);
+    let proof = a_proof();
     let text = sign_proof(&bench.file, &proof);
     assert_eq!(read_proof(&text, &bench.key).unwrap(), proof);
     for (from, to) in [("door", "gate"), ("a.mp4", "b.mp4"), ("ab", "ac")] {

@@ -1,8 +1,12 @@
 //! Tests of sidecars: round trip, hostile and cut bytes, files in odd states.
 
+use std::time::Duration;
+
+use meerkat_base::CameraId;
 use proptest::prelude::*;
 
 use super::*;
+use crate::clips::ClipState;
 use crate::testing::{event, store};
 
 const CLIP: &str = "capture/clip/door/2026-11-20/a.mp4";
@@ -105,6 +109,18 @@ fn a_sidecar_of_the_version_before_keeps_the_events_of_a_clip_that_is_kept() {
         assert_eq!(Sidecar::from_json(json.to_string().as_bytes()), Ok(one));
         json["version"] = 2.into();
         assert!(Sidecar::from_json(json.to_string().as_bytes()).is_err(), "now it has to be said");
+    }
+}
+
+#[test]
+fn an_error_shows_little_of_what_stands_there() {
+    let text = String::from_utf8(sidecar().to_json()).unwrap();
+    for wild in [format!("\"{}\"", "x".repeat(100_000)), r#""\u001b[31m\n""#.to_owned()] {
+        for from in ["\"keep\"", "\"repaired\"", "30"] {
+            let bad = text.replacen(from, &wild, 1);
+            let error = Sidecar::from_json(bad.as_bytes()).unwrap_err().to_string();
+            assert!(error.len() <= 200 && !error.contains(char::is_control), "{error:?}");
+        }
     }
 }
 
