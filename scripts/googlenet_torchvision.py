@@ -7,12 +7,15 @@
   googlenet_torchvision.py pillow            prints the digests that the test of the resampler compares with
   googlenet_torchvision.py network DIR       writes weights in both forms of torch.save, a picture, and its five best
   googlenet_torchvision.py compare DIR FILE  compares five best that `meerkat detect objects --classify --json` printed
+  googlenet_torchvision.py time              prints torchvision's time per picture on one thread, beside
+                                             `meerkat models bench DIR/parts.pth --threads 1 --device cpu`
 """
 import hashlib
 import json
 import math
 import os
 import sys
+import time
 
 import numpy
 import torch
@@ -147,9 +150,22 @@ def compare(folder, path):
     sys.exit(not lines or apart > 1e-4)
 
 
+def one_thread():
+    torch.set_num_threads(1)
+    model, batch, took = network(), torch.zeros(1, 3, 224, 224), []
+    with torch.inference_mode():
+        for _ in range(35):
+            began = time.perf_counter()
+            model(batch)
+            took.append((time.perf_counter() - began) * 1000)
+    took = sorted(took[5:])
+    print(f"torchvision {torchvision.__version__}, torch {torch.__version__}, one thread: median {took[len(took) // 2]:.1f} ms, "
+          f"best {took[0]:.1f} ms")
+
+
 if __name__ == "__main__":
     commands = {"expected": expected, "check": check, "fixtures": fixtures, "pillow": pillow,
-                "network": write_network, "compare": compare}
+                "network": write_network, "compare": compare, "time": one_thread}
     if len(sys.argv) < 2 or sys.argv[1] not in commands:
         sys.exit(__doc__)
     commands[sys.argv[1]](*sys.argv[2:])
