@@ -2,8 +2,9 @@
 """How long the desk's chat takes to answer while cameras are busy: 16 cameras in mode 4 push as fast as they are answered,
 one client chats, each text on a connection of its own, as the old clients do.
 
-    benches/desk_chat.py target/release/meerkat [--cameras 16] [--texts 1000] [--picture FILE]
+    benches/desk_chat.py target/release/meerkat --picture FILE.jpg [--cameras 16] [--texts 1000]
 
+The cameras send that picture over and over: any JPEG of a camera's size will do.
 Prints p50, p99 and the worst in milliseconds, from sending the text to the answer, and from connecting to the answer.
 """
 
@@ -80,11 +81,15 @@ def main():
     parser.add_argument("program")
     parser.add_argument("--cameras", type=int, default=16)
     parser.add_argument("--texts", type=int, default=1000)
-    parser.add_argument("--picture", default=None)
+    parser.add_argument("--picture", required=True, metavar="FILE.jpg", help="what the cameras send, a JPEG")
     args = parser.parse_args()
-    default = os.path.join(os.path.dirname(__file__), "../../shared/data/faces/solvay_1927.jpg")
-    with open(args.picture or default, "rb") as file:
-        picture = file.read()
+    try:
+        with open(args.picture, "rb") as file:
+            picture = file.read()
+    except OSError as error:
+        parser.error(f"--picture: {error}")
+    if not picture.startswith(b"\xff\xd8"):
+        parser.error(f"--picture: {args.picture} is not a JPEG")
     with tempfile.TemporaryDirectory() as folder:
         process, frame, desk = node(os.path.abspath(args.program), folder)
         stop, counts = threading.Event(), [0] * args.cameras

@@ -17,8 +17,9 @@ readonly BUILD_PACKAGES=(
     ca-certificates
 )
 # The tests read clips with ffprobe, scrape the node with a real Prometheus, let it tell a real Mosquitto, and speak to it
-# from Python; Chinese names are drawn with a font; a browser that opens its page is added below.
-readonly TEST_PACKAGES=(ffmpeg fonts-wqy-microhei mosquitto prometheus python3)
+# from Python, also as clients with numpy do (5 MB); Chinese names are drawn with a font; a browser that opens its page is
+# added below.
+readonly TEST_PACKAGES=(ffmpeg fonts-wqy-microhei mosquitto prometheus python3 python3-numpy)
 
 want_tests=yes
 check_only=no
@@ -125,11 +126,11 @@ setup_elsewhere() {
 setup: this script installs by itself only on Debian and Ubuntu. Elsewhere, install:
   Fedora  sudo dnf install gcc gcc-c++ clang clang-devel pkgconf opencv-devel opencv-contrib ffmpeg-devel ffmpeg
           (FFmpeg with H.264 is in RPM Fusion); for the tests also: golang-github-prometheus mosquitto chromium python3
-          google-noto-sans-cjk-fonts
+          python3-numpy google-noto-sans-cjk-fonts
   Arch    sudo pacman -S --needed base-devel clang pkgconf opencv vtk hdf5 ffmpeg
-          for the tests also: prometheus mosquitto chromium python
+          for the tests also: prometheus mosquitto chromium python python-numpy
   macOS   xcode-select --install; brew install llvm pkg-config opencv ffmpeg
-          for the tests also: brew install prometheus mosquitto python; a Chromium or Chrome
+          for the tests also: brew install prometheus mosquitto python numpy; a Chromium or Chrome
 TEXT
     say "missing here: ${missing[*]}"
     return 1
