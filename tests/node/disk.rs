@@ -404,7 +404,8 @@ fn the_desk_leaves_the_last_free_space_to_evidence() {
             // The node may have answered and gone before all was said.
             let _ = stream.write_all(say);
             let mut answer = [0; 1024];
-            heard = String::from_utf8_lossy(&answer[..stream.read(&mut answer).unwrap_or(0)]).into_owned();
+            let length = stream.read(&mut answer).unwrap_or(0);
+            heard = String::from_utf8_lossy(&answer[..length]).into_owned();
         }
         heard
     };

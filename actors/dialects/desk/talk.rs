@@ -103,7 +103,7 @@ impl Talk<'_> {
         let begun = self.desk.on_disk(move || {
             let incoming = shelf.begin(to.index(), queue, sender, announced).map_err(refused)?;
             room.spare(announced.unwrap_or(1)).map_err(no_room)?;
-            Ok(incoming)
+            Ok::<_, Stop>(incoming)
         });
         let mut incoming = begun.await??;
         self.line.say(go).await?;
