@@ -8,7 +8,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use actix::ArbiterHandle;
-use meerkat_base::{Event, EventKind, EventPhase, MonoTime, metric};
+use meerkat_base::{Event, EventKind, EventPhase, MonoTime, WallTime, metric};
 use meerkat_store::{Report, SnapshotRow, Store, StoreError};
 use metrics::counter;
 use tokio::sync::{mpsc, watch};
@@ -29,10 +29,18 @@ const RECORDER_LIMIT: Duration = Duration::from_secs(5);
 const LATE_RECORDER_LIMIT: Duration = Duration::from_secs(30);
 /// Longest wait for the recorder to hear that an event is over.
 const END_LIMIT: Duration = Duration::from_secs(60);
-/// Wait between two tries to write a row while the archivist is being restarted.
+/// Wait between two tries to write a row while the archivist is being restarted; it doubles.
 const ARCHIVE_RETRY: Duration = Duration::from_millis(100);
-/// After this long a row that cannot be written is given up, and that is said.
+/// The longest such wait, so that rows are written soon after a disk is back.
+const ARCHIVE_RETRY_MOST: Duration = Duration::from_millis(800);
+/// After this long an event goes on without the row that cannot be written. Its start is owed, and goes with what is
+/// written next; boxes of that time are lost.
 const ARCHIVE_LIMIT: Duration = Duration::from_secs(60);
+/// An event that is over waits so long for a database that can be written: nothing comes after it that could bring what
+/// it owes.
+const LAST_LIMIT: Duration = Duration::from_secs(3_600);
+/// With more events than this on their way none waits for longer than [`ARCHIVE_LIMIT`]: they are in memory.
+const MOST_WAITING: usize = 512;
 /// Changes of one event that may wait.
 const CAPACITY: usize = 64;
 
@@ -72,6 +80,23 @@ pub struct CourierRules {
     pub check_in_repeat: Duration,
 }
 
+/// The labels of what was given up because the database did not take it: whole events with their alerts, ends (which the
+/// next start writes), and boxes, check-ins or snapshots of events that are there.
+const LOST_EVENT: &str = "event_unwritten";
+const LOST_END: &str = "event_end_unwritten";
+const LOST_PART: &str = "event_part_unwritten";
+
+fn lose(what: &'static str) {
+    counter!(metric::LIMIT_HITS, "limit" => what).increment(1);
+}
+
+/// Makes the series of what could not be written known as 0.
+pub(crate) fn declare() {
+    for what in [LOST_EVENT, LOST_END, LOST_PART] {
+        counter!(metric::LIMIT_HITS, "limit" => what).increment(0);
+    }
+}
+
 /// Sends a courier on its way; dropping the sender ends its event, and so does the loss of the generation of the
 /// events actor that sent it.
 pub(super) fn dispatch(tools: CourierTools, camera: Arc<Camera>, generation: u64) -> mpsc::Sender<Change> {
@@ -81,8 +106,8 @@ pub(super) fn dispatch(tools: CourierTools, camera: Arc<Camera>, generation: u64
     let arbiter = tools.arbiter.clone();
     let sent = arbiter.spawn(async move {
         let _on_the_way = on_the_way;
-        let (verdict, snapshot) = (Verdict::default(), None);
-        Courier { tools, camera, receiver, generation, generations, verdict, snapshot }.run().await;
+        let (verdict, snapshot, owed) = (Verdict::default(), None, None);
+        Courier { tools, camera, receiver, generation, generations, verdict, snapshot, owed }.run().await;
     });
     if !sent {
         error!("the node goes down: an event is not recorded");
@@ -113,6 +138,37 @@ struct Courier {
     generations: watch::Receiver<u64>,
     verdict: Verdict,
     snapshot: Option<String>,
+    /// The start of the event, as long as it is not written.
+    owed: Option<Start>,
+}
+
+/// What became of a row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Written {
+    Yes,
+    /// It breaks a rule, and always will.
+    Refused,
+    /// Not within the limit.
+    NotYet,
+}
+
+/// What is written of an event's start: the row with its alerts, and what else is known of it by then.
+#[derive(Clone)]
+struct Start {
+    report: Report,
+    picture: Option<SnapshotRow>,
+    /// The disk took no recording.
+    refused: bool,
+}
+
+impl Start {
+    fn write(&self, store: &mut Store, now: WallTime) -> Result<(), StoreError> {
+        store.report(std::slice::from_ref(&self.report), now)?;
+        if self.refused {
+            store.note_recording_refused(self.report.event.id)?;
+        }
+        self.picture.as_ref().map_or(Ok(()), |picture| store.add_snapshot(picture))
+    }
 }
 
 impl Courier {
@@ -173,30 +229,44 @@ impl Courier {
         self.verdict = self.tools.alerts.judge(event, "", &BTreeSet::new());
         let mut report = self.report(event, &self.verdict.tellings);
         report.promises = Promise::kept(&self.verdict.promises);
-        let told = !report.alerts.is_empty();
         let picture = snapshot.map(|file| snapshot_row(event, file));
-        let (id, clock) = (event.id, self.tools.alerts.clone());
-        let start = move |store: &mut Store| {
-            store.report(&[report], clock.wall())?;
-            if refused {
-                store.note_recording_refused(id)?;
-            }
-            picture.as_ref().map_or(Ok(()), |picture| store.add_snapshot(picture))
-        };
-        let written = self.write(event, start).await;
-        if !written {
-            return;
+        self.owed = Some(Start { report, picture, refused });
+        self.pay(ARCHIVE_LIMIT).await;
+        if late {
+            self.begin_late(event).await;
         }
+    }
+
+    /// Has the start of the event written, if it is not yet; whether it is.
+    async fn pay(&mut self, limit: Duration) -> bool {
+        let Some(start) = self.owed.clone() else { return true };
+        let (event, told) = (start.report.event.clone(), !start.report.alerts.is_empty());
+        let clock = self.tools.alerts.clone();
+        match self.write(&event, limit, move |store| start.write(store, clock.wall())).await {
+            Written::Yes => {
+                self.owed = None;
+                self.began(&event, told).await;
+                true
+            }
+            Written::Refused => {
+                // It would be the next time, too: the event goes on without what its start had to say.
+                self.owed = None;
+                lose(LOST_PART);
+                true
+            }
+            Written::NotYet => false,
+        }
+    }
+
+    /// The start of the event is written.
+    async fn began(&self, event: &Event, told: bool) {
         counter!(metric::EVENTS, "camera" => self.camera.counters.label().to_owned(), "kind" => event.kind.as_str())
             .increment(1);
         info!(camera = %event.camera, kind = %event.kind, event = %event.id, "event started");
         if told {
             self.tools.notifier.kick();
         }
-        self.check_in(event, &rules).await;
-        if late {
-            self.begin_late(event).await;
-        }
+        self.check_in(event, &self.rules()).await;
     }
 
     /// The row and the alert did not wait for the recorder; the recording is made up for as far as the ring reaches.
@@ -205,13 +275,18 @@ impl Courier {
             Ok(None) => {}
             Ok(Some(file)) => {
                 let picture = snapshot_row(event, file);
-                self.write(event, move |store| store.add_snapshot(&picture)).await;
+                self.write_part(event, move |store| store.add_snapshot(&picture)).await;
             }
             Err(reason) => error!(camera = %event.camera, event = %event.id, %reason, "not recorded"),
         }
     }
 
     async fn updated(&mut self, event: &Event) {
+        // Never before its start: that comes with the alerts.
+        if !self.pay(ARCHIVE_LIMIT).await {
+            lose(LOST_PART);
+            return;
+        }
         let (mut tellings, mut promises) = (Vec::new(), None);
         if self.verdict.may_rise {
             let risen = self.tools.alerts.judge(event, "", &self.verdict.settled);
@@ -225,28 +300,49 @@ impl Courier {
         }
         let report = Report { promises, ..self.report(event, &tellings) };
         let (told, clock) = (!report.alerts.is_empty(), self.tools.alerts.clone());
-        let written = self.write(event, move |store| store.report(&[report], clock.wall()));
+        let written = self.write_part(event, move |store| store.report(&[report], clock.wall()));
         if written.await && told {
             self.tools.notifier.kick();
         }
     }
 
-    async fn ended(&self, event: &Event, at: MonoTime) {
+    async fn ended(&mut self, event: &Event, at: MonoTime) {
         let report = self.report(event, &self.tools.alerts.end(&self.verdict.promises));
         let (told, clock) = (!report.alerts.is_empty(), self.tools.alerts.clone());
+        let owed = self.owed.clone();
+        let began = owed.as_ref().map(|start| (start.report.event.clone(), !start.report.alerts.is_empty()));
+        let many = self.tools.running.load(Ordering::Acquire) > MOST_WAITING;
+        let limit = if many { ARCHIVE_LIMIT } else { LAST_LIMIT };
         let (heard, written) = tokio::join!(
             self.camera.recorder.end_clip(event.id, at, END_LIMIT),
-            self.write(event, move |store| store.report(&[report], clock.wall())),
+            self.write(event, limit, move |store| {
+                let now = clock.wall();
+                if let Some(start) = &owed {
+                    start.write(store, now)?;
+                }
+                store.report(&[report], now)
+            }),
         );
         if !heard {
             error!(camera = %event.camera, event = %event.id, "the recorder does not hear that an event is over");
         }
-        if written && told {
+        if written != Written::Yes {
+            // Of one whose start is there the next start of the node writes the end, with its alerts.
+            let what = if began.is_some() { LOST_EVENT } else { LOST_END };
+            lose(what);
+            error!(camera = %event.camera, kind = %event.kind, event = %event.id, what, "the database did not take it");
+            return;
+        }
+        self.owed = None;
+        if let Some((start, told)) = began {
+            self.began(&start, told).await;
+        }
+        if told {
             self.tools.notifier.kick();
         }
         if self.camera.recorder.missed(event.id) {
             let id = event.id;
-            self.write(event, move |store| store.note_recording_refused(id)).await;
+            self.write_part(event, move |store| store.note_recording_refused(id)).await;
         }
         info!(camera = %event.camera, kind = %event.kind, event = %event.id, "event ended");
         self.check_out(event).await;
@@ -276,7 +372,7 @@ impl Courier {
             let name = name.clone();
             let (camera, at, id, repeat) =
                 (event.camera.clone(), event.started, event.id, rules.check_in_repeat);
-            self.write(event, move |store| {
+            self.write_part(event, move |store| {
                 let outcome = store.check_in(&name, &camera, at, id, repeat)?;
                 info!(camera = %camera, ?outcome, "check-in");
                 Ok(())
@@ -294,38 +390,212 @@ impl Courier {
         let repeat = self.rules().check_in_repeat;
         for name in event.identities.iter().filter(|name| *name != UNKNOWN) {
             let (name, camera, since) = (name.clone(), event.camera.clone(), event.started);
-            self.write(event, move |store| {
+            self.write_part(event, move |store| {
                 store.check_out(&name, &camera, (since, until), repeat).map(|_| ())
             })
             .await;
         }
     }
 
-    /// Has a row written, again while the archivist is being restarted or the database is busy.
-    async fn write(
+    /// As [`Courier::write`], for what belongs to an event that is written: counted when it is given up.
+    async fn write_part(
         &self,
         event: &Event,
         work: impl FnOnce(&mut Store) -> Result<(), StoreError> + Clone + Send + 'static,
     ) -> bool {
-        let give_up = Instant::now() + ARCHIVE_LIMIT;
+        let written = self.write(event, ARCHIVE_LIMIT, work).await == Written::Yes;
+        if !written {
+            lose(LOST_PART);
+        }
+        written
+    }
+
+    /// Has a row written, again while the archivist is being restarted, the database is busy or its disk does not
+    /// answer.
+    async fn write(
+        &self,
+        event: &Event,
+        limit: Duration,
+        work: impl FnOnce(&mut Store) -> Result<(), StoreError> + Clone + Send + 'static,
+    ) -> Written {
+        let give_up = Instant::now() + limit;
+        let mut wait = ARCHIVE_RETRY;
         loop {
             let problem = match self.tools.archivist.ask(work.clone()).await {
-                Ok(()) => return true,
+                Ok(()) => return Written::Yes,
                 Err(ArchiveError::Store(error @ StoreError::Refused(_))) => {
                     error!(event = %event.id, %error, "an event was refused");
-                    return false;
+                    return Written::Refused;
                 }
                 Err(problem) => problem,
             };
             if Instant::now() >= give_up {
                 error!(event = %event.id, %problem, "an event could not be written");
-                return false;
+                return Written::NotYet;
             }
-            sleep(ARCHIVE_RETRY).await;
+            sleep(wait).await;
+            wait = wait.saturating_mul(2).min(ARCHIVE_RETRY_MOST);
         }
     }
 }
 
 fn snapshot_row(event: &Event, file: SnapshotFile) -> SnapshotRow {
     SnapshotRow { event: event.id, path: file.path, taken: file.taken, bytes: file.bytes }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc as threads;
+
+    use meerkat_base::{Clock, ManualClock};
+    use meerkat_store::{DataLock, StoreOptions, StoreReader};
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::supervision::{BackoffSettings, Board, Crew, CrewSettings};
+    use crate::testing::{NOON, camera, cameras, event, frame, room, settings};
+
+    struct Rig {
+        folder: TempDir,
+        archivist: Archivist,
+        courier: Courier,
+        event: Event,
+        at: MonoTime,
+        _system: actix::SystemRunner,
+    }
+
+    fn rig() -> Rig {
+        let system = actix::System::new();
+        let (folder, clock) = (tempfile::tempdir().unwrap(), ManualClock::new(NOON));
+        let board = Board::new(Arc::new(clock.clone()));
+        let crew_settings =
+            CrewSettings { name: "archive", threads: 1, niceness: 0, backoff: BackoffSettings::default() };
+        let crew = Crew::start(crew_settings, board);
+        let data = DataLock::take(folder.path()).unwrap();
+        let first = Store::open_under(&data, StoreOptions::default()).unwrap();
+        let archivist =
+            Archivist::start(&crew, Duration::from_secs(3_600), first, room(folder.path()), move || {
+                Store::open_under(&data, StoreOptions::default())
+            });
+        let told = settings(&[
+            ("notify.channels.hook.type", "webhook"),
+            ("notify.channels.hook.url", "http://127.0.0.1:1/"),
+            ("notify.channels.hook.secret", "a-secret-of-the-tests"),
+            ("notify.channels.hook.kinds", "person"),
+        ]);
+        let all: Arc<dyn Clock> = Arc::new(clock.clone());
+        let tools = CourierTools {
+            archivist: archivist.clone(),
+            notifier: NotifierLink::default(),
+            running: Arc::default(),
+            rules: Arc::new(RwLock::new(CourierRules {
+                recorded: Vec::new(),
+                check_in_repeat: Duration::ZERO,
+            })),
+            alerts: Rules::new(&told, all),
+            arbiter: actix::System::current().arbiter().clone(),
+            generation: Arc::new(watch::Sender::new(1)),
+        };
+        let camera = camera(&cameras(&clock, &[]), "door");
+        let (frame, _) = frame(&camera, &clock);
+        let (_, receiver) = mpsc::channel(CAPACITY);
+        let generations = tools.generation.subscribe();
+        let courier = Courier {
+            tools,
+            camera,
+            receiver,
+            generation: 1,
+            generations,
+            verdict: Verdict::default(),
+            snapshot: None,
+            owed: None,
+        };
+        Rig { folder, archivist, courier, event: event(&frame, 1), at: frame.mono, _system: system }
+    }
+
+    impl Rig {
+        /// The archivist takes no more work, until the result is dropped.
+        fn stop_archivist(&self) -> threads::Sender<()> {
+            let (release, held) = threads::channel::<()>();
+            let (begins, begun) = threads::channel();
+            let busy = move |_: &mut Store| {
+                let _ = begins.send(());
+                let _ = held.recv();
+            };
+            assert!(self.archivist.offer(busy));
+            begun.recv().unwrap();
+            while self.archivist.offer(|_| {}) {}
+            release
+        }
+
+        /// The event's end, and how many alerts there are about it; nothing when it is not there.
+        fn written(&self) -> Option<(Option<meerkat_base::WallTime>, usize)> {
+            let reader = StoreReader::open(self.folder.path()).unwrap();
+            let row = reader.event(self.event.id).unwrap()?;
+            Some((row.ended, reader.alerts_of(row.id).unwrap().len()))
+        }
+
+        fn change(&self, phase: EventPhase) -> Event {
+            let ended = (phase == EventPhase::Ended).then_some(self.event.started);
+            Event { phase, ended, ..self.event.clone() }
+        }
+    }
+
+    fn start_again(archivist: &Archivist, release: threads::Sender<()>) {
+        drop(release);
+        while archivist.waiting() > 0 {
+            std::thread::yield_now();
+        }
+    }
+
+    /// A runtime whose time goes on by itself while nothing else does.
+    fn runtime() -> tokio::runtime::Runtime {
+        tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap()
+    }
+
+    #[test]
+    fn an_event_whose_start_could_not_be_written_is_written_later_with_its_alerts() {
+        let mut rig = rig();
+        let release = rig.stop_archivist();
+        let started = Change { event: rig.event.clone(), at: rig.at };
+        runtime().block_on(rig.courier.started(&started));
+        assert_eq!(rig.written(), None);
+        start_again(&rig.archivist, release);
+        let update = rig.change(EventPhase::Updated);
+        runtime().block_on(rig.courier.updated(&update));
+        assert_eq!(rig.written(), Some((None, 1)), "never a row without what people are to be told");
+        runtime().block_on(rig.courier.updated(&update));
+        assert_eq!(rig.written(), Some((None, 1)), "and only once");
+    }
+
+    #[test]
+    fn an_event_that_is_over_waits_long_for_a_database_that_takes_it() {
+        let mut rig = rig();
+        let release = rig.stop_archivist();
+        let started = Change { event: rig.event.clone(), at: rig.at };
+        let (end, at, archivist) = (rig.change(EventPhase::Ended), rig.at, rig.archivist.clone());
+        runtime().block_on(async {
+            rig.courier.started(&started).await;
+            let later = async {
+                sleep(Duration::from_secs(1_800)).await;
+                start_again(&archivist, release);
+            };
+            tokio::join!(rig.courier.ended(&end, at), later);
+        });
+        assert_eq!(rig.written(), Some((Some(rig.event.started), 1)));
+    }
+
+    #[test]
+    fn with_many_events_on_their_way_none_waits_for_long() {
+        let mut rig = rig();
+        let _release = rig.stop_archivist();
+        rig.courier.tools.running.store(MOST_WAITING + 1, Ordering::Release);
+        let (end, at) = (rig.change(EventPhase::Ended), rig.at);
+        runtime().block_on(async {
+            let began = Instant::now();
+            rig.courier.ended(&end, at).await;
+            assert!(began.elapsed() < ARCHIVE_LIMIT * 3, "{:?}", began.elapsed());
+        });
+        assert_eq!(rig.written(), None);
+    }
 }

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use meerkat_base::{Detection, EventKind, Frame, MonoTime, WallTime};
 
+pub(crate) use courier::declare;
 pub use courier::{CourierRules, CourierTools};
 pub use shell::{Events, EventsLink, EventsTools};
 pub use visit::{Change, Visits};

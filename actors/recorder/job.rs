@@ -2,6 +2,7 @@
 //! where the node signs, a proof of what it was made of.
 
 mod booking;
+mod snapshots;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -239,6 +240,11 @@ impl Job {
         };
         let (info, strip) = match writer.finish_with_strip() {
             Ok(finished) => finished,
+            // The disk refused the very first picture: nothing in it was answered for.
+            Err(MediaError::EmptyClip { skipped: 0 }) if !self.corrupt => {
+                info!(spool = %self.path.display(), "a recording that never got a picture is removed");
+                return spool::remove(&self.path).map_err(Failure::error);
+            }
             Err(MediaError::EmptyClip { skipped }) => {
                 let why = format!("none of its {skipped} pictures can be decoded");
                 self.pool.set_aside(&self.path, Some(&self.meta), &why);
@@ -270,7 +276,8 @@ impl Job {
             skipped: info.skipped,
             missing: None,
         };
-        self.book(row)?;
+        let lacking = self.book(row)?;
+        self.make_up_snapshots(lacking);
         self.let_go(&file.relative)?;
         counter!(metric::CLIPS, "result" => state.as_str()).increment(1);
         if let Some(ended) = self.ended {
@@ -386,12 +393,21 @@ impl Component for Job {
     }
 }
 
-/// Whether an error is that of a disk that is full or fails. Libraries say it in the system's words only.
+/// What the system and the database call a disk that is full or fails.
+const WORDS_OF_THE_DISK: [&str; 8] = [
+    "No space left on device",
+    "Disk quota exceeded",
+    "Input/output error",
+    "Read-only file system",
+    "database or disk is full",
+    "disk I/O error",
+    "attempt to write a readonly database",
+    "unable to open database file",
+];
+
+/// Whether an error is that of a disk that is full or fails. Libraries say it in words only.
 fn is_of_the_disk(words: &str) -> bool {
-    ["No space left on device", "Disk quota exceeded", "Input/output error", "Read-only file system"]
-        .iter()
-        .any(|known| words.contains(known))
-        || words.contains("database or disk is full")
+    WORDS_OF_THE_DISK.iter().any(|known| words.contains(known))
 }
 
 impl Job {

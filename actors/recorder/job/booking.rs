@@ -10,6 +10,7 @@ use meerkat_store::{ClipRow, ClipState, EventCursor, EventQuery, SpoolKind, Stor
 use tracing::warn;
 
 use super::Job;
+use super::snapshots::Lacking;
 use crate::archivist::ArchiveError;
 use crate::supervision::Failure;
 
@@ -41,7 +42,7 @@ impl Job {
         let sha256 = sha256_of(path).map_err(Failure::error)?;
         let micros = i64::try_from(info.duration.as_micros()).unwrap_or(i64::MAX);
         self.last_wall = self.meta.started.offset_micros(micros);
-        self.book(ClipRow {
+        let lacking = self.book(ClipRow {
             event: None,
             camera: self.meta.camera.clone(),
             path: relative.clone(),
@@ -54,17 +55,19 @@ impl Job {
             skipped: 0,
             missing: None,
         })?;
+        self.make_up_snapshots(lacking);
         Ok(relative)
     }
 
     /// Writes a row for each event that the clip shows; it may be several that overlapped. In the same commit it is
     /// handed to the channels that told of the event and take clips.
-    pub(super) fn book(&self, row: ClipRow) -> Result<(), Failure> {
+    /// Returns those of them that have no snapshot.
+    pub(super) fn book(&self, row: ClipRow) -> Result<Vec<Lacking>, Failure> {
         let SpoolKind::Clip { event } = self.meta.kind else {
             return self.ask(move |store| {
                 store.add_clip(&row)?;
                 write_sidecar(store, &row.path);
-                Ok(())
+                Ok(Vec::new())
             });
         };
         let recorded =
@@ -78,12 +81,10 @@ impl Job {
                 camera: Some(camera.clone()),
                 ..EventQuery::default()
             };
-            let mut events: Vec<EventId> = store
-                .recent_events(&query)?
-                .into_iter()
-                .filter(|e| recorded.contains(&e.kind) && e.ended.is_none_or(|ended| ended >= from))
-                .map(|e| e.id)
-                .collect();
+            let mut shown = store.recent_events(&query)?;
+            shown.retain(|e| recorded.contains(&e.kind) && e.ended.is_none_or(|ended| ended >= from));
+            let lacking: Vec<Lacking> = shown.iter().filter_map(Lacking::of).collect();
+            let mut events: Vec<EventId> = shown.iter().map(|e| e.id).collect();
             if !events.contains(&event) {
                 events.push(event);
             }
@@ -91,11 +92,11 @@ impl Job {
                 events.into_iter().map(|event| ClipRow { event: Some(event), ..row.clone() }).collect();
             pool.book(store, &rows)?;
             write_sidecar(store, &row.path);
-            Ok(())
+            Ok(lacking)
         })
     }
 
-    fn ask<R: Send + 'static>(
+    pub(super) fn ask<R: Send + 'static>(
         &self,
         work: impl FnOnce(&mut meerkat_store::Store) -> Result<R, StoreError> + Clone + Send + 'static,
     ) -> Result<R, Failure> {

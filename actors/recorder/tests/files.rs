@@ -6,8 +6,8 @@ use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use meerkat_base::{Clock, Frame, Image, PixelFormat};
-use meerkat_store::SpoolMeta;
+use meerkat_base::{Clock, EventKind, Frame, Image, PixelFormat};
+use meerkat_store::{NewAlert, SnapshotRow, SpoolMeta, SpoolWriter, StoreReader};
 
 use super::Rig;
 use crate::recorder::clip::begin_clip;
@@ -127,4 +127,65 @@ fn a_spool_on_a_disk_that_was_taken_away_is_waited_for() {
     assert_eq!(job(), Ok(true));
     std::fs::rename(&path, elsewhere.path().join("gone")).unwrap();
     assert_eq!(job(), Ok(false));
+}
+
+#[test]
+fn a_snapshot_that_the_disk_did_not_take_is_made_of_the_recording() {
+    let mut rig = Rig::new(&[]);
+    rig.tools.encoders.set_recorded(vec![EventKind::Person]);
+    let mut frames = pictures(&rig, 6);
+    for (frame, shade) in frames.iter_mut().zip([10_u8, 50, 90, 130, 170, 210]) {
+        let image = Image::new(64, 48, PixelFormat::Gray8, vec![shade; 64 * 48]).unwrap();
+        frame.bytes = meerkat_media::encode_jpeg(&image, 80).unwrap();
+    }
+    // One lacks its snapshot, one has it, and one began before what was recorded of it.
+    let (lacking, has, early) = (event(&frames[3], 2), event(&frames[4], 3), event(&frames[1], 4));
+    let own = SnapshotRow { event: has.id, path: "own.jpg".to_owned(), taken: has.started, bytes: 1 };
+    let alert = NewAlert {
+        channel: "hook".to_owned(),
+        payload: serde_json::json!({}),
+        snapshot: None,
+        created: rig.clock.wall(),
+    };
+    let events = [lacking.clone(), has.clone(), early.clone()];
+    let written = rig.archivist.ask_blocking(move |store| {
+        for event in &events {
+            store.start_event(event, std::slice::from_ref(&alert))?;
+        }
+        store.add_snapshot(&own)
+    });
+    written.unwrap();
+    begin(&rig, &frames[2..]).finish().unwrap();
+    rig.let_encoders_work();
+    all_made(&rig);
+
+    let reader = StoreReader::open(rig.folder.path()).unwrap();
+    let snapshot = |id| reader.event(id).unwrap().unwrap().snapshot.unwrap();
+    let bytes = |id| std::fs::read(rig.folder.path().join(snapshot(id))).unwrap();
+    assert_eq!(bytes(lacking.id), frames[3].bytes, "the very picture that started it");
+    assert_eq!(bytes(early.id), frames[2].bytes, "the first that there is");
+    assert_eq!(snapshot(has.id), "own.jpg");
+    let waiting = &reader.alerts_of(lacking.id).unwrap()[0];
+    assert_eq!(waiting.snapshot, Some(snapshot(lacking.id)), "who still waits is told with it");
+}
+
+#[test]
+fn a_recording_that_never_got_a_picture_is_no_damage() {
+    let mut rig = Rig::new(&[]);
+    let frames = pictures(&rig, 1);
+    let meta = SpoolMeta {
+        camera: rig.camera.id().clone(),
+        kind: meerkat_store::SpoolKind::Video,
+        started: frames[0].wall,
+        mode: meerkat_base::Mode::Video,
+        settings: serde_json::Value::Null,
+    };
+    // As when the disk refuses the very first picture.
+    let spools = rig.tools.places.spools();
+    let writer = SpoolWriter::create(&spools, &meta, rig.tools.places.durability).unwrap();
+    rig.tools.encoders.follow(writer.path(), &meta).end();
+    drop(writer);
+    rig.let_encoders_work();
+    all_made(&rig);
+    assert_eq!(std::fs::read_dir(&spools).unwrap().count(), 0, "nor is it set aside");
 }
