@@ -1,6 +1,7 @@
 //! The key that the seeds are signed with: everybody knows it.
 
 use std::os::unix::fs::PermissionsExt;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use meerkat_store::evidence::SigningKeyFile;
 
@@ -12,7 +13,9 @@ MC4CAQAwBQYDK2VwBCIEIAcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcH
 
 /// Reads it from a file in the folder for temporary ones, as a node reads its own.
 pub fn known() -> SigningKeyFile {
-    let path = std::env::temp_dir().join(format!("meerkat-known-key-{}", std::process::id()));
+    static CALLS: AtomicU32 = AtomicU32::new(0);
+    let (process, call) = (std::process::id(), CALLS.fetch_add(1, Ordering::Relaxed));
+    let path = std::env::temp_dir().join(format!("meerkat-known-key-{process}-{call}"));
     std::fs::write(&path, PEM).expect("the folder for temporary files can be written");
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).expect("the file is ours");
     let key = SigningKeyFile::load(&path).expect("it is a key");
