@@ -201,11 +201,10 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::sync::mpsc;
 
-    use meerkat_base::ManualClock;
+    use meerkat_base::SystemClock;
 
     use super::*;
     use crate::supervision::{BackoffSettings, Board, Component, Crew, CrewSettings, Failure, Step, Watch};
-    use crate::testing::NOON;
 
     const LONG: Duration = Duration::from_secs(60);
 
@@ -244,7 +243,8 @@ mod tests {
 
     fn office(patience: Duration, failures: usize) -> Office {
         let backoff = BackoffSettings { min: Duration::from_millis(1), max: Duration::from_millis(2) };
-        let board = Board::new(Arc::new(ManualClock::new(NOON)));
+        // Time passes for whoever hangs.
+        let board = Board::new(Arc::new(SystemClock::new()));
         let settings = CrewSettings { name: "detect", threads: 1, niceness: 0, backoff };
         let crew = Crew::start(settings, board.clone());
         let watch = Watch::start(board, 9, || {}).unwrap();

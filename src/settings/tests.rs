@@ -85,6 +85,8 @@ fn each_wrong_value_is_named() {
         ("dialects.io_threads", &["0", "65"]),
         ("dialects.in_flight_bytes", &["1048575"]),
         ("dialects.examine_waiting", &["0", "4097"]),
+        ("dialects.examine_timeout_secs", &["0", "3601"]),
+        ("dialects.min_bytes_per_second", &["0", "1048577"]),
         ("dialects.font", &["1"]),
         ("dialects.recognise_sized.listen", &["\"here\"", "4444"]),
         ("dialects.recognise_sized.allow", &["[\"10.0.0.0/33\"]"]),
