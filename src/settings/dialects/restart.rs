@@ -118,7 +118,11 @@ mod tests {
         );
         check(desk, "csv.max_bytes = 5000\ncsv.analysis_secs = 5", &["dialects.desk.csv.analysis_secs"]);
         check(desk, "relay.files = 5", &["dialects.desk.relay.files"]);
-        check(desk, "facepp.api_key = \"key-of-the-account\"\nfacepp.api_secret = \"secret-of-the-account\"", &["dialects.desk.facepp"]);
+        check(
+            desk,
+            "facepp.api_key = \"key-of-the-account\"\nfacepp.api_secret = \"secret-of-the-account\"",
+            &["dialects.desk.facepp"],
+        );
         let shared = format!("[dialects]\nio_threads = 2\nmin_bytes_per_second = 5\n{ALL}");
         assert_eq!(loaded(ALL).dialects.wait_for_restart(&loaded(&shared).dialects), ["dialects.io_threads"]);
     }
