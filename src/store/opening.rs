@@ -119,3 +119,37 @@ impl Opener {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::time::{Duration, Instant};
+
+    use super::*;
+
+    #[test]
+    fn a_repair_that_panics_is_followed_by_the_next() {
+        let temp = tempfile::tempdir().unwrap();
+        let lock = DataLock::take(temp.path()).unwrap();
+        drop(Store::open_under(&lock, StoreOptions::default()).unwrap());
+        let panics = AtomicBool::new(true);
+        let options = move || {
+            assert!(!panics.swap(false, Ordering::SeqCst), "scripted");
+            StoreOptions::default()
+        };
+        let opener = Opener::new(lock, options, |_| {});
+        opener.lock().suspect();
+        let give_up = Instant::now() + Duration::from_secs(60);
+        let (mut asked, mut store) = (0, None);
+        while store.is_none() {
+            assert!(Instant::now() < give_up, "it is being repaired for ever");
+            match opener.again() {
+                Ok(opened) => store = Some(opened),
+                Err(StoreError::Rebuilding) => asked += 1,
+                Err(error) => panic!("{error}"),
+            }
+            std::thread::yield_now();
+        }
+        assert!(asked >= 2, "the one that panicked, and the one that found it in order");
+    }
+}
