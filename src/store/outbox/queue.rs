@@ -169,16 +169,16 @@ impl Store {
     /// nobody knows when it would be; what is held back until later keeps the time that people set. Doing it twice keeps
     /// rows younger than they are, and hides none. Returns how many there were.
     pub fn clock_was_set(&mut self, now: WallTime, step: i64) -> Result<usize> {
-        let before = now.0.saturating_sub(step);
-        // What is not later than the present needs no move when the clock was set back.
-        let from = if step > 0 { i64::MIN } else { now.0 };
+        // Set forward, everything up to the present moves; what was held until a time that is over by now begins to wait.
+        // Set back, only what would lie in the future does, up to the present as it was.
+        let (from, until) = if step > 0 { (i64::MIN, now.0) } else { (now.0, now.0.saturating_sub(step)) };
         let transaction = self.begin()?;
         let mut changed = transaction
             .prepare_cached(
                 "UPDATE outbox SET queued = min(queued + ?3, ?4)
                  WHERE state = 'waiting' AND queued > ?1 AND queued <= ?2",
             )?
-            .execute(params![from, before, step, now.0])?;
+            .execute(params![from, until, step, now.0])?;
         transaction
             .prepare_cached(
                 "UPDATE outbox SET next_attempt = ?1
@@ -187,7 +187,7 @@ impl Store {
             .execute([now.0])?;
         changed += transaction
             .prepare_cached("UPDATE digests SET made = min(made + ?3, ?4) WHERE made > ?1 AND made <= ?2")?
-            .execute(params![from, before, step, now.0])?;
+            .execute(params![from, until, step, now.0])?;
         transaction
             .prepare_cached("UPDATE digests SET next_attempt = ?1 WHERE next_attempt > ?1")?
             .execute([now.0])?;
