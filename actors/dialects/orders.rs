@@ -60,6 +60,8 @@ pub(super) fn announce() {
 struct Order<W, A> {
     work: Work<W>,
     answer: oneshot::Sender<Answer<A>>,
+    /// Its place among those that wait; given back when a station takes it, so that one that hangs keeps none.
+    _place: OwnedSemaphorePermit,
 }
 
 /// A picture that a station has in hand.
@@ -67,7 +69,6 @@ pub(super) struct Work<W> {
     pub picture: Bytes,
     pub wish: W,
     since: Instant,
-    _place: OwnedSemaphorePermit,
 }
 
 /// Where a station keeps who waits for what it has in hand; outlives its component.
@@ -162,7 +163,7 @@ impl<W: Copy, A> Orders<W, A> {
         let place = Arc::clone(&self.shared.places).acquire_owned().await;
         let place = place.map_err(|_| ExamineError::Nobody)?;
         let (answer, answered) = oneshot::channel();
-        let order = Order { work: Work { picture, wish, since, _place: place }, answer };
+        let order = Order { work: Work { picture, wish, since }, answer, _place: place };
         let stations = self.shared.stations.get().map(Vec::as_slice).unwrap_or_default();
         match self.shared.inbox.offer(order) {
             Offer::Taken if !stations.is_empty() => stations.iter().for_each(Station::wake),
@@ -176,7 +177,7 @@ impl<W: Copy, A> Orders<W, A> {
     /// over.
     pub fn take(&self, hand: &Hand<A>) -> Option<Work<W>> {
         loop {
-            let Order { work, answer } = self.shared.inbox.take()?;
+            let Order { work, answer, _place } = self.shared.inbox.take()?;
             if !answer.is_closed() {
                 *hand.lock() = Some(answer);
                 return Some(work);
