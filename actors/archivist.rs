@@ -211,25 +211,30 @@ struct Desk {
 
 impl Desk {
     /// Opens the database again after its disk failed or came back on another mount. A disk that is not there yet is
-    /// no failure of the archivist: whoever has work for it is told, and asks again.
-    fn mend(&mut self) {
+    /// no failure of the archivist: whoever has work for it is told, and asks again. False: what is open lies on a
+    /// disk that another has taken the place of, and nothing may be written there any more.
+    fn mend(&mut self) -> bool {
         let here = self.room.answer().ok();
         let moved = here.is_some() && self.mount.is_some() && here != self.mount;
-        let due = self.broken.is_some_and(|at| at.elapsed() >= REOPEN);
-        if !(moved || due) {
-            self.mount = self.mount.or(here);
-            return;
+        let waits = self.broken.is_some_and(|at| at.elapsed() < REOPEN);
+        if waits || !(moved || self.broken.is_some()) {
+            if !moved {
+                self.mount = self.mount.or(here);
+            }
+            return !moved;
         }
         match (self.open)() {
             Ok(store) => {
                 info!("the database was opened again");
                 (self.store, self.mount, self.broken) = (store, here, None);
+                true
             }
             Err(problem) => {
                 if self.broken.is_none() {
                     warn!(%problem, "the database cannot be opened again yet");
                 }
                 self.broken = Some(Instant::now());
+                !moved
             }
         }
     }
@@ -239,7 +244,10 @@ impl Component for Desk {
     fn step(&mut self) -> Result<Step, Failure> {
         let Some((number, run)) = self.queue.take() else { return Ok(Step::Idle) };
         fault::point(ActorKind::Archivist, None)?;
-        self.mend();
+        if !self.mend() {
+            self.queue.lose_what_was_in_hand();
+            return Ok(Step::Again);
+        }
         let trouble = run(&mut self.store);
         self.queue.done(number);
         if self.store.is_suspect() {
@@ -276,7 +284,8 @@ mod tests {
     struct Rig {
         archivist: Archivist,
         opened: Arc<AtomicUsize>,
-        _folder: tempfile::TempDir,
+        room: Arc<Room>,
+        folder: tempfile::TempDir,
         _watch: Watch,
         _system: actix::SystemRunner,
     }
@@ -297,13 +306,13 @@ mod tests {
         let opened = Arc::new(AtomicUsize::new(0));
         let own = Arc::clone(&opened);
         let room = crate::testing::room(folder.path());
-        let archivist = Archivist::start(&crew, DEADLINE, first, room, move || {
+        let archivist = Archivist::start(&crew, DEADLINE, first, Arc::clone(&room), move || {
             if own.fetch_add(1, Ordering::SeqCst) < bad {
                 return Err(StoreError::Refused("not now".to_owned()));
             }
             Store::open_under(&data, StoreOptions::default())
         });
-        Rig { archivist, opened, _folder: folder, _watch: watch, _system: system }
+        Rig { archivist, opened, room, folder, _watch: watch, _system: system }
     }
 
     fn count(archivist: &Archivist) -> Result<u64, ArchiveError> {
@@ -330,6 +339,32 @@ mod tests {
         }
         assert_eq!(*lock(&done), (0..50).collect::<Vec<_>>());
         assert_eq!(rig.archivist.waiting(), 0);
+    }
+
+    #[test]
+    fn nothing_is_written_to_a_disk_that_another_has_taken_the_place_of() {
+        let rig = rig(1);
+        let (data, aside) = (rig.folder.path().to_owned(), rig.folder.path().with_extension("aside"));
+        assert_eq!(count(&rig.archivist).unwrap(), 0);
+        // Another disk with the same name tag, as far as the node can see.
+        std::fs::rename(&data, &aside).unwrap();
+        std::fs::create_dir(&data).unwrap();
+        std::fs::copy(aside.join("meerkat.id"), data.join("meerkat.id")).unwrap();
+        rig.room.look().unwrap();
+        let event = |n| crate::testing::event(&crate::testing::plain_frame(n), n);
+        let write = |n| {
+            let event = event(n);
+            rig.archivist.ask_blocking(move |store| store.start_event(&event, &[]))
+        };
+        assert!(matches!(write(1), Err(ArchiveError::Lost)), "it cannot be opened there yet");
+        while write(2).is_err() {
+            std::thread::yield_now();
+        }
+        assert_eq!(rig.opened.load(Ordering::SeqCst), 2);
+        assert_eq!(count(&rig.archivist).unwrap(), 1);
+        let old = meerkat_store::StoreReader::open(&aside).unwrap();
+        assert_eq!(old.event_count().unwrap(), 0);
+        std::fs::remove_dir_all(&aside).unwrap();
     }
 
     #[test]

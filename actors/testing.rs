@@ -84,6 +84,20 @@ pub fn frame(camera: &Camera, clock: &ManualClock) -> (Frame, bool) {
     (frame, state.recording)
 }
 
+/// A frame of no camera in particular.
+pub fn plain_frame(seq: u8) -> Frame {
+    Frame {
+        camera: CameraId::parse("door").unwrap(),
+        seq: u64::from(seq),
+        wall: NOON,
+        mono: meerkat_base::MonoTime(u64::from(seq)),
+        format: ImageFormat::Jpeg,
+        width: 64,
+        height: 48,
+        bytes: Bytes::from_static(b"picture"),
+    }
+}
+
 /// The camera's next frames, `gap` apart.
 pub fn frames(camera: &Camera, clock: &ManualClock, count: usize, gap: Duration) -> Vec<Frame> {
     (0..count)

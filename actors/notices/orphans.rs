@@ -200,7 +200,7 @@ mod tests {
             (silent.id, EventPhase::Started, None)
         );
         assert_eq!(first.promises.len(), 1);
-        assert_eq!(left.silent().into_iter().collect::<Vec<_>>(), [silent.camera.clone()]);
+        assert_eq!(left.silent().into_iter().collect::<Vec<_>>(), std::slice::from_ref(&silent.camera));
         for event in [&silent, &failing, &again] {
             assert_eq!(scene.told(event), [], "nobody is told what is not so");
         }

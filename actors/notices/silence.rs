@@ -263,7 +263,7 @@ mod tests {
         let silent = ["gate", "yard"].map(|id| CameraId::parse(id).unwrap());
         let mut silence = Silence::new(at(0), silent.into());
         let (gate, yard) = (sign("gate", false, None), sign("yard", true, None));
-        assert_eq!(look(&mut silence, 1, &[yard.clone()]), [], "that is known");
+        assert_eq!(look(&mut silence, 1, std::slice::from_ref(&yard)), [], "that is known");
         assert_eq!(look(&mut silence, 1_000, &[yard, gate]), []);
         let back = [sign("yard", true, Some(1_001)), sign("gate", false, Some(1_001))];
         let both = [("gate".to_owned(), false), ("yard".to_owned(), false)];

@@ -743,7 +743,10 @@ fn a_clock_that_is_set_kills_no_backlog_and_hides_none() {
 
 /// Gauges by the name of their channel, as one thread sets them.
 #[derive(Clone, Default)]
-struct Gauges(Arc<Mutex<BTreeMap<(String, String), Arc<AtomicU64>>>>);
+struct Gauges(Arc<Mutex<Values>>);
+
+/// By name and channel.
+type Values = BTreeMap<(String, String), Arc<AtomicU64>>;
 
 impl metrics::Recorder for Gauges {
     fn describe_counter(&self, _: metrics::KeyName, _: Option<metrics::Unit>, _: metrics::SharedString) {}

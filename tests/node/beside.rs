@@ -22,7 +22,7 @@ fn event(n: u32) -> Event {
     let started = WallTime(MONDAY + i64::from(n / 3) * 7_777_777);
     let entropy = [n.to_le_bytes().as_slice(), &[0; 6]].concat();
     let mut found = Detection::new("person", 0.1 + (n % 9) as f32 / 10.0, Rect::new(0.1, 3.3, n as f32, 7.0));
-    found.identity = (n % 5 == 0).then(|| "李雷".to_owned());
+    found.identity = n.is_multiple_of(5).then(|| "李雷".to_owned());
     let seen = |at: i64| Sighting {
         wall: WallTime(started.0 + at * 333_333),
         seq: u64::from(n) + at as u64,
