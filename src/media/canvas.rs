@@ -4,6 +4,7 @@ use ffmpeg_next::format::Pixel;
 use ffmpeg_next::{Error, frame};
 
 use crate::library::new_frame;
+use crate::range::limited;
 use crate::scale::Scaler;
 
 /// A size in pixels and the scaler to get there. Results are limited-range 4:2:0.
@@ -27,7 +28,11 @@ impl Canvas {
     /// The frame on the canvas, as a frame that nobody else refers to.
     pub(crate) fn place(&mut self, source: &frame::Video) -> Result<frame::Video, Error> {
         let (width, height) = fit((source.width(), source.height()), self.size());
-        let part = self.scaler.run(source, Pixel::YUV420P, width, height)?;
+        let same_size = (source.width(), source.height()) == (width, height);
+        let part = match same_size.then(|| limited(source)).flatten() {
+            Some(part) => part?,
+            None => self.scaler.run(source, Pixel::YUV420P, width, height)?,
+        };
         if (width, height) == self.size() {
             return Ok(part);
         }

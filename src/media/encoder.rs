@@ -23,8 +23,10 @@ pub(crate) const TICKS: i32 = 90_000;
 /// time base for the rate and claim a level that no phone plays.
 const NOMINAL_FPS: i32 = 30;
 
-/// A key frame at least every so many frames, so that a player can jump.
-const KEY_FRAME_EVERY: u32 = 60;
+/// A key frame at least every so many frames, so that a player can jump: at most so many are decoded before the one that
+/// is shown, a fraction of a second. Of a camera that stands still a key frame is most of what the file holds: with one
+/// every 60 frames files are half as large again, and cost more to make.
+const KEY_FRAME_EVERY: u32 = 250;
 
 /// What decides how many bits a frame gets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -19,6 +19,7 @@ mod encoder;
 mod input;
 mod library;
 mod orientation;
+mod range;
 mod scale;
 mod source;
 mod strip;

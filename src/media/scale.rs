@@ -28,7 +28,7 @@ struct Job {
 
 /// What the stream says about its luma and chroma, as far as it matters for the conversion.
 #[derive(PartialEq, Eq, Clone, Copy)]
-struct Colours {
+pub(crate) struct Colours {
     /// FFmpeg's number of the matrix; 2 is "not said".
     matrix: u32,
     /// Full range 0..=255 by flag (not by pixel format).
@@ -127,7 +127,7 @@ fn make(job: Job) -> Result<scaling::Context, Error> {
 }
 
 impl Colours {
-    fn of(frame: &frame::Video) -> Self {
+    pub(crate) fn of(frame: &frame::Video) -> Self {
         // SAFETY: both fields are C enums of 32 bits inside a live AVFrame. They are read as numbers because a
         // damaged file can put values there that the binding's Rust enums do not have.
         unsafe {
@@ -136,6 +136,11 @@ impl Colours {
             let range = (&raw const (*frame).color_range).cast::<u32>().read();
             Self { matrix, full: range == ffi::AVColorRange::AVCOL_RANGE_JPEG as u32 }
         }
+    }
+
+    /// Whether the matrix is that of BT.601.
+    pub(crate) fn is_bt601(self) -> bool {
+        self.matrix() == ffi::SWS_CS_DEFAULT
     }
 
     /// swscale's number of the matrix. What is not said or not known counts as BT.601, as JPEG and most cameras have.
