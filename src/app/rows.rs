@@ -43,6 +43,14 @@ struct SentClip {
     missing_micros: Option<i64>,
 }
 
+/// One clip, video or segment by itself.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct SentFile {
+    event: Option<String>,
+    camera: String,
+    clip: SentClip,
+}
+
 /// What was seen in one frame.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct SentSighting {
@@ -136,7 +144,7 @@ impl SentEvent {
     pub fn row(self) -> anyhow::Result<EventRow> {
         let id: EventId = self.id.parse().context("the id of an event")?;
         let camera = CameraId::from_shown(&self.camera)?;
-        let clips = self.clips.into_iter().map(|clip| clip.row(id, &camera));
+        let clips = self.clips.into_iter().map(|clip| clip.row(Some(id), &camera));
         Ok(EventRow {
             id,
             clips: clips.collect::<anyhow::Result<_>>()?,
@@ -158,12 +166,33 @@ impl SentEvent {
     }
 }
 
+impl From<ClipRow> for SentFile {
+    fn from(row: ClipRow) -> Self {
+        Self {
+            event: row.event.map(|id| id.to_string()),
+            camera: row.camera.as_str().to_owned(),
+            clip: row.into(),
+        }
+    }
+}
+
+impl SentFile {
+    /// The row that was sent.
+    ///
+    /// # Errors
+    /// When a word in it is not known here: the node is of another version.
+    pub fn row(self) -> anyhow::Result<ClipRow> {
+        let event = self.event.map(|id| id.parse::<EventId>()).transpose().context("the id of an event")?;
+        self.clip.row(event, &CameraId::from_shown(&self.camera)?)
+    }
+}
+
 impl SentClip {
-    fn row(self, event: EventId, camera: &CameraId) -> anyhow::Result<ClipRow> {
+    fn row(self, event: Option<EventId>, camera: &CameraId) -> anyhow::Result<ClipRow> {
         let known = [ClipState::Ok, ClipState::Repaired, ClipState::SetAside];
         let state = known.into_iter().find(|state| state.as_str() == self.state);
         Ok(ClipRow {
-            event: Some(event),
+            event,
             camera: camera.clone(),
             path: self.path,
             started: WallTime(self.started_micros),
@@ -280,6 +309,12 @@ mod tests {
                 snapshot: Some("a.jpg".to_owned()),
             };
             let back = sent::<_, SentEvent>(SentEvent::from(row.clone())).row().unwrap();
+            assert_eq!(back, row);
+            assert_eq!(serde_json::to_string(&back).unwrap(), serde_json::to_string(&row).unwrap());
+        }
+        for event in [Some(id), None] {
+            let row = ClipRow { event, ..clip(ClipState::SetAside, Some(WallTime(-3))) };
+            let back = sent::<_, SentFile>(SentFile::from(row.clone())).row().unwrap();
             assert_eq!(back, row);
             assert_eq!(serde_json::to_string(&back).unwrap(), serde_json::to_string(&row).unwrap());
         }

@@ -10,6 +10,7 @@ use meerkat_actors::node::NodeHandle;
 use meerkat_actors::notifier::ChannelReport;
 use meerkat_actors::supervision;
 use meerkat_base::{CameraId, Clock, EventId, ImageFormat, Mode, MonoTime, Sighting, WallTime};
+use meerkat_store::inventory::ClipQuery;
 use meerkat_store::{ClipState, DataLock, EventCursor, EventRow, Store, StoreError, StoreReader};
 use meerkat_web as web;
 use metrics_exporter_prometheus::PrometheusHandle;
@@ -18,7 +19,7 @@ use super::detectors::Detectors;
 use super::housekeeping::DiskState;
 use super::nightly::StoreState;
 use super::reading::Reading;
-use super::rows::{SentEvent, SentSighting, SentVisit};
+use super::rows::{SentEvent, SentFile, SentSighting, SentVisit};
 use crate::settings::Settings;
 
 /// The node for the HTTP side.
@@ -222,19 +223,35 @@ fn actor_status(report: supervision::ActorReport) -> web::ActorStatus {
 const MAX_PARTS: usize = 15_000;
 
 /// The stored events for the HTTP side.
-pub(super) struct Events(Reading);
+pub(super) struct Events {
+    events: Reading,
+    /// Of its own: whoever compares all files with their rows keeps nobody from the events.
+    clips: Reading,
+}
 
 impl Events {
     pub fn new(data_dir: &Path, lock: DataLock) -> Self {
-        Self(Reading::watchful(data_dir, lock))
+        let reading = |lock| Reading::watchful(data_dir, lock);
+        Self { events: reading(lock.clone()), clips: reading(lock) }
     }
 
     fn ask<R>(
         &self,
         question: impl FnOnce(&StoreReader) -> Result<R, StoreError>,
     ) -> Result<R, web::EventSourceError> {
-        self.0.ask(question).map_err(|error| web::EventSourceError(error.to_string()))
+        self.events.ask(question).map_err(unread)
     }
+
+    fn ask_clips<R>(
+        &self,
+        question: impl FnOnce(&StoreReader) -> Result<R, StoreError>,
+    ) -> Result<R, web::EventSourceError> {
+        self.clips.ask(question).map_err(unread)
+    }
+}
+
+fn unread(error: StoreError) -> web::EventSourceError {
+    web::EventSourceError(error.to_string())
 }
 
 fn stored(query: &web::EventQuery) -> meerkat_store::EventQuery {
@@ -308,6 +325,38 @@ impl web::EventSource for Events {
         let next = next.filter(|_| lines.len() >= query.limit);
         let rows = lines.into_iter().map(|(_, line)| sent(SentVisit::from(line)));
         Ok(web::RowPage { rows: rows.collect::<Result<_, _>>()?, next })
+    }
+
+    fn clips(&self, query: &web::ClipQuery) -> Result<web::RowPage<u64>, web::EventSourceError> {
+        let (clips, next) = self.ask_clips(|store| match query {
+            web::ClipQuery::Newest { camera, kind, limit } => {
+                let wanted = ClipQuery { camera: camera.clone(), kind: *kind, limit: *limit };
+                Ok((store.newest_clips(&wanted)?, None))
+            }
+            web::ClipQuery::After(number) => {
+                let page = store.clips_after(*number)?;
+                let next = page.last().map(|(last, _)| *last);
+                Ok((page.into_iter().map(|(_, clip)| clip).collect(), next))
+            }
+            web::ClipQuery::At(path) => Ok((store.clips_at(path)?, None)),
+        })?;
+        let rows = clips.into_iter().map(|clip| sent(SentFile::from(clip)));
+        Ok(web::RowPage { rows: rows.collect::<Result<_, _>>()?, next })
+    }
+
+    fn snapshots(&self, query: &web::SnapshotQuery) -> Result<web::RowPage<u64>, web::EventSourceError> {
+        let (paths, next): (Vec<String>, _) = self.ask_clips(|store| match query {
+            web::SnapshotQuery::After(number) => {
+                let page = store.snapshots_after(*number)?;
+                let next = page.last().map(|(last, _)| *last);
+                Ok((page.into_iter().map(|(_, snapshot)| snapshot.path).collect(), next))
+            }
+            web::SnapshotQuery::At(path) => {
+                let is_there = store.has_snapshot(path)?;
+                Ok((is_there.then(|| path.clone()).into_iter().collect(), None))
+            }
+        })?;
+        Ok(web::RowPage { rows: paths.into_iter().map(serde_json::Value::from).collect(), next })
     }
 
     fn event(&self, id: EventId) -> Result<Option<web::EventSummary>, web::EventSourceError> {

@@ -79,8 +79,13 @@ impl<'a> Stored<'a> {
         }
     }
 
+    /// Whether a question was answered by a node.
+    pub fn has_met_node(&self) -> bool {
+        self.node.is_some()
+    }
+
     /// Asks one question of whoever has the data folder.
-    fn ask<R>(
+    pub fn ask<R>(
         &mut self,
         of_node: impl FnOnce(&RunningNode) -> anyhow::Result<R>,
         of_store: impl FnOnce(&StoreReader) -> Result<R, StoreError>,
@@ -199,7 +204,8 @@ impl<'a> Stored<'a> {
 
 const NO_ROWS: &str = "the node answers with something that is no row; is it of this version?";
 
-fn rows<T: DeserializeOwned>(answer: &mut Value, name: &str) -> anyhow::Result<Vec<T>> {
+/// The rows that an answer has under a name.
+pub(super) fn rows<T: DeserializeOwned>(answer: &mut Value, name: &str) -> anyhow::Result<Vec<T>> {
     serde_json::from_value(answer[name].take()).context(NO_ROWS)
 }
 

@@ -1,5 +1,5 @@
 //! Compares what the database says about clips with what lies in the folders, both ways. Only reads; a node may be at
-//! work meanwhile. What is done about a finding is decided elsewhere.
+//! work meanwhile, and be asked for the rows. What is done about a finding is decided elsewhere.
 
 use std::collections::BTreeSet;
 use std::fs::Metadata;
@@ -90,24 +90,65 @@ pub struct Verified {
     pub findings: Vec<Finding>,
 }
 
-/// Looks at everything. `progress` hears how many files have been looked at, and how many there are about.
-pub fn verify(
-    reader: &StoreReader,
+/// What is asked for the rows: the database, or the node that has it.
+pub trait Rows {
+    /// Why there is no answer.
+    type Error: From<StoreError>;
+
+    /// Rows of clips, videos and segments with numbers above `after`, and where the next page begins; none at the end.
+    fn clips_after(&mut self, after: u64) -> Result<(Vec<ClipRow>, Option<u64>), Self::Error>;
+    /// Whether there is a row for the clip, video or segment at a path.
+    fn has_clip(&mut self, path: &str) -> Result<bool, Self::Error>;
+    /// Paths of the snapshots with numbers above `after`, and where the next page begins; none at the end.
+    fn snapshots_after(&mut self, after: u64) -> Result<(Vec<String>, Option<u64>), Self::Error>;
+    /// Whether there is a row for the snapshot at a path.
+    fn has_snapshot(&mut self, path: &str) -> Result<bool, Self::Error>;
+}
+
+impl Rows for &StoreReader {
+    type Error = StoreError;
+
+    fn clips_after(&mut self, after: u64) -> Result<(Vec<ClipRow>, Option<u64>)> {
+        let page = StoreReader::clips_after(self, after)?;
+        let next = page.last().map(|(number, _)| *number);
+        Ok((page.into_iter().map(|(_, row)| row).collect(), next))
+    }
+
+    fn has_clip(&mut self, path: &str) -> Result<bool> {
+        Ok(self.clip_at(path)?.is_some())
+    }
+
+    fn snapshots_after(&mut self, after: u64) -> Result<(Vec<String>, Option<u64>)> {
+        let page = StoreReader::snapshots_after(self, after)?;
+        let next = page.last().map(|(number, _)| *number);
+        Ok((page.into_iter().map(|(_, row)| row.path).collect(), next))
+    }
+
+    fn has_snapshot(&mut self, path: &str) -> Result<bool> {
+        StoreReader::has_snapshot(self, path)
+    }
+}
+
+/// Looks at everything in a data folder. `progress` hears how many files have been looked at, and how many there are
+/// about.
+pub fn verify<R: Rows>(
+    rows: R,
+    data_dir: &Path,
     options: VerifyOptions,
     progress: &mut dyn FnMut(u64, u64),
-) -> Result<Verified> {
-    let root = Folder::existing(reader.folder())?;
-    let mut look = Look { reader, root: &root, options, found: Verified::default() };
+) -> Result<Verified, R::Error> {
+    let root = Folder::existing(data_dir)?;
+    let mut look = Look { rows, root: &root, options, found: Verified::default() };
     let names = look.names()?;
-    look.rows(&names, progress)?;
-    look.snapshots(&names)?;
-    look.companions(&names)?;
+    look.clips(&names, progress)?;
+    look.snapshots(names.snapshots)?;
+    look.companions(&names.companions);
     look.spools()?;
     Ok(look.found)
 }
 
-struct Look<'a> {
-    reader: &'a StoreReader,
+struct Look<'a, R> {
+    rows: R,
     root: &'a Folder,
     options: VerifyOptions,
     found: Verified,
@@ -121,7 +162,7 @@ struct Names {
     companions: Vec<String>,
 }
 
-impl Look<'_> {
+impl<R: Rows> Look<'_, R> {
     fn say(&mut self, wrong: Wrong, path: &str, detail: impl Into<String>) {
         self.found.findings.push(Finding { wrong, path: path.to_owned(), detail: detail.into() });
     }
@@ -166,31 +207,30 @@ impl Look<'_> {
         Ok(names)
     }
 
-    fn rows(&mut self, names: &Names, progress: &mut dyn FnMut(u64, u64)) -> Result<()> {
+    fn clips(&mut self, names: &Names, progress: &mut dyn FnMut(u64, u64)) -> Result<(), R::Error> {
         let mut seen = BTreeSet::new();
-        let mut after = 0;
-        loop {
-            let page = self.reader.clips_after(after)?;
-            let Some((last, _)) = page.last() else { break };
-            after = *last;
-            for (_, row) in &page {
+        let mut after = Some(0);
+        while let Some(place) = after {
+            let (page, next) = self.rows.clips_after(place)?;
+            for row in &page {
                 if seen.insert(row.path.clone()) {
                     self.row(row)?;
                     progress(self.found.files, names.videos.len() as u64);
                 }
             }
+            after = next;
         }
         for path in names.videos.iter().filter(|path| !seen.contains(*path)) {
             // Its row may have come meanwhile, or be about to come; or retention was faster.
             let Some(metadata) = self.stat(path) else { continue };
-            if self.reader.clip_at(path)?.is_none() && !(self.options.node_runs && is_young(&metadata)) {
+            if !self.rows.has_clip(path)? && !(self.options.node_runs && is_young(&metadata)) {
                 self.say(Wrong::Orphan, path, format!("{} bytes without a row", metadata.len()));
             }
         }
         Ok(())
     }
 
-    fn row(&mut self, row: &ClipRow) -> Result<()> {
+    fn row(&mut self, row: &ClipRow) -> Result<(), R::Error> {
         if row.state == ClipState::SetAside {
             if !self.root.path().join(&row.path).is_dir() {
                 self.say(Wrong::Missing, &row.path, "a spool that was set aside is gone");
@@ -199,7 +239,7 @@ impl Look<'_> {
         }
         let Some(metadata) = self.stat(&row.path) else {
             // Retention may have been faster.
-            if self.reader.clip_at(&row.path)?.is_some() {
+            if self.rows.has_clip(&row.path)? {
                 let noted = row.missing.map(|at| format!(", noted {at}")).unwrap_or_default();
                 self.say(Wrong::Missing, &row.path, format!("the file is gone{noted}"));
             }
@@ -238,32 +278,33 @@ impl Look<'_> {
         Ok(())
     }
 
-    fn snapshots(&mut self, names: &Names) -> Result<()> {
-        let mut after = 0;
-        loop {
-            let page = self.reader.snapshots_after(after)?;
-            let Some((last, _)) = page.last() else { break };
-            after = *last;
-            for (_, row) in &page {
-                if self.stat(&row.path).is_some() {
+    /// `unseen` are the names that no row has spoken of yet.
+    fn snapshots(&mut self, mut unseen: BTreeSet<String>) -> Result<(), R::Error> {
+        let mut after = Some(0);
+        while let Some(place) = after {
+            let (page, next) = self.rows.snapshots_after(place)?;
+            for path in &page {
+                unseen.remove(path);
+                if self.stat(path).is_some() {
                     self.found.snapshots += 1;
-                } else if self.reader.has_snapshot(&row.path)? {
-                    self.say(Wrong::MissingSnapshot, &row.path, "the file is gone");
+                } else if self.rows.has_snapshot(path)? {
+                    self.say(Wrong::MissingSnapshot, path, "the file is gone");
                 }
             }
+            after = next;
         }
-        for path in &names.snapshots {
+        for path in &unseen {
             let Some(metadata) = self.stat(path) else { continue };
             let young = self.options.node_runs && is_young(&metadata);
-            if !young && !self.reader.has_snapshot(path)? {
+            if !young && !self.rows.has_snapshot(path)? {
                 self.say(Wrong::OrphanSnapshot, path, "a picture without a row");
             }
         }
         Ok(())
     }
 
-    fn companions(&mut self, names: &Names) -> Result<()> {
-        for path in &names.companions {
+    fn companions(&mut self, paths: &[String]) {
+        for path in paths {
             let endings = [STRIP_ENDING, PROOF_ENDING, SIDECAR_ENDING];
             let owner = endings.iter().find_map(|ending| path.strip_suffix(ending)).unwrap_or(path);
             let Some(metadata) = self.stat(path) else { continue };
@@ -272,7 +313,6 @@ impl Look<'_> {
                 self.say(Wrong::Stray, path, "the file that it belongs to is gone");
             }
         }
-        Ok(())
     }
 
     fn spools(&mut self) -> Result<()> {
@@ -407,20 +447,56 @@ mod tests {
         row
     }
 
+    fn look(store: &Store, options: VerifyOptions) -> Verified {
+        let reader: &StoreReader = store;
+        verify(reader, store.folder(), options, &mut |_, _| {}).unwrap()
+    }
+
     fn findings(store: &Store, options: VerifyOptions) -> Vec<(Wrong, String)> {
-        let found = verify(store, options, &mut |_, _| {}).unwrap();
-        found.findings.into_iter().map(|finding| (finding.wrong, finding.path)).collect()
+        look(store, options).findings.into_iter().map(|finding| (finding.wrong, finding.path)).collect()
     }
 
     #[test]
     fn what_is_in_order_is_found_so() {
         let (_folder, mut store) = store();
-        assert_eq!(verify(&store, ALL, &mut |_, _| {}).unwrap(), Verified::default());
+        assert_eq!(look(&store, ALL), Verified::default());
         clip(&mut store, "a");
         clip(&mut store, "bb");
-        let found = verify(&store, ALL, &mut |_, _| {}).unwrap();
+        let found = look(&store, ALL);
         assert_eq!(found.findings, []);
         assert_eq!((found.files, found.bytes, found.checksums, found.snapshots), (2, 3, 2, 2));
+    }
+
+    /// Rows that can be had by the page only.
+    struct Pages<'a>(&'a StoreReader);
+
+    impl Rows for Pages<'_> {
+        type Error = StoreError;
+
+        fn clips_after(&mut self, after: u64) -> Result<(Vec<ClipRow>, Option<u64>)> {
+            Rows::clips_after(&mut self.0, after)
+        }
+
+        fn has_clip(&mut self, path: &str) -> Result<bool> {
+            panic!("a question about {path}");
+        }
+
+        fn snapshots_after(&mut self, after: u64) -> Result<(Vec<String>, Option<u64>)> {
+            Rows::snapshots_after(&mut self.0, after)
+        }
+
+        fn has_snapshot(&mut self, path: &str) -> Result<bool> {
+            panic!("a question about {path}");
+        }
+    }
+
+    #[test]
+    fn what_is_in_order_takes_no_question_of_its_own() {
+        let (_folder, mut store) = store();
+        clip(&mut store, "a");
+        clip(&mut store, "bb");
+        let found = verify(Pages(&store), store.folder(), ALL, &mut |_, _| {}).unwrap();
+        assert_eq!((found.findings, found.files, found.snapshots), (vec![], 2, 2));
     }
 
     #[test]
@@ -496,6 +572,6 @@ mod tests {
         all.sort();
         assert_eq!(all, [Wrong::UnfinishedSpool, Wrong::SetAside, Wrong::DamagedSpool]);
         assert_eq!(wrong(VerifyOptions { contents: false, node_runs: true }), [Wrong::SetAside]);
-        assert_eq!(verify(&store, ALL, &mut |_, _| {}).unwrap().spools, 4);
+        assert_eq!(look(&store, ALL).spools, 4);
     }
 }

@@ -46,7 +46,7 @@ pub use status::{
     NodeStatus, QueueStatus, SlotStatus, Status,
 };
 pub use view::{
-    BadEventPlace, Begun, EventPlace, EventQuery, EventSource, EventSourceError, EventSummary, LongWork,
-    MAX_EVENTS, MAX_VISITS, NewSnooze, NodeView, Readiness, RowPage, SnoozeDesk, SnoozeEnd, SnoozeError,
-    SnoozeStatus, StorageDesk, StorageError, VisitPlace, VisitQuery,
+    BadEventPlace, Begun, ClipQuery, EventPlace, EventQuery, EventSource, EventSourceError, EventSummary,
+    LongWork, MAX_CLIPS, MAX_EVENTS, MAX_VISITS, NewSnooze, NodeView, Readiness, RowPage, SnapshotQuery,
+    SnoozeDesk, SnoozeEnd, SnoozeError, SnoozeStatus, StorageDesk, StorageError, VisitPlace, VisitQuery,
 };

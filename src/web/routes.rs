@@ -52,6 +52,8 @@ pub(crate) fn configure(config: &mut web::ServiceConfig) {
         .service(reading("/api/v1/store/events/{id}", store::event))
         .service(reading("/api/v1/store/events/{id}/sightings", store::sightings))
         .service(reading("/api/v1/store/visits", store::visits))
+        .service(reading("/api/v1/store/clips", store::clips))
+        .service(reading("/api/v1/store/snapshots", store::snapshots))
         .service(
             web::resource("/api/v1/store/check")
                 .route(web::route().guard(Any(Get()).or(Head())).to(store::check))

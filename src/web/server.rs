@@ -52,6 +52,8 @@ const PEOPLE_DEADLINE: Duration = Duration::from_secs(5);
 const ALERTS_DEADLINE: Duration = Duration::from_secs(10);
 /// How long trying a channel out may take: a little longer than its attempt.
 const TEST_DEADLINE: Duration = Duration::from_secs(70);
+/// How long a page of rows of clips may take: those of a camera are looked for among all of them.
+const CLIPS_DEADLINE: Duration = Duration::from_secs(20);
 /// How long a plan of what would go next may take: it may read the names of many pictures.
 const STORAGE_DEADLINE: Duration = Duration::from_secs(20);
 
@@ -92,6 +94,7 @@ pub(crate) struct Lanes {
     pub(crate) storage: Lane,
     pub(crate) keep: Lane,
     pub(crate) visits: Lane,
+    pub(crate) clips: Lane,
     pub(crate) long_work: Lane,
 }
 
@@ -118,6 +121,7 @@ impl Lanes {
             storage: Lane::new("storage", 1, STORAGE_DEADLINE),
             keep: Lane::new("keep", 1, PEOPLE_DEADLINE),
             visits: lane("visits", 1),
+            clips: Lane::new("clips", 1, CLIPS_DEADLINE),
             long_work: Lane::new("long_work", 1, PEOPLE_DEADLINE),
         }
     }

@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};
-use meerkat_base::EventId;
+use meerkat_base::{CameraId, EventId};
+use meerkat_store::CaptureKind;
 use serde::Deserialize;
 use serde_json::json;
 
@@ -15,11 +16,14 @@ use crate::lane::LaneError;
 use crate::routes::{no_answer, problem};
 use crate::server::AppState;
 use crate::view::{
-    Begun, EventSourceError, LongWork, MAX_VISITS, RowPage, StorageError, VisitPlace, VisitQuery,
+    Begun, ClipQuery, EventSourceError, LongWork, MAX_CLIPS, MAX_VISITS, RowPage, SnapshotQuery,
+    StorageError, VisitPlace, VisitQuery,
 };
 
 /// Visits in an answer when the request does not say.
 const DEFAULT_VISITS: usize = 100;
+/// The newest clips in an answer when the request does not say.
+const DEFAULT_CLIPS: usize = 50;
 
 pub(crate) async fn events(state: web::Data<AppState>, request: HttpRequest) -> HttpResponse {
     let query = match read_query(request.query_string()) {
@@ -91,6 +95,74 @@ pub(crate) async fn visits(state: web::Data<AppState>, request: HttpRequest) -> 
     };
     let source = Arc::clone(&state.events);
     page("visits", state.lanes.visits.ask(move || source.visits(&query)).await)
+}
+
+/// The query of the clips as it was sent.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawClipQuery {
+    camera: Option<String>,
+    kind: Option<String>,
+    limit: Option<usize>,
+    after: Option<u64>,
+    path: Option<String>,
+}
+
+fn read_clip_query(query: &str) -> Result<ClipQuery, String> {
+    let words = "the query takes path, or after, or camera, kind and limit, each at most once";
+    let raw = web::Query::<RawClipQuery>::from_query(query).map_err(|_| words.to_owned())?.into_inner();
+    let is_of_newest = raw.camera.is_some() || raw.kind.is_some() || raw.limit.is_some();
+    match (raw.path, raw.after) {
+        (Some(path), None) if !is_of_newest => return Ok(ClipQuery::At(path)),
+        (None, Some(number)) if !is_of_newest => return Ok(ClipQuery::After(number)),
+        (None, None) => {}
+        _ => return Err(words.to_owned()),
+    }
+    let camera = raw.camera.map(|text| CameraId::from_shown(&text)).transpose();
+    let limit = raw.limit.unwrap_or(DEFAULT_CLIPS);
+    if !(1..=MAX_CLIPS).contains(&limit) {
+        return Err(format!("limit: a number from 1 to {MAX_CLIPS}"));
+    }
+    Ok(ClipQuery::Newest {
+        camera: camera.map_err(|error| format!("camera: {error}"))?,
+        kind: raw.kind.map(|text| capture_kind(&text)).transpose()?,
+        limit,
+    })
+}
+
+/// A kind of file that has rows.
+fn capture_kind(text: &str) -> Result<CaptureKind, String> {
+    let kinds = [CaptureKind::Clip, CaptureKind::Video, CaptureKind::Segment];
+    let found = kinds.into_iter().find(|kind| kind.as_str() == text);
+    found.ok_or_else(|| "kind: clip, video or segment".to_owned())
+}
+
+pub(crate) async fn clips(state: web::Data<AppState>, request: HttpRequest) -> HttpResponse {
+    let query = match read_clip_query(request.query_string()) {
+        Ok(query) => query,
+        Err(words) => return problem(StatusCode::BAD_REQUEST, &words),
+    };
+    let source = Arc::clone(&state.events);
+    page("clips", state.lanes.clips.ask(move || source.clips(&query)).await)
+}
+
+/// The query of the snapshots as it was sent.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawSnapshotQuery {
+    after: Option<u64>,
+    path: Option<String>,
+}
+
+pub(crate) async fn snapshots(state: web::Data<AppState>, request: HttpRequest) -> HttpResponse {
+    let raw = web::Query::<RawSnapshotQuery>::from_query(request.query_string()).ok();
+    let query = match raw.map(|raw| raw.into_inner()) {
+        Some(RawSnapshotQuery { after, path: None }) => SnapshotQuery::After(after.unwrap_or(0)),
+        Some(RawSnapshotQuery { after: None, path: Some(path) }) => SnapshotQuery::At(path),
+        _ => return problem(StatusCode::BAD_REQUEST, "the query takes after, a number, or path"),
+    };
+    let source = Arc::clone(&state.events);
+    page("snapshots", state.lanes.clips.ask(move || source.snapshots(&query)).await)
 }
 
 fn page<P: ToString>(
@@ -166,6 +238,35 @@ mod tests {
     use meerkat_base::WallTime;
 
     use super::*;
+
+    #[test]
+    fn queries_of_clips_are_read_strictly() {
+        let check = |query: &str, expected: ClipQuery| assert_eq!(read_clip_query(query), Ok(expected));
+        check("path=capture/clip/a%20b.mp4", ClipQuery::At("capture/clip/a b.mp4".to_owned()));
+        check("after=0", ClipQuery::After(0));
+        check("", ClipQuery::Newest { camera: None, kind: None, limit: DEFAULT_CLIPS });
+        let camera = CameraId::from_shown("fe80::1~2").unwrap();
+        let kind = Some(CaptureKind::Segment);
+        check(
+            "camera=fe80%3A%3A1~2&kind=segment&limit=500",
+            ClipQuery::Newest { camera: Some(camera), kind, limit: 500 },
+        );
+        for (bad, key) in [
+            ("limit=0", "limit"),
+            ("limit=501", "500"),
+            ("kind=image", "kind"),
+            ("camera=../x", "camera"),
+            ("after=-1", "query"),
+            ("after=1&path=x", "query"),
+            ("after=1&limit=5", "query"),
+            ("path=x&kind=clip", "query"),
+            ("before=1", "query"),
+            ("path=x&path=y", "query"),
+        ] {
+            let words = read_clip_query(bad).unwrap_err();
+            assert!(words.contains(key), "{bad}: {words}");
+        }
+    }
 
     #[test]
     fn queries_of_visits_are_read_strictly() {

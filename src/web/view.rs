@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use meerkat_base::{CameraId, EventId, EventKind, ImageFormat, Sighting, WallTime};
+use meerkat_store::CaptureKind;
 use serde::Serialize;
 
 use crate::status::Status;
@@ -144,6 +145,10 @@ pub trait EventSource: Send + Sync + 'static {
     fn sighting_rows(&self, id: EventId, from_seq: u64) -> Result<RowPage<u64>, EventSourceError>;
     /// Visits of enrolled people at cameras that count, oldest first.
     fn visits(&self, query: &VisitQuery) -> Result<RowPage<VisitPlace>, EventSourceError>;
+    /// Clips, videos and segments as rows, at most [`MAX_CLIPS`]; goes on at a number.
+    fn clips(&self, query: &ClipQuery) -> Result<RowPage<u64>, EventSourceError>;
+    /// Paths of snapshots, at most [`MAX_CLIPS`]; goes on at a number.
+    fn snapshots(&self, query: &SnapshotQuery) -> Result<RowPage<u64>, EventSourceError>;
 }
 
 /// A page of rows as they are sent.
@@ -153,6 +158,36 @@ pub struct RowPage<P> {
     pub rows: Vec<serde_json::Value>,
     /// Where the next page begins; none at the end. That page may be empty.
     pub next: Option<P>,
+}
+
+/// Most rows of clips, and paths of snapshots, that one request can ask for.
+pub const MAX_CLIPS: usize = meerkat_store::inventory::PAGE_ROWS;
+
+/// Which rows of clips, videos and segments to read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ClipQuery {
+    /// The newest, newest first.
+    Newest {
+        /// Only of this camera.
+        camera: Option<CameraId>,
+        /// Only of this kind.
+        kind: Option<CaptureKind>,
+        /// At most this many, in `1..=MAX_CLIPS`.
+        limit: usize,
+    },
+    /// A page of all of them, by their numbers: those above this one.
+    After(u64),
+    /// Those of the file at this path, relative to the data folder: one for each event that it shows.
+    At(String),
+}
+
+/// Which snapshots to read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SnapshotQuery {
+    /// A page of all of them, by their numbers: those above this one.
+    After(u64),
+    /// The one at this path, relative to the data folder.
+    At(String),
 }
 
 /// Most visits that one request can ask for.

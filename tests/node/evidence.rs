@@ -36,6 +36,7 @@ fn finished(node: &Node, kind: &str, count: usize) -> (Vec<PathBuf>, Vec<PathBuf
 }
 
 fn run(node: &Node, plan: &Plan, args: &[&str]) -> Output {
+    let plan = plan.clone().set("http.listen", node.http_address());
     plan.command(node.data().parent().unwrap()).args(args).output().unwrap()
 }
 

@@ -1,4 +1,4 @@
-//! What was recorded, as the database and the folders have it.
+//! What was recorded, as the rows and the folders have it.
 
 use std::path::Path;
 
@@ -6,9 +6,10 @@ use anyhow::{Context, bail};
 use clap::Args;
 use meerkat_base::CameraId;
 use meerkat_store::inventory::{ClipQuery, PAGE_ROWS};
-use meerkat_store::{CaptureKind, ClipRow, PROOF_ENDING, STRIP_ENDING, StoreReader, spool};
+use meerkat_store::{CaptureKind, ClipRow, PROOF_ENDING, STRIP_ENDING, spool};
 use serde_json::json;
 
+use super::super::stored::Stored;
 use crate::settings::Settings;
 
 /// Which clips to show.
@@ -36,16 +37,16 @@ fn kind(text: &str) -> Result<CaptureKind, String> {
     kinds.into_iter().find(|kind| kind.as_str() == text).ok_or_else(|| "clip, video or segment".to_owned())
 }
 
-fn reader(settings: &Settings) -> anyhow::Result<StoreReader> {
-    StoreReader::open(&settings.data_dir)
-        .with_context(|| format!("the database of {}", settings.data_dir.display()))
+/// Says what failed: the rows.
+pub(super) fn unreadable(settings: &Settings) -> String {
+    format!("what was recorded in {} cannot be read", settings.data_dir.display())
 }
 
 /// Shows the newest.
 pub fn list(settings: &Settings, args: ListArgs) -> anyhow::Result<()> {
     let camera = args.camera.map(|id| CameraId::from_shown(&id)).transpose().context("--camera")?;
     let query = ClipQuery { camera, kind: args.kind, limit: usize::from(args.limit).min(PAGE_ROWS) };
-    let rows = reader(settings)?.newest_clips(&query)?;
+    let rows = Stored::new(settings).newest_clips(&query).with_context(|| unreadable(settings))?;
     for row in &rows {
         if args.json {
             println!("{}", serde_json::to_string(row)?);
@@ -81,11 +82,12 @@ fn line(row: &ClipRow) -> String {
 
 /// Shows everything about one.
 pub fn show(settings: &Settings, what: &str, as_json: bool) -> anyhow::Result<()> {
-    let reader = reader(settings)?;
-    let rows = match what.parse() {
-        Ok(event) => reader.event(event)?.map(|event| event.clips).unwrap_or_default(),
-        Err(_) => reader.clips_at(relative(settings, what))?,
+    let mut stored = Stored::new(settings);
+    let found = match what.parse() {
+        Ok(event) => stored.event(event).map(|found| found.map(|event| event.clips).unwrap_or_default()),
+        Err(_) => stored.clips_at(relative(settings, what)),
     };
+    let rows = found.with_context(|| unreadable(settings))?;
     if rows.is_empty() {
         bail!("there is no clip of {what}");
     }

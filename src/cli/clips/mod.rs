@@ -1,26 +1,26 @@
-//! `meerkat clips`: what was recorded, whether it is whole, and how that is proven. Reading works beside a running node;
-//! what changes something needs the lock of the data folder.
+//! `meerkat clips`: what was recorded, whether it is whole, and how that is proven. A node that runs in the data folder is
+//! asked for rows, and keeps what is to be kept; repairs need the lock of the data folder.
 
 mod keep;
 mod keys;
 mod list;
 mod prove;
 mod repair;
+mod rows;
 mod verify;
 
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use meerkat_store::{DataLock, StoreError};
 
 use super::settings_args::SettingsArgs;
 use super::{CliError, logging};
-use crate::settings::Settings;
 
 /// List clips, check them against the database, and prove them
 ///
-/// Works in the data folder of the configuration, beside a running node too: nothing but `verify --repair` changes
-/// anything there, and `keep` and `unkeep`, for which a running node is asked.
+/// Looks at the files in the data folder of the configuration. What the database says of them is asked of the node that
+/// runs there, at http.listen, or read where none runs. Nothing but `keep`, `unkeep` and `verify --repair` changes
+/// anything; the last needs the node to be stopped.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   meerkat clips list --camera door --limit 20
@@ -99,17 +99,5 @@ pub fn run(args: ClipsArgs) -> Result<(), CliError> {
         Action::Keygen { file } => Ok(keys::keygen(&settings, file)?),
         Action::PublicKey { hex } => Ok(keys::public_key(&settings, hex)?),
         Action::Prove(prove) => prove::run(&settings, prove),
-    }
-}
-
-/// Whether a node, or another program, has the data folder.
-fn is_in_use(settings: &Settings) -> anyhow::Result<bool> {
-    if !settings.data_dir.exists() {
-        return Ok(false);
-    }
-    match DataLock::take(&settings.data_dir) {
-        Ok(_) => Ok(false),
-        Err(StoreError::Locked { .. }) => Ok(true),
-        Err(error) => Err(error.into()),
     }
 }

@@ -1,4 +1,6 @@
-//! `meerkat clips verify`: whether files and database agree, and what is done where they do not.
+//! `meerkat clips verify`: whether files and database agree, and what is done where they do not. The files are looked at
+//! here, also beside a node: what takes hours is not its business, and it is asked for the rows only. Repairs change rows
+//! and files in pairs, and are done under the lock of the data folder.
 
 use std::collections::BTreeMap;
 
@@ -6,11 +8,13 @@ use anyhow::Context;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use meerkat_base::{Clock, SystemClock};
-use meerkat_store::verify::{Finding, Verified, VerifyOptions, Wrong, verify};
+use meerkat_store::verify::{Finding, Rows, Verified, VerifyOptions, Wrong, verify};
 use meerkat_store::{DataLock, Durability, Store, StoreError, StoreOptions, StoreReader};
 use serde_json::json;
 
-use super::{CliError, is_in_use, repair};
+use super::super::stored::{Holder, Stored};
+use super::list::unreadable;
+use super::{CliError, repair};
 use crate::settings::{self, Settings};
 
 /// How to compare.
@@ -98,10 +102,13 @@ fn say(found: &Verified, done: &Done) {
 }
 
 fn looked(settings: &Settings, args: &VerifyArgs) -> anyhow::Result<(Verified, Done)> {
-    let node_runs = is_in_use(settings)?;
-    let reader = StoreReader::open(&settings.data_dir)
-        .with_context(|| format!("the database of {}", settings.data_dir.display()))?;
-    Ok((compare(&reader, args, node_runs)?, BTreeMap::new()))
+    let mut stored = Stored::new(settings);
+    let node_runs = matches!(stored.holder()?, Holder::Node(_));
+    let found = compare(&mut stored, settings, args, node_runs).with_context(|| unreadable(settings))?;
+    if !node_runs && stored.has_met_node() {
+        eprintln!("meerkat: a node was started meanwhile: what is said to be unfinished may be its work");
+    }
+    Ok((found, BTreeMap::new()))
 }
 
 fn repaired(settings: &Settings, args: &VerifyArgs) -> anyhow::Result<(Verified, Done)> {
@@ -115,7 +122,8 @@ fn repaired(settings: &Settings, args: &VerifyArgs) -> anyhow::Result<(Verified,
     })?;
     let now = SystemClock::new().wall();
     let mut store = Store::open_under(&lock, StoreOptions { durability, now, ..StoreOptions::default() })?;
-    let found = compare(&store, args, false)?;
+    let reader: &StoreReader = &store;
+    let found = compare(reader, settings, args, false)?;
     let mut done = BTreeMap::new();
     for finding in &found.findings {
         match repair::repair(settings, &mut store, finding, now) {
@@ -127,14 +135,22 @@ fn repaired(settings: &Settings, args: &VerifyArgs) -> anyhow::Result<(Verified,
     Ok((found, done))
 }
 
-fn compare(reader: &StoreReader, args: &VerifyArgs, node_runs: bool) -> anyhow::Result<Verified> {
+fn compare<R: Rows>(
+    rows: R,
+    settings: &Settings,
+    args: &VerifyArgs,
+    node_runs: bool,
+) -> anyhow::Result<Verified>
+where
+    R::Error: Into<anyhow::Error>,
+{
     let bar = ProgressBar::new(0);
     bar.set_style(ProgressStyle::with_template("{bar:40} {pos}/{len} files, {eta} left")?);
     let options = VerifyOptions { contents: !args.quick, node_runs };
-    let found = verify(reader, options, &mut |done, all| {
+    let found = verify(rows, &settings.data_dir, options, &mut |done, all| {
         bar.set_length(all.max(done));
         bar.set_position(done);
     });
     bar.finish_and_clear();
-    Ok(found?)
+    found.map_err(Into::into)
 }

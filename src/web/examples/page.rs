@@ -165,6 +165,14 @@ impl EventSource for InventedEvents {
         Ok(RowPage { rows: Vec::new(), next: None })
     }
 
+    fn clips(&self, _: &ClipQuery) -> Result<RowPage<u64>, EventSourceError> {
+        Ok(RowPage { rows: Vec::new(), next: None })
+    }
+
+    fn snapshots(&self, _: &SnapshotQuery) -> Result<RowPage<u64>, EventSourceError> {
+        Ok(RowPage { rows: Vec::new(), next: None })
+    }
+
     fn recent(&self, query: &EventQuery) -> Result<Vec<EventSummary>, EventSourceError> {
         let fits = |event: &&EventSummary| {
             query.camera.as_ref().is_none_or(|camera| event.camera == *camera)

@@ -6,9 +6,10 @@ mod support;
 use std::sync::atomic::Ordering;
 
 use meerkat_base::EventKind;
-use meerkat_web::LongWork;
+use meerkat_store::CaptureKind;
+use meerkat_web::{ClipQuery, LongWork, MAX_CLIPS};
 use serde_json::json;
-use support::{NOW, Node, event, settings};
+use support::{NOW, Node, camera, event, settings};
 
 #[test]
 fn rows_of_events_come_in_pages() {
@@ -64,6 +65,44 @@ fn visits_come_in_pages_of_a_span_of_time() {
 }
 
 #[test]
+fn clips_and_snapshots_are_asked_for_by_number_path_or_what_they_are() {
+    let data = tempfile::tempdir().unwrap();
+    let node = Node::plain(data.path());
+    let (clips, snapshots) = ("/api/v1/store/clips", "/api/v1/store/snapshots");
+    let page = node.get(&format!("{clips}?after=3")).json();
+    assert_eq!((&page["clips"], &page["next"]), (&json!([{ "camera": "door" }]), &json!("4")));
+    assert_eq!(page["process"], json!(std::process::id()));
+    assert_eq!(node.get(&format!("{clips}?path=capture/clip/a.mp4")).json()["next"], json!(null));
+    assert_eq!(node.get(&format!("{clips}?camera=door&kind=clip&limit=500")).status, 200);
+    let newest =
+        ClipQuery::Newest { camera: Some(camera("door")), kind: Some(CaptureKind::Clip), limit: MAX_CLIPS };
+    assert_eq!(
+        *node.events.clips_asked.lock().unwrap(),
+        [ClipQuery::After(3), ClipQuery::At("capture/clip/a.mp4".to_owned()), newest]
+    );
+    let page = node.get(snapshots).json();
+    assert_eq!((&page["snapshots"], &page["next"]), (&json!(["a.jpg"]), &json!("5")));
+    let last = node.get(&format!("{snapshots}?after=5")).json();
+    assert_eq!((&last["snapshots"], &last["next"]), (&json!([]), &json!(null)));
+    assert_eq!(node.get(&format!("{snapshots}?path=a.jpg")).json()["snapshots"], json!(["a.jpg"]));
+    assert_eq!(node.get(&format!("{snapshots}?path=b.jpg")).json()["snapshots"], json!([]));
+    for bad in ["clips?limit=501", "clips?after=1&path=x", "snapshots?after=1&path=x", "snapshots?limit=9"] {
+        assert_eq!(node.get(&format!("/api/v1/store/{bad}")).status, 400, "{bad}");
+    }
+    // Rows of clips change by what the node does, not by a request.
+    for path in [clips, snapshots] {
+        assert_eq!(node.ask("POST", path, &[]).status, 405, "{path}");
+        assert_eq!(node.ask("DELETE", path, &[]).status, 405, "{path}");
+    }
+    node.events.broken.store(true, Ordering::SeqCst);
+    for path in [clips, snapshots] {
+        let broken = node.get(path);
+        assert_eq!(broken.status, 503, "{path}");
+        assert!(!broken.text().contains("secret"), "{path}");
+    }
+}
+
+#[test]
 fn long_work_is_ordered_asked_about_and_fetched() {
     let data = tempfile::tempdir().unwrap();
     let node = Node::plain(data.path());
@@ -93,6 +132,9 @@ fn with_a_token_nobody_else_reads_rows_or_orders_work() {
     for (method, path) in [
         ("GET", "/api/v1/store/events"),
         ("GET", "/api/v1/store/visits?since=2026-11-20T00:00:00Z&until=2026-11-21T00:00:00Z"),
+        ("GET", "/api/v1/store/clips"),
+        ("GET", "/api/v1/store/clips?path=capture/clip/a.mp4"),
+        ("GET", "/api/v1/store/snapshots"),
         ("GET", "/api/v1/store/backup"),
         ("POST", "/api/v1/store/check"),
         ("POST", "/api/v1/store/backup"),
@@ -103,4 +145,5 @@ fn with_a_token_nobody_else_reads_rows_or_orders_work() {
     let foreign = node.ask("POST", "/api/v1/store/backup", &["Origin: http://evil.example.org"]);
     assert_ne!(foreign.status, 202);
     assert!(node.storage.orders.lock().unwrap().is_empty());
+    assert!(node.events.clips_asked.lock().unwrap().is_empty());
 }

@@ -143,6 +143,7 @@ pub struct FakeEvents {
     pub events: Mutex<Vec<EventSummary>>,
     pub asked: Mutex<Vec<EventQuery>>,
     pub visits_asked: Mutex<Vec<VisitQuery>>,
+    pub clips_asked: Mutex<Vec<ClipQuery>>,
     pub broken: AtomicBool,
 }
 
@@ -202,6 +203,29 @@ impl EventSource for FakeEvents {
         }
         let next = VisitPlace { at: NOW, number: 3 };
         Ok(RowPage { rows: vec![serde_json::json!({ "person": "Ada" })], next: Some(next) })
+    }
+
+    /// One clip, numbered 4.
+    fn clips(&self, query: &ClipQuery) -> Result<RowPage<u64>, EventSourceError> {
+        self.clips_asked.lock().unwrap().push(query.clone());
+        if self.broken.load(Ordering::SeqCst) {
+            return Err(EventSourceError("secret detail".to_owned()));
+        }
+        let next = matches!(query, ClipQuery::After(_)).then_some(4);
+        Ok(RowPage { rows: vec![serde_json::json!({ "camera": "door" })], next })
+    }
+
+    /// One snapshot, numbered 5.
+    fn snapshots(&self, query: &SnapshotQuery) -> Result<RowPage<u64>, EventSourceError> {
+        if self.broken.load(Ordering::SeqCst) {
+            return Err(EventSourceError("secret detail".to_owned()));
+        }
+        let one = || vec![serde_json::json!("a.jpg")];
+        Ok(match query {
+            SnapshotQuery::After(0..5) => RowPage { rows: one(), next: Some(5) },
+            SnapshotQuery::At(path) if path == "a.jpg" => RowPage { rows: one(), next: None },
+            SnapshotQuery::After(_) | SnapshotQuery::At(_) => RowPage { rows: Vec::new(), next: None },
+        })
     }
 }
 
