@@ -156,7 +156,7 @@ struct RawSnapshotQuery {
 
 pub(crate) async fn snapshots(state: web::Data<AppState>, request: HttpRequest) -> HttpResponse {
     let raw = web::Query::<RawSnapshotQuery>::from_query(request.query_string()).ok();
-    let query = match raw.map(|raw| raw.into_inner()) {
+    let query = match raw.map(web::Query::into_inner) {
         Some(RawSnapshotQuery { after, path: None }) => SnapshotQuery::After(after.unwrap_or(0)),
         Some(RawSnapshotQuery { after: None, path: Some(path) }) => SnapshotQuery::At(path),
         _ => return problem(StatusCode::BAD_REQUEST, "the query takes after, a number, or path"),

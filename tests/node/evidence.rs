@@ -36,8 +36,8 @@ fn finished(node: &Node, kind: &str, count: usize) -> (Vec<PathBuf>, Vec<PathBuf
 }
 
 fn run(node: &Node, plan: &Plan, args: &[&str]) -> Output {
-    let plan = plan.clone().set("http.listen", node.http_address());
-    plan.command(node.data().parent().unwrap()).args(args).output().unwrap()
+    let asking = plan.clone().set("http.listen", node.http_address());
+    asking.command(node.data().parent().unwrap()).args(args).output().unwrap()
 }
 
 fn code(output: &Output) -> i32 {

@@ -59,8 +59,8 @@ impl Rows for &mut Stored<'_> {
 
 fn clips(node: &RunningNode, question: &str) -> anyhow::Result<Page<ClipRow>> {
     let (sent, next) = page::<SentFile>(node, &format!("store/clips?{question}"), "clips")?;
-    let clips = sent.into_iter().map(SentFile::row).collect::<anyhow::Result<_>>()?;
-    Ok((clips, next))
+    let found = sent.into_iter().map(SentFile::row).collect::<anyhow::Result<_>>()?;
+    Ok((found, next))
 }
 
 fn snapshots(node: &RunningNode, question: &str) -> anyhow::Result<Page<String>> {

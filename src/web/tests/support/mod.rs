@@ -222,7 +222,7 @@ impl EventSource for FakeEvents {
         }
         let one = || vec![serde_json::json!("a.jpg")];
         Ok(match query {
-            SnapshotQuery::After(0..5) => RowPage { rows: one(), next: Some(5) },
+            SnapshotQuery::After(0..=4) => RowPage { rows: one(), next: Some(5) },
             SnapshotQuery::At(path) if path == "a.jpg" => RowPage { rows: one(), next: None },
             SnapshotQuery::After(_) | SnapshotQuery::At(_) => RowPage { rows: Vec::new(), next: None },
         })
