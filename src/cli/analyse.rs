@@ -34,8 +34,8 @@ const EVENTS: &str = "events";
   meerkat analyse events --config node.toml --since 2026-11-01 --out november
   meerkat analyse ./events --out charts               a file that has this name
 
-Tables are UTF-8, UTF-16 with a mark or GBK, at most 200 MiB; the first line names the columns. Times are RFC 3339, or a
-date with or without a time of the day in notify.time_zone.
+Tables are UTF-8, UTF-16 with a mark or GBK, at most 200 MiB; the first line names the columns.
+Times are RFC 3339, or a date with or without a time of the day in notify.time_zone.
 Exit codes: 0 done, 1 failed, 2 wrong arguments.")]
 pub struct AnalyseArgs {
     /// A CSV file, or the word `events`

@@ -32,12 +32,15 @@ use crate::app::models_folder;
   meerkat embed --json face.jpg
   meerkat embed --json --threads 4 album/*.jpg > faces.jsonl
 
-With --json, one line per picture, the largest face first, in pixels of the upright picture; landmarks are left eye,
-right eye, nose, left and right corner of the mouth, as seen in the picture:
-  {\"source\":\"face.jpg\",\"width\":250,\"height\":250,\"faces\":[{\"score\":0.9,\"x\":70.0,\"y\":62.0,\"width\":92.0,\"height\":121.0,
-   \"landmarks\":[[98.0,112.0],[139.0,111.0],[120.0,136.0],[102.0,157.0],[138.0,156.0]],\"embedding\":[0.01,...]}]}
+With --json, one line per picture, the largest face first, in pixels of the upright picture;
+landmarks are left eye, right eye, nose, left and right corner of the mouth, as seen in the picture:
+  {\"source\":\"face.jpg\",\"width\":250,\"height\":250,
+   \"faces\":[{\"score\":0.9,\"x\":70.0,\"y\":62.0,\"width\":92.0,\"height\":121.0,
+   \"landmarks\":[[98.0,112.0],[139.0,111.0],[120.0,136.0],[102.0,157.0],[138.0,156.0]],
+   \"embedding\":[0.01,...]}]}
 
-Exit codes: 0 done, 1 a picture could not be read or weights are missing, 2 wrong arguments or wrong configuration.")]
+Exit codes: 0 done, 1 a picture could not be read or weights are missing, 2 wrong arguments or wrong
+configuration.")]
 pub struct EmbedArgs {
     /// Picture files (JPEG, PNG, WebP, BMP)
     #[arg(required = true, value_name = "IMAGE")]

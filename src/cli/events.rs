@@ -22,8 +22,8 @@ const DEFAULT_LIMIT: usize = 50;
 #[command(after_help = "Examples:
   meerkat events list --config node.toml --camera door --kind person --limit 20
   meerkat events list --person 'Li Lei' --since 2026-11-20 --until '2026-11-21 08:00'
-  meerkat events list --json --limit 1000             one event per line
-  meerkat events list --before CURSOR                 the next page: the cursor stands below the table
+  meerkat events list --json --limit 1000       one event per line
+  meerkat events list --before CURSOR           the next page: the cursor stands below the table
   meerkat events show 01930000-0000-7000-8000-000000000001 --json
 
 Times are RFC 3339, or a date with or without a time of the day in notify.time_zone.

@@ -60,18 +60,19 @@ Examples:
   meerkat embed --json face.jpg                       a face as numbers
   meerkat alerts test office                          try a channel out
   meerkat faces enrol 'Li Lei' a.jpg b.jpg            teach it a face
-  meerkat events list --camera door --since 2026-11-20  what happened
+  meerkat events list --camera door                   what happened
   meerkat backup /mnt/usb/monday                      database, faces and keys in a folder
-  meerkat attendance --from 2026-11-01 --to 2026-11-30   who came and went when
+  meerkat attendance --from 2026-11-01                who came and went when
   meerkat snooze --camera yard --for 2h               no messages about it for a while
   meerkat analyse table.csv --out charts              charts and figures of a table, or of events
   meerkat models pull                                 fetch the weights of its networks
   meerkat clips verify                                whether clips and database agree
   meerkat storage plan                                what would be deleted next, and when
-  meerkat relay keygen --out me.key                   a key for files that only the receiver can read
+  meerkat relay keygen --out me.key                   a key for files that only the receiver reads
 
 Exit codes: 0 done, 1 failed, 2 wrong arguments or wrong configuration.
-Environment: MEERKAT__SECTION__KEY sets a configuration key; MEERKAT_LOG is a log filter such as meerkat=debug.";
+Environment: MEERKAT__SECTION__KEY sets a configuration key; MEERKAT_LOG is a log filter such as
+meerkat=debug.";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -215,6 +216,21 @@ mod tests {
             .context("cannot listen: address in use")
             .unwrap_err();
         assert_eq!(in_one_line(&doubled), "cannot listen: address in use");
+    }
+
+    /// Complains about what a screen of 100 columns, or a pipe, would break in the middle of an example.
+    fn narrow(command: &clap::Command) {
+        for text in [command.get_after_help(), command.get_after_long_help()].into_iter().flatten() {
+            for line in text.to_string().lines() {
+                assert!(line.chars().count() <= 100, "{}: {line}", command.get_name());
+            }
+        }
+        command.get_subcommands().for_each(narrow);
+    }
+
+    #[test]
+    fn examples_are_not_wrapped() {
+        narrow(&Cli::command());
     }
 
     #[test]

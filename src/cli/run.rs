@@ -17,7 +17,8 @@ use crate::app::{self, SettingsSource};
   meerkat run --config node.toml
   MEERKAT__FRAME__LISTEN=127.0.0.1:9100 MEERKAT__DATA_DIR=/srv/meerkat meerkat run
 
-Exit codes: 0 stopped as told, 1 failed, 2 wrong arguments or configuration, 3 hanging threads: start it anew.")]
+Exit codes: 0 stopped as told, 1 failed, 2 wrong arguments or configuration, 3 hanging threads:
+start it anew.")]
 pub struct RunArgs {
     #[command(flatten)]
     settings: SettingsArgs,

@@ -19,9 +19,9 @@ use crate::settings::Settings;
 /// the newest copy in backup/ and from the files beside the clips. Until a person confirms, nothing is deleted.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
-  meerkat store check --config node.toml              looks at every page; the node may go on running
-  meerkat store copies --config node.toml             the copies in backup/
-  meerkat store confirm --config node.toml            deletion goes on
+  meerkat store check --config node.toml        looks at every page; the node may go on running
+  meerkat store copies --config node.toml       the copies in backup/
+  meerkat store confirm --config node.toml      deletion goes on
 
 Exit codes: 0 done, in order; 1 failed, damaged.")]
 pub struct StoreArgs {

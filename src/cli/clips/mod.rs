@@ -26,15 +26,15 @@ use super::{CliError, logging};
   meerkat clips list --camera door --limit 20
   meerkat clips show 0193f0a4-…
   meerkat clips verify                        compare files and database, both ways
-  meerkat clips verify --repair               put right what can be put right; no evidence is deleted
+  meerkat clips verify --repair               put right what can be; no evidence is deleted
   meerkat clips keep 0193f0a4-…               never delete the clips and snapshots of an event
   meerkat clips keygen                        make the key that recordings are signed with
   meerkat clips prove data/capture/clip/door/2026-11-20/….mp4
 
 How clips are signed, for those who want to check them with programs of their own: docs/evidence.md.
 
-Exit codes: 0 done, all in order, proven; 1 failed; 2 wrong arguments or wrong configuration; 3 something is not in
-order, or not proven.")]
+Exit codes: 0 done, all in order, proven; 1 failed; 2 wrong arguments or wrong configuration;
+3 something is not in order, or not proven.")]
 pub struct ClipsArgs {
     #[command(subcommand)]
     action: Action,

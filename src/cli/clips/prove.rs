@@ -17,10 +17,11 @@ use crate::settings::Settings;
 /// What to prove.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "A spool (its folder) is proven when every record is there as the node wrote it, no frame is missing
-between the first and the last, and signatures cover all of them. An MP4 is proven when it is the file that its signed
-proof (<file>.proof) names, the spool that it was made of is proven, and each picture of it shows what that frame of the
-spool shows, at its time. Several files are also checked for following each other without a gap.
+    after_help = "A spool (its folder) is proven when every record is there as the node wrote it, no frame is
+missing between the first and the last, and signatures cover all of them. An MP4 is proven when it
+is the file that its signed proof (<file>.proof) names, the spool that it was made of is proven,
+and each picture of it shows what that frame of the spool shows, at its time. Several files are
+also checked for following each other without a gap.
 
 Exit codes: 0 proven, 1 failed, 2 wrong arguments, 3 not proven."
 )]

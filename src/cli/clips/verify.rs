@@ -20,14 +20,16 @@ use crate::settings::{self, Settings};
 /// How to compare.
 #[derive(Debug, Args)]
 #[command(after_help = "What --repair does, and needs the node to be stopped for:
-  a file without a row           gets its rows back, from its sidecar or, without one, from the file itself
+  a file without a row           gets its rows back, from its sidecar or, without one, from itself
   a sidecar that is gone, bad    is written anew from the rows
-  a file that is gone, altered   is made anew from its kept spool (spool.keep); an altered one is put aside as
-                                 <file>.damaged. Without a spool the row of one that is gone says so from then on
+  a file that is gone, altered   is made anew from its kept spool (spool.keep); an altered one is
+                                 put aside as <file>.damaged. Without a spool the row of one that
+                                 is gone says so from then on
   a file that is there again     is no longer noted as gone
 Nothing is deleted. Spools without a file are finished by the next start of the node.
 
-Exit codes: 0 all in order (with --repair: it is now), 1 failed, 2 wrong arguments, 3 something is not in order.")]
+Exit codes: 0 all in order (with --repair: it is now), 1 failed, 2 wrong arguments, 3 something is
+not in order.")]
 pub struct VerifyArgs {
     /// Put right what can be put right
     #[arg(long)]

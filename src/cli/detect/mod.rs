@@ -30,9 +30,9 @@ pub(super) use self::look::compute;
 ///
 /// The detectors and their thresholds are those of the configuration, where no option says otherwise; things of all
 /// classes are found by yolox-nano. With --classify, a picture gets the names of what it shows as a whole, without boxes:
-/// by googlenet where its weights are, else by what yolox-nano finds. Networks get the whole picture, not a reduced one as in a node. For motion, pictures that follow each other are
-/// taken as frames of one still camera, five per second; each video begins anew. A broken input is reported, the others
-/// go on.
+/// by googlenet where its weights are, else by what yolox-nano finds. Networks get the whole picture, not a reduced one
+/// as in a node. For motion, pictures that follow each other are taken as frames of one still camera, five per second;
+/// each video begins anew. A broken input is reported, the others go on.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   meerkat detect person street.jpg
@@ -51,7 +51,8 @@ With --classify, \"guesses\" instead of \"detections\": five at most, the likeli
   \"guesses\":[{\"label\":\"coffee mug\",\"score\":0.87}]
 Faces have an \"identity\" besides when somebody is enrolled in the data folder of the configuration.
 
-Exit codes: 0 done, 1 an input or a frame could not be read, 2 wrong arguments or wrong configuration.")]
+Exit codes: 0 done, 1 an input or a frame could not be read, 2 wrong arguments or wrong
+configuration.")]
 pub struct DetectArgs {
     /// What to look for
     #[arg(value_enum)]

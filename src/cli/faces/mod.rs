@@ -33,8 +33,9 @@ use crate::settings::{self, Settings};
   meerkat faces unknown assign 12 'Han Meimei' --consent-by 'Han Meimei, in writing'
   meerkat faces remove 'Li Lei'
 
-A few pictures per person, from the front, in the light of the place where the camera hangs, work best. Removing
-somebody deletes their pictures, corrections, unknown faces that look like them, and their lines in the check-in ledger.
+A few pictures per person, from the front, in the light of the place where the camera hangs, work
+best. Removing somebody deletes their pictures, corrections, unknown faces that look like them, and
+their lines in the check-in ledger.
 
 Exit codes: 0 done, 1 failed, 2 wrong arguments or wrong configuration.")]
 pub struct FacesArgs {

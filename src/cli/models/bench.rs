@@ -28,9 +28,10 @@ use crate::settings::{Device, Precision, Settings};
   meerkat models bench --device cuda:0 --batch 32
 
 With --json, one array; times are per picture, pictures_per_second is of all threads together:
-  [{\"model\":\"yolox-nano\",\"device\":\"cpu\",\"threads\":1,\"batch\":1,\"runs\":30,\"median_ms\":7.1,\"min_ms\":6.9,
-    \"pictures_per_second\":140.2,\"load_ms\":21.0,\"memory_bytes\":9461760}]
-memory_bytes is the working memory of one network without its weights, 0 where the device does not say.")]
+  [{\"model\":\"yolox-nano\",\"device\":\"cpu\",\"threads\":1,\"batch\":1,\"runs\":30,\"median_ms\":7.1,
+    \"min_ms\":6.9,\"pictures_per_second\":140.2,\"load_ms\":21.0,\"memory_bytes\":9461760}]
+memory_bytes is the working memory of one network without its weights, 0 where the device does not
+say.")]
 pub struct BenchArgs {
     /// Networks, or files of your own
     #[arg(value_name = "NAME|PATH")]

@@ -30,7 +30,8 @@ use crate::app::models_folder;
   meerkat models verify
   MEERKAT_MODELS_DIR=/usr/share/meerkat/models meerkat models list --json
 
-Exit codes: 0 done, 1 failed, or something is missing or damaged, 2 wrong arguments or wrong configuration.")]
+Exit codes: 0 done, 1 failed, or something is missing or damaged, 2 wrong arguments or wrong
+configuration.")]
 pub struct ModelsArgs {
     #[command(subcommand)]
     action: Action,

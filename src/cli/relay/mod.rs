@@ -23,11 +23,12 @@ use line::Node;
 /// nothing of what is in them. A receiver makes a key once (keygen) and gives its public half to the senders.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
-  meerkat relay keygen --out me.key                                   prints the public half, age1...
+  meerkat relay keygen --out me.key
   meerkat relay send --to node:11111 --client 2 --recipient age1... plan.pdf
   meerkat relay receive --to node:22222 --identity me.key --out plan.pdf
-  meerkat relay receive --to node:22222 --plain --out old.bin          a file of an old client, as it was sent
+  meerkat relay receive --to node:22222 --plain --out old.bin
 
+keygen prints the public half, age1...; with --plain comes a file of an old client, as it was sent.
 The port of --to says who asks: the first address of dialects.desk.listen is client 1, and so on.
 Exit codes: 0 done, 1 failed, 2 wrong arguments, 3 no file waits.")]
 pub struct RelayArgs {

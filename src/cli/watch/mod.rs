@@ -32,9 +32,10 @@ use super::{CliError, logging};
   meerkat watch node 9999 --save recordings --segment 5m --format mp4 --headless
   meerkat watch node 9999 --save recordings --pictures 100
 
-A picture is late when it came more than 0.9 s after the answer to the one before: it or the answer was lost, or the camera
-sends slowly.
-Exit codes: 0 it left, 1 it could not join, the node ended it, or nothing could be recorded, 2 wrong arguments.")]
+A picture is late when it came more than 0.9 s after the answer to the one before: it or the answer
+was lost, or the camera sends slowly.
+Exit codes: 0 it left, 1 it could not join, the node ended it, or nothing could be recorded,
+2 wrong arguments.")]
 pub struct WatchArgs {
     /// The node
     host: String,
