@@ -179,6 +179,44 @@ fn a_broken_input_does_not_stop_the_others() {
 }
 
 #[test]
+fn what_is_no_picture_and_no_video_is_named_with_what_is_wanted() {
+    let dir = tempfile::tempdir().unwrap();
+    let (note, empty) = (dir.path().join("note.txt"), dir.path().join("empty.jpg"));
+    std::fs::write(&note, "no picture").unwrap();
+    std::fs::write(&empty, "").unwrap();
+    let output = meerkat(&["detect", "motion", text(&note), text(&empty), text(dir.path())], &[]);
+    assert_eq!(output.status.code(), Some(1));
+    let said = err(&output);
+    let lines: Vec<&str> = said.lines().collect();
+    assert_eq!(lines.len(), 3, "{said}");
+    for (line, (file, why)) in lines.iter().zip([
+        (&note, "neither a picture nor a video"),
+        (&empty, "it is empty"),
+        (&dir.path().to_owned(), "it is a folder"),
+    ]) {
+        assert!(line.starts_with(&format!("meerkat: {}: {why}", file.display())), "{line}");
+        assert!(line.contains("JPEG, PNG, WebP, BMP") && line.contains("MP4"), "{line}");
+    }
+
+    let push = |to: &str, file: &Path| {
+        meerkat(
+            &["push", "--to", to, "--mode", "3", "--camera", "door", "--token", "hunter2", text(file)],
+            &[],
+        )
+    };
+    let (to, node) = node();
+    let output = push(&to, &note);
+    assert_eq!((output.status.code(), node.join().unwrap().len()), (Some(1), 0));
+    let said = err(&output);
+    assert!(said.contains("note.txt: it is neither a picture nor a video"), "{said}");
+    assert!(said.contains("wanted is a picture (JPEG"), "{said}");
+    // Before anybody is asked.
+    let output = push("127.0.0.1:1", &empty);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(err(&output).contains("empty.jpg: it is empty; wanted is a picture (JPEG"), "{}", err(&output));
+}
+
+#[test]
 fn boxes_are_in_pixels_of_the_whole_frame() {
     // Twice as wide as any detector wants: what is found must still be measured in the original.
     let Some(video) = data("video/vtest/vtest.mp4") else { return };

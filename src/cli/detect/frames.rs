@@ -3,7 +3,6 @@
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::Context;
 use meerkat_base::{Image, ImageWish, PixelFormat};
 use meerkat_media::{ReadOptions, Reader};
 use meerkat_vision::GrayPlane;
@@ -40,10 +39,14 @@ impl Frames {
     pub fn open(input: &str) -> anyhow::Result<Self> {
         let path = Path::new(input);
         let is_file = !input.contains("://") && !input.starts_with("/dev/video");
-        if is_file && picture_file::is_picture(path).context("it cannot be read")? {
+        if is_file && picture_file::is_picture(path)? {
             return Ok(Self::Picture(Some(picture_file::read(path)?)));
         }
-        Ok(Self::Video(Box::new(Reader::open(input, ReadOptions::default())?)))
+        match Reader::open(input, ReadOptions::default()) {
+            Ok(reader) => Ok(Self::Video(Box::new(reader))),
+            Err(error) if is_file => Err(picture_file::not_opened(error)),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Whether it is one picture.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use bytes::Bytes;
 use meerkat_base::Shutdown;
-use meerkat_media::{ReadOptions, Reader};
+use meerkat_media::{MediaError, ReadOptions, Reader};
 use meerkat_vision::Scene;
 
 use tokio::sync::mpsc::Sender;
@@ -99,8 +99,11 @@ impl Source {
                 let picture = picture_file::read(path).with_context(|| path.display().to_string())?;
                 Ok(hand(to, Bytes::from(picture), Due::Now))
             }
-            Self::Video(name) => give_stream(name, quality, stop, to, Due::After),
-            Self::Live(name) => give_stream(name, quality, stop, to, |_| Due::Live),
+            Self::Video(name) => {
+                let reader = open(name, stop).map_err(picture_file::not_opened).context(name.clone())?;
+                give_stream(reader, quality, to, Due::After)
+            }
+            Self::Live(name) => give_stream(open(name, stop)?, quality, to, |_| Due::Live),
             Self::Synthetic => give_scene(quality, to),
         }
     }
@@ -153,14 +156,16 @@ fn hand(to: &Sender<Given>, picture: Bytes, due: Due) -> Wanted {
     }
 }
 
+fn open(name: &str, stop: &Shutdown) -> Result<Reader, MediaError> {
+    Reader::open(name, ReadOptions { stop: Some(stop.clone()), ..ReadOptions::default() })
+}
+
 fn give_stream(
-    name: &str,
+    mut reader: Reader,
     quality: u8,
-    stop: &Shutdown,
     to: &Sender<Given>,
     due: impl Fn(Duration) -> Due,
 ) -> anyhow::Result<Wanted> {
-    let mut reader = Reader::open(name, ReadOptions { stop: Some(stop.clone()), ..ReadOptions::default() })?;
     while let Some((picture, at)) = reader.next_jpeg(quality)? {
         if hand(to, picture, due(at)) == Wanted::NoMore {
             return Ok(Wanted::NoMore);
