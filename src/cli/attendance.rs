@@ -27,11 +27,11 @@ use crate::settings::Settings;
 Exit codes: 0 done, 1 failed, 2 wrong arguments or wrong configuration.")]
 pub struct AttendanceArgs {
     /// First day, YYYY-MM-DD; today if not given
-    #[arg(long, value_name = "DAY")]
+    #[arg(long, value_name = "DAY", value_parser = day)]
     from: Option<Date>,
 
     /// Last day, YYYY-MM-DD; as --from if not given
-    #[arg(long, value_name = "DAY")]
+    #[arg(long, value_name = "DAY", value_parser = day)]
     to: Option<Date>,
 
     /// Only this person
@@ -48,6 +48,10 @@ pub struct AttendanceArgs {
 
     #[command(flatten)]
     settings: SettingsArgs,
+}
+
+fn day(text: &str) -> Result<Date, String> {
+    text.parse().map_err(|_| "a day of the calendar is wanted, YYYY-MM-DD, such as 2026-11-20".to_owned())
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -105,6 +109,10 @@ fn ledger(settings: &Settings, args: &AttendanceArgs, now: WallTime) -> Result<V
 }
 
 fn table(out: &mut impl Write, days: &[LedgerDay]) -> anyhow::Result<()> {
+    if days.is_empty() {
+        writeln!(out, "no visits")?;
+        return Ok(());
+    }
     let head = ["day", "person", "check-in", "check-out", "hours", "late", "early", "shift", ""];
     let mut rows: Vec<[String; 9]> = vec![head.map(str::to_owned)];
     for day in days {
@@ -236,6 +244,21 @@ mod tests {
     }
 
     #[test]
+    fn a_day_that_there_is_not_is_named_with_the_form_that_is_wanted() {
+        #[derive(Debug, clap::Parser)]
+        struct Own {
+            #[command(flatten)]
+            attendance: AttendanceArgs,
+        }
+        let parse = |option: &str, text: &str| <Own as clap::Parser>::try_parse_from(["x", option, text]);
+        assert!(parse("--from", "2026-11-30").unwrap().attendance.from.is_some());
+        for (option, text) in [("--from", "2026-13-01"), ("--to", "yesterday"), ("--to", "2026-02-30")] {
+            let said = parse(option, text).unwrap_err().to_string();
+            assert!(said.contains(option) && said.contains(text) && said.contains("YYYY-MM-DD"), "{said}");
+        }
+    }
+
+    #[test]
     fn a_day_is_read_reckoned_and_printed() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("node.toml");
@@ -283,6 +306,12 @@ mod tests {
 
         let one = AttendanceArgs { person: Some("Han Meimei".to_owned()), ..args("2026-11-23", false) };
         assert_eq!(ledger(&settings, &one, now).unwrap(), []);
+        let nobody_came = |print: fn(&mut Vec<u8>, &[LedgerDay]) -> anyhow::Result<()>| {
+            let mut out = Vec::new();
+            print(&mut out, &[]).unwrap();
+            String::from_utf8(out).unwrap()
+        };
+        assert_eq!((nobody_came(table).as_str(), nobody_came(json).as_str()), ("no visits\n", ""));
         let nobody = AttendanceArgs { person: Some("Eve".to_owned()), ..args("2026-11-23", false) };
         assert!(matches!(ledger(&settings, &nobody, now), Err(CliError::Failed(_))));
         let backward =

@@ -85,7 +85,7 @@ pub fn run(args: &EventsArgs) -> Result<(), CliError> {
     match &args.action {
         Action::List(list) => {
             let query = query(list, &zone).map_err(CliError::Usage)?;
-            Ok(print_list(&settings, query, list, &zone)?)
+            Ok(print_list(&mut std::io::stdout().lock(), &settings, query, list, &zone)?)
         }
         Action::Show { id, json } => {
             let id = id.parse().map_err(|_| CliError::Usage("the id of an event is a UUID".to_owned()))?;
@@ -124,26 +124,29 @@ fn unreadable(settings: &Settings) -> String {
 }
 
 fn print_list(
+    out: &mut impl Write,
     settings: &Settings,
     mut query: EventQuery,
     list: &ListArgs,
     zone: &Zone,
 ) -> anyhow::Result<()> {
+    let none = none_found(&query);
     let mut stored = Stored::new(settings);
-    let mut out = std::io::stdout().lock();
     let mut left = list.limit;
     let mut next = None;
     let mut is_first = true;
+    let mut found = false;
     while left > 0 || is_first {
+        is_first = false;
         query.limit = left.clamp(1, PAGE);
         let (page, after) = stored.events(&query).with_context(|| unreadable(settings))?;
-        if std::mem::take(&mut is_first) && !list.json {
-            writeln!(out, "{}", Line::head())?;
-        }
         if left == 0 {
             break;
         }
         for event in &page {
+            if !std::mem::replace(&mut found, true) && !list.json {
+                writeln!(out, "{}", Line::head())?;
+            }
             if list.json {
                 writeln!(out, "{}", serde_json::to_string(event)?)?;
             } else {
@@ -163,9 +166,20 @@ fn print_list(
             writeln!(out, "{}", serde_json::json!({ "next": next }))?;
         }
         (false, Some(cursor)) => writeln!(out, "older ones: --before {cursor}")?,
+        (false, None) if !found && list.limit > 0 => writeln!(out, "{none}")?,
         (false, None) => {}
     }
     Ok(())
+}
+
+/// What stands in the place of an empty table.
+fn none_found(query: &EventQuery) -> &'static str {
+    let asked = query.camera.is_some() || query.kind.is_some() || query.person.is_some();
+    match query.before {
+        Some(_) => "no older events",
+        None if asked || query.since.is_some() || query.until.is_some() => "no such event",
+        None => "no events",
+    }
 }
 
 /// One line of the table.
@@ -270,14 +284,37 @@ mod tests {
 
     use super::*;
 
-    fn list(args: &[&str]) -> Result<EventQuery, String> {
+    fn parsed(args: &[&str]) -> Result<ListArgs, String> {
         #[derive(clap::Parser)]
         struct Own {
             #[command(flatten)]
             list: ListArgs,
         }
         let own: Own = clap::Parser::try_parse_from(["x"].iter().chain(args)).map_err(|e| e.to_string())?;
-        query(&own.list, &Zone::parse("+08:00").unwrap())
+        Ok(own.list)
+    }
+
+    fn list(args: &[&str]) -> Result<EventQuery, String> {
+        query(&parsed(args)?, &Zone::parse("+08:00").unwrap())
+    }
+
+    #[test]
+    fn a_list_of_nothing_says_so() {
+        let folder = tempfile::tempdir().unwrap();
+        drop(meerkat_store::Store::open(folder.path(), meerkat_store::StoreOptions::default()).unwrap());
+        let env = [("MEERKAT__DATA_DIR".to_owned(), folder.path().display().to_string())];
+        let settings = Settings::load(&[], env.into_iter()).unwrap();
+        let printed = |args: &[&str]| {
+            let (mut out, list, zone) = (Vec::new(), parsed(args).unwrap(), Zone::default());
+            let query = query(&list, &zone).unwrap();
+            print_list(&mut out, &settings, query, &list, &zone).unwrap();
+            String::from_utf8(out).unwrap()
+        };
+        assert_eq!(printed(&[]), "no events\n");
+        assert_eq!(printed(&["--camera", "door"]), "no such event\n");
+        let place = EventCursor { started: WallTime(5), id: EventId::new(WallTime(5), [0; 10]) }.to_string();
+        assert_eq!(printed(&["--kind", "face", "--before", &place]), "no older events\n");
+        assert_eq!(printed(&["--json"]), "{\"next\":null}\n");
     }
 
     #[test]
