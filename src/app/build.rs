@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use meerkat_actors::NodeParts;
 use meerkat_actors::faces::Gallery;
 use meerkat_actors::notices::Notices;
@@ -12,7 +12,8 @@ use meerkat_actors::storage::Suspended;
 use meerkat_base::{Clock, Shutdown, metric};
 use meerkat_store::evidence::{SigningKeyFile, SpoolSigning};
 use meerkat_store::{
-    BootId, DataFolder, DataLock, Durability, LinkKey, Opener, StoreOptions, StoreReader, clean_temporaries,
+    BootId, DataFolder, DataLock, Durability, LinkKey, Opener, StoreError, StoreOptions, StoreReader,
+    clean_temporaries,
 };
 use metrics::counter;
 use tracing::{info, warn};
@@ -81,9 +82,23 @@ pub(super) fn opener(settings: &Settings, clock: &Arc<dyn Clock>) -> anyhow::Res
     let options = move || StoreOptions { durability, backup_before_migration, now: clock.wall() };
     counter!(metric::STORE_REBUILDS).increment(0);
     counter!(metric::TEMPLATE_FAILURES).increment(0);
-    Ok(Opener::new(DataLock::take(&settings.data_dir)?, options, |_| {
+    let data_dir = &settings.data_dir;
+    let lock = DataLock::take(data_dir).map_err(|error| unusable_folder(data_dir, error))?;
+    Ok(Opener::new(lock, options, |_| {
         counter!(metric::STORE_REBUILDS).increment(1);
     }))
+}
+
+/// What is said where the data folder cannot be made or opened: the system names the path alone, and whoever reads that
+/// has to know which key it stands in.
+pub(crate) fn unusable_folder(data_dir: &Path, error: StoreError) -> anyhow::Error {
+    match error {
+        StoreError::Io { .. } | StoreError::NotAFolder { .. } => {
+            let words = format!("data_dir = {data_dir:?}: the data folder cannot be made or opened");
+            anyhow!(error).context(words)
+        }
+        other => other.into(),
+    }
 }
 
 /// Why nothing may be deleted. A database that is being made anew, or was, says so itself: what is read of the one

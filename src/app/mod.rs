@@ -40,6 +40,7 @@ use crate::settings::{DialectsSettings, Settings, SettingsErrors};
 use detectors::Detectors;
 
 pub(crate) use alerts::summary as alert_summary;
+pub(crate) use build::unusable_folder;
 pub use demo::{DemoOptions, demo};
 pub(crate) use ledger::rules as ledger_rules;
 pub(crate) use people::{OwnFolder, People, unknown_faces};

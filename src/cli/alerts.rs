@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use anyhow::{Context, anyhow, bail};
+use anyhow::{Context, bail};
 use clap::{Args, Subcommand, ValueEnum};
 use meerkat_actors::notifier::try_out;
 use meerkat_base::{CameraId, Clock, SystemClock};
@@ -17,7 +17,7 @@ use uuid::Uuid;
 use super::running_node::RunningNode;
 use super::settings_args::{SettingsArgs, require_data_dir};
 use super::{CliError, logging};
-use crate::app::{alert_summary, channels};
+use crate::app::{alert_summary, channels, unusable_folder};
 use crate::settings::{self, Settings};
 
 /// See which alerts wait or were given up, try them again, or try a channel out
@@ -156,7 +156,7 @@ impl Desk {
 /// The node that has the folder, if that is why it could not be opened.
 fn reach(settings: &Settings, error: StoreError) -> anyhow::Result<RunningNode> {
     let StoreError::Locked { holder, .. } = &error else {
-        return Err(anyhow!(error).context("the data folder cannot be opened"));
+        return Err(unusable_folder(&settings.data_dir, error));
     };
     RunningNode::find(settings, holder)
         .with_context(|| format!("{error}, and cannot be asked at http.listen = {}", settings.http.listen))

@@ -13,6 +13,7 @@ use super::progress::Progress;
 use super::settings_args::SettingsArgs;
 use super::stored::{Holder, Stored};
 use super::{CliError, logging};
+use crate::app::unusable_folder;
 use crate::settings::Settings;
 
 /// Where a node is asked for a backup.
@@ -105,7 +106,8 @@ fn make(settings: &Settings, to: &Path, report: Report<'_>) -> anyhow::Result<Ma
 pub fn restore(args: &RestoreArgs) -> Result<(), CliError> {
     let settings = args.settings.load()?;
     logging::start_quiet()?;
-    let lock = DataLock::take(&settings.data_dir).map_err(anyhow::Error::from)?;
+    let lock =
+        DataLock::take(&settings.data_dir).map_err(|error| unusable_folder(&settings.data_dir, error))?;
     let options = StoreOptions { now: SystemClock::new().wall(), ..StoreOptions::default() };
     let mut progress = Progress::new();
     let restored =

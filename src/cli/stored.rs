@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, anyhow};
+use anyhow::Context;
 use meerkat_base::{EventId, Sighting, WallTime};
 use meerkat_store::{CheckInRow, DataLock, EventCursor, EventQuery, EventRow, StoreError, StoreReader};
 use serde::de::DeserializeOwned;
@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use super::running_node::{RunningNode, escaped};
 use crate::app::rows::{SentEvent, SentSighting, SentVisit};
+use crate::app::unusable_folder;
 use crate::settings::Settings;
 
 /// Events that one question asks for: what a node answers at most.
@@ -64,7 +65,7 @@ impl<'a> Stored<'a> {
                 Err(error) => error,
             };
             let StoreError::Locked { holder, .. } = &error else {
-                return Err(anyhow!(error).context("the data folder cannot be opened"));
+                return Err(unusable_folder(&self.settings.data_dir, error));
             };
             match RunningNode::find(self.settings, holder) {
                 Ok(node) => return Ok(Err(node)),

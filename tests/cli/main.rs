@@ -124,6 +124,25 @@ fn check_config_says_everything_at_once() {
 }
 
 #[test]
+fn a_data_folder_that_cannot_be_made_is_named_with_its_key() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("file");
+    std::fs::write(&file, "").unwrap();
+    let data = file.join("data");
+    let variables = [
+        ("MEERKAT__DATA_DIR", text(&data)),
+        ("MEERKAT__FRAME__LISTEN", "127.0.0.1:0"),
+        ("MEERKAT__HTTP__LISTEN", "127.0.0.1:0"),
+    ];
+    for args in [&["run"][..], &["restore", text(dir.path())], &["faces", "enrol", "Li Lei", "a.jpg"]] {
+        let output = meerkat(args, &variables);
+        assert_eq!(output.status.code(), Some(1), "{args:?}");
+        let wanted = format!("meerkat: data_dir = {data:?}: the data folder cannot be made or opened: ");
+        assert!(err(&output).contains(&wanted), "{args:?}: {}", err(&output));
+    }
+}
+
+#[test]
 fn motion_is_found_in_pictures_that_follow_each_other() {
     let dir = tempfile::tempdir().unwrap();
     let places: Vec<u32> = [20; 10].into_iter().chain([60, 100, 140]).collect();

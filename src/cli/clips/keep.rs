@@ -5,7 +5,7 @@ use anyhow::anyhow;
 use meerkat_store::{KeepTarget, Store, StoreError, StoreOptions};
 
 use super::super::running_node::RunningNode;
-use crate::app::storage;
+use crate::app::{storage, unusable_folder};
 use crate::settings::Settings;
 
 /// Sets or takes back the keep flag of an event or of a clip, and says what it concerned.
@@ -25,6 +25,6 @@ fn set(settings: &Settings, what: &str, keep: bool) -> anyhow::Result<Option<Vec
             Ok(storage::keep(&mut store, &target, keep)?)
         }
         Err(StoreError::Locked { holder, .. }) => RunningNode::find(settings, &holder)?.keep(what, keep),
-        Err(error) => Err(anyhow!(error).context("the data folder cannot be opened")),
+        Err(error) => Err(unusable_folder(&settings.data_dir, error)),
     }
 }

@@ -17,7 +17,7 @@ use meerkat_web::{Enrolment, Even, PeopleDesk, PeopleError, Removal};
 use super::running_node::{Listed, NotEnrolled, RunningNode};
 use super::settings_args::SettingsArgs;
 use super::{CliError, logging, picture_file};
-use crate::app::{OwnFolder, People, detectors};
+use crate::app::{OwnFolder, People, detectors, unusable_folder};
 use crate::settings::{self, Settings};
 
 /// Enrol people whose faces are to be recognised, list them, or remove them
@@ -156,7 +156,7 @@ fn own_folder(settings: &Settings, store: Store) -> People<OwnFolder> {
 /// The node that has the folder, if that is why it could not be opened.
 pub(super) fn reach(settings: &Settings, error: StoreError) -> anyhow::Result<RunningNode> {
     let StoreError::Locked { holder, .. } = &error else {
-        return Err(anyhow!(error).context("the data folder cannot be opened"));
+        return Err(unusable_folder(&settings.data_dir, error));
     };
     RunningNode::find(settings, holder)
         .with_context(|| format!("{error}, and cannot be asked at http.listen = {}", settings.http.listen))
