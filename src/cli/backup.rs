@@ -104,10 +104,10 @@ fn make(settings: &Settings, to: &Path, report: Report<'_>) -> anyhow::Result<Ma
 
 /// Restores a backup.
 pub fn restore(args: &RestoreArgs) -> Result<(), CliError> {
-    let settings = args.settings.load()?;
+    // Channels and their secrets come later, perhaps out of this very backup.
+    let data_dir = args.settings.load_data_dir()?;
     logging::start_quiet()?;
-    let lock =
-        DataLock::take(&settings.data_dir).map_err(|error| unusable_folder(&settings.data_dir, error))?;
+    let lock = DataLock::take(&data_dir).map_err(|error| unusable_folder(&data_dir, error))?;
     let options = StoreOptions { now: SystemClock::new().wall(), ..StoreOptions::default() };
     let mut progress = Progress::new();
     let restored =

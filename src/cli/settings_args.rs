@@ -20,6 +20,11 @@ impl SettingsArgs {
     pub fn load(&self) -> Result<Settings, SettingsErrors> {
         Settings::load(&self.files, environment())
     }
+
+    /// Reads where the data folder is, and no files of secrets.
+    pub fn load_data_dir(&self) -> Result<PathBuf, SettingsErrors> {
+        Settings::load_data_dir(&self.files, environment())
+    }
 }
 
 /// That there is a data folder: a command that changes something must not make one where the configuration was forgotten.

@@ -120,7 +120,8 @@ impl CameraSettings {
             // An unset variable in a start script must not open a camera to everybody.
             reader.complain(blank, "is empty: a camera without a token has no such key");
         }
-        if camera.attendance && camera.token.is_none() {
+        // A file that holds no token, or is left alone, is no missing key.
+        if camera.attendance && camera.token.is_none() && !reader.is_set(&key("token_file")) {
             reader.complain(
                 &key("attendance"),
                 format!(

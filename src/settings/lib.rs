@@ -66,7 +66,7 @@ pub use watch::{
     MotionSettings, Precision, RecognitionSettings, Reduction, UnknownDevice, UnknownPrecision, Zone,
 };
 
-use reader::Reader;
+use reader::{NamedFiles, Reader};
 
 /// Everything that can be set; nothing in it can be invalid.
 #[derive(Debug, Clone, PartialEq)]
@@ -135,12 +135,30 @@ impl Settings {
     ) -> Result<Self, SettingsErrors> {
         let mut problems = Vec::new();
         let layers = layers::merge(files, env, &mut problems);
-        let mut reader = Reader::new(&layers, problems);
+        let mut reader = Reader::new(&layers, problems, NamedFiles::Read);
         let settings = Self::read(&mut reader);
         check::across(&settings, &mut reader);
         match SettingsErrors::from_problems(reader.finish()) {
             Some(errors) => Err(errors),
             None => Ok(settings),
+        }
+    }
+
+    /// The data folder alone, for whoever works in it where the rest of the machine need not be there yet: files that
+    /// keys name, such as those of secrets, are not read. Wrong keys and values are reported as [`Settings::load`] does:
+    /// a misspelt `data_dir` must not lead to another folder.
+    pub fn load_data_dir(
+        files: &[PathBuf],
+        env: impl Iterator<Item = (String, String)>,
+    ) -> Result<PathBuf, SettingsErrors> {
+        let mut problems = Vec::new();
+        let layers = layers::merge(files, env, &mut problems);
+        let mut reader = Reader::new(&layers, problems, NamedFiles::LeftAlone);
+        // Doors and limits, which are seen together elsewhere, are not needed here, and a door may hang on a secret.
+        let settings = Self::read(&mut reader);
+        match SettingsErrors::from_problems(reader.finish()) {
+            Some(errors) => Err(errors),
+            None => Ok(settings.data_dir),
         }
     }
 

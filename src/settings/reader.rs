@@ -13,18 +13,37 @@ use super::layers::{ENVIRONMENT, Layers};
 use super::problem::{Problem, nearest};
 use super::rule::{self, Rule};
 
+/// What becomes of files that keys name, such as those of secrets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum NamedFiles {
+    /// They are read, and what is wrong with them is a problem.
+    Read,
+    /// They are not looked at and need not be there; what is in them counts as not set.
+    LeftAlone,
+}
+
 /// Hands out checked values. A wrong one becomes a problem and the built-in default, so that reading goes on.
 pub(super) struct Reader<'v> {
     layers: &'v Layers,
     asked: BTreeSet<String>,
     skipped: Vec<String>,
     problems: Vec<Problem>,
+    files: NamedFiles,
+    left_alone: usize,
 }
 
 impl<'v> Reader<'v> {
     /// Reads from these layers and adds to the problems found so far.
-    pub fn new(layers: &'v Layers, problems: Vec<Problem>) -> Self {
-        Self { layers, asked: BTreeSet::new(), skipped: Vec::new(), problems }
+    pub fn new(layers: &'v Layers, problems: Vec<Problem>, files: NamedFiles) -> Self {
+        Self { layers, asked: BTreeSet::new(), skipped: Vec::new(), problems, files, left_alone: 0 }
+    }
+
+    /// Whether a file that a key names is to be left alone. To those who look whether anything was found wrong, it is as
+    /// if there was: they must not complain that what is in it is missing.
+    pub fn leaves_file(&mut self) -> bool {
+        let leaves = self.files == NamedFiles::LeftAlone;
+        self.left_alone += usize::from(leaves);
+        leaves
     }
 
     /// Reads a key that has a built-in default.
@@ -54,6 +73,7 @@ impl<'v> Reader<'v> {
                 None
             }
             (Some(secret), None) => Some(secret),
+            (None, Some(_)) if self.leaves_file() => None,
             (None, Some(path)) => match read_secret(&path, shortest) {
                 Ok(secret) => Some(secret),
                 Err(complaint) => {
@@ -103,9 +123,9 @@ impl<'v> Reader<'v> {
         find(&self.layers.merged, key).is_some()
     }
 
-    /// Problems found so far.
+    /// Problems found so far, and files left alone.
     pub fn problem_count(&self) -> usize {
-        self.problems.len()
+        self.problems.len() + self.left_alone
     }
 
     /// Reads nothing in this section, and complains about nothing in it.

@@ -775,6 +775,38 @@ fn addresses_are_mapped_to_cameras() {
 }
 
 #[test]
+fn the_data_folder_is_found_without_the_files_of_secrets() {
+    let data_dir = |text: &str| {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("node.toml");
+        std::fs::write(&path, text).unwrap();
+        Settings::load_data_dir(&[path], std::iter::empty())
+    };
+    let whole = "data_dir = \"/srv/meerkat\"\n[http]\nlisten = \"0.0.0.0:8080\"\ntoken_file = \"/none/http\"\n\
+        [cameras.door]\nattendance = true\ntoken_file = \"/none/door\"\n\
+        [dialects.desk.facepp]\napi_key = \"0123456789\"\napi_secret_file = \"/none/facepp\"\n\
+        [notify]\nproxy_file = \"/none/proxy\"\ntemplates.zh.alert_file = \"/none/alert\"\n\
+        [notify.channels.a]\ntype = \"webhook\"\nurl_file = \"/none/url\"\nsecret_file = \"/none/secret\"\n\
+        [notify.channels.b]\ntype = \"telegram\"\ntoken_file = \"/none/bot\"\nchat_id = \"1\"\n\
+        [notify.channels.c]\ntype = \"feishu\"\nurl = \"https://x/\"\napp_id = \"a\"\napp_secret_file = \"/none/app\"\n\
+        [notify.channels.d]\ntype = \"mqtt\"\nurl = \"mqtt://127.0.0.1\"\nuser = \"a\"\npassword_file = \"/none/e\"\n\
+        [notify.channels.e]\ntype = \"ntfy\"\ntopic_file = \"/none/topic\"\n\
+        [notify.rules.r]\nchannels = [\"a\", \"b\"]\n";
+    assert_eq!(data_dir(whole).unwrap(), PathBuf::from("/srv/meerkat"));
+    // Each file is missed once, and nothing else is.
+    let missed = wrong_keys(whole);
+    assert_eq!(missed.len(), 12, "{missed:?}");
+    assert!(missed.iter().all(|key| key.ends_with("_file") || key == "http.listen"), "{missed:?}");
+    let keys = |text: &str| -> Vec<String> {
+        let errors = data_dir(text).unwrap_err();
+        errors.problems().iter().map(|problem| problem.key.clone()).collect()
+    };
+    assert_eq!(keys("data_dri = \"/srv\"\n"), ["data_dri"]);
+    assert_eq!(keys("data_dir = \"\"\n[ring]\nseconds = -1\n"), ["data_dir", "ring.seconds"]);
+    assert_eq!(keys("[notify.channels.a]\ntype = \"ntfy\"\n"), ["notify.channels.a.topic"]);
+}
+
+#[test]
 fn secrets_come_from_files_and_are_never_shown() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("token");
@@ -846,7 +878,7 @@ fn every_key_is_documented_and_every_documented_key_is_read() {
     let mut problems = Vec::new();
     let layers = layers::merge(&[path], std::iter::empty(), &mut problems);
     assert!(problems.is_empty(), "{problems:?}");
-    let mut reader = Reader::new(&layers, problems);
+    let mut reader = Reader::new(&layers, problems, NamedFiles::Read);
     Settings::read(&mut reader);
     // What channels of several types have is documented once, and so are templates.
     let of_any_channel = |key: &String| match key.strip_prefix("notify.channels.") {

@@ -143,6 +143,24 @@ fn a_data_folder_that_cannot_be_made_is_named_with_its_key() {
 }
 
 #[test]
+fn a_backup_is_restored_where_the_secrets_are_not_there_yet() {
+    let dir = tempfile::tempdir().unwrap();
+    let (file, data, saved) =
+        (dir.path().join("node.toml"), dir.path().join("data"), dir.path().join("saved"));
+    drop(meerkat_store::Store::open(&data, meerkat_store::StoreOptions::default()).unwrap());
+    std::fs::write(&file, format!("data_dir = {data:?}\n")).unwrap();
+    let backup = meerkat(&["backup", "--config", text(&file), text(&saved)], &[]);
+    assert_eq!(backup.status.code(), Some(0), "{}", err(&backup));
+    let secret = "[notify.channels.office]\ntype = \"webhook\"\nurl = \"https://example.org\"\n\
+                  secret_file = \"/does/not/exist\"\n";
+    std::fs::write(&file, format!("data_dir = {data:?}\n{secret}")).unwrap();
+    let restored = meerkat(&["restore", "--config", text(&file), text(&saved)], &[]);
+    assert_eq!(restored.status.code(), Some(0), "{}", err(&restored));
+    let checked = meerkat(&["check-config", "--config", text(&file)], &[]);
+    assert_eq!(checked.status.code(), Some(2), "whoever needs it misses it: {}", out(&checked));
+}
+
+#[test]
 fn motion_is_found_in_pictures_that_follow_each_other() {
     let dir = tempfile::tempdir().unwrap();
     let places: Vec<u32> = [20; 10].into_iter().chain([60, 100, 140]).collect();

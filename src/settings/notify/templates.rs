@@ -69,6 +69,9 @@ pub(super) fn read(reader: &mut Reader, key: &str) -> Option<(String, String)> {
         reader.complain(&file_key, format!("is set beside {key}: give one of the two"));
         return None;
     }
+    if reader.leaves_file() {
+        return None;
+    }
     let mut text = String::new();
     let read =
         File::open(&path).and_then(|file| file.take(MAX_TEMPLATE_BYTES as u64 + 1).read_to_string(&mut text));
