@@ -52,14 +52,15 @@ fn sizes(settings: &Settings, reader: &mut Reader) {
         reader.complain("frame.max_frame_bytes", "must be at most frame.in_flight_bytes");
     }
     let dialects = &settings.dialects;
+    let (sized, chunked) = (&dialects.recognise_sized, &dialects.recognise_chunked);
     let messages = [
-        ("recognise_sized", dialects.recognise_sized.as_ref().map(|dialect| dialect.common.max_bytes)),
-        ("recognise_chunked", dialects.recognise_chunked.as_ref().map(|dialect| dialect.common.max_bytes)),
+        ("recognise_sized.max_bytes", sized.as_ref().map(|dialect| dialect.common.max_bytes)),
+        ("recognise_chunked.max_bytes", chunked.as_ref().map(|dialect| dialect.common.max_bytes)),
+        ("desk.max_picture_bytes", dialects.desk.as_ref().map(|desk| desk.max_picture_bytes)),
     ];
     for (name, most) in messages {
         if most.is_some_and(|most| most > dialects.in_flight_bytes) {
-            reader
-                .complain(&format!("dialects.{name}.max_bytes"), "must be at most dialects.in_flight_bytes");
+            reader.complain(&format!("dialects.{name}"), "must be at most dialects.in_flight_bytes");
         }
     }
     if ring.limits.bytes > ring.total_bytes {

@@ -762,6 +762,15 @@ fn limits_fit_each_other() {
     check("clip.max_secs = 10", &["clip.max_secs"]);
     check("frame.in_flight_bytes = 1048576", &["frame.max_frame_bytes"]);
     check("ring.total_bytes = 1048576", &["ring.bytes"]);
+    let tight = |dialect: &str| format!("[dialects]\nin_flight_bytes = 1048576\n{dialect}\n");
+    check(&tight(""), &[]);
+    check(&tight("recognise_sized.listen = \"127.0.0.1:4444\""), &["dialects.recognise_sized.max_bytes"]);
+    let desk = "desk.listen = [\"127.0.0.1:0\", \"127.0.0.1:0\", \"127.0.0.1:0\", \"127.0.0.1:0\"]";
+    check(&tight(desk), &["dialects.desk.max_picture_bytes"]);
+    check(&tight(&format!("{desk}\ndesk.max_picture_bytes = 1048576")), &[]);
+    let said = load(&tight(desk), &[]).unwrap_err().to_string();
+    assert!(said.contains("dialects.desk.max_picture_bytes = 16777216"), "{said}");
+    assert!(said.contains("must be at most dialects.in_flight_bytes"), "{said}");
 }
 
 #[test]
