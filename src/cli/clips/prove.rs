@@ -30,7 +30,8 @@ pub struct ProveArgs {
     #[arg(required = true, value_name = "FILE")]
     recordings: Vec<PathBuf>,
 
-    /// The public key: a PEM file or 64 hexadecimal digits. Default: that of the configuration's key
+    /// The public key: a PEM file or 64 hexadecimal digits. Default: that of the key (signing.key_file) of the
+    /// configuration, so give this or the node's --config
     #[arg(long, value_name = "KEY")]
     key: Option<String>,
 
