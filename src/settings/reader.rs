@@ -64,7 +64,14 @@ impl<'v> Reader<'v> {
     /// Reads a secret of at least so many characters from `key`, or from the file that `key_file` names. Empty texts
     /// are nothing.
     pub fn secret(&mut self, key: &str, shortest: usize) -> Option<Secret> {
-        let given = self.look(key, &rule::optional(rule::secret(shortest))).flatten();
+        self.secret_by(key, rule::secret(shortest))
+    }
+
+    /// As [`Reader::secret`], by a rule that says in its own words what is allowed.
+    pub fn secret_by(&mut self, key: &str, rule: Rule<Secret>) -> Option<Secret> {
+        let allowed = rule.allowed.clone();
+        let or_none = rule::optional(rule);
+        let given = self.look(key, &or_none).flatten();
         let file_key = format!("{key}_file");
         let file = self.look(&file_key, &rule::optional(rule::path())).flatten();
         match (given, file) {
@@ -74,7 +81,7 @@ impl<'v> Reader<'v> {
             }
             (Some(secret), None) => Some(secret),
             (None, Some(_)) if self.leaves_file() => None,
-            (None, Some(path)) => match read_secret(&path, shortest) {
+            (None, Some(path)) => match read_secret(&path, &or_none, &allowed) {
                 Ok(secret) => Some(secret),
                 Err(complaint) => {
                     self.complain(&file_key, complaint);
@@ -282,7 +289,7 @@ fn is_secret_name(key: &str) -> bool {
     )
 }
 
-fn read_secret(path: &Path, shortest: usize) -> Result<Secret, String> {
+fn read_secret(path: &Path, rule: &Rule<Option<Secret>>, allowed: &str) -> Result<Secret, String> {
     let meta = std::fs::metadata(path).map_err(|error| format!("cannot be read: {error}"))?;
     if !meta.is_file() {
         return Err("is not a file".into());
@@ -291,7 +298,7 @@ fn read_secret(path: &Path, shortest: usize) -> Result<Secret, String> {
     File::open(path)
         .and_then(|file| file.take(1024).read_to_string(&mut text))
         .map_err(|error| format!("cannot be read: {error}"))?;
-    let rule = rule::secret(shortest);
     rule.parse(&Value::from(text.trim_end_matches(['\r', '\n'])))
-        .ok_or_else(|| format!("the file must hold {}", rule.allowed))
+        .flatten()
+        .ok_or_else(|| format!("the file must hold {allowed}"))
 }

@@ -33,6 +33,11 @@ impl<T: 'static> Rule<T> {
         (self.parse)(value)
     }
 
+    /// The same rule in other words.
+    pub fn said(self, allowed: impl Into<String>) -> Self {
+        Self { allowed: allowed.into(), ..self }
+    }
+
     fn hidden(self) -> Self {
         Self { hidden: true, ..self }
     }

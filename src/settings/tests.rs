@@ -620,6 +620,24 @@ fn each_type_of_channel_has_keys_of_its_own() {
 }
 
 #[test]
+fn a_key_of_dingtalk_that_is_none_is_told_where_the_right_one_stands() {
+    let robot =
+        "[notify.channels.ding]\ntype = \"dingtalk\"\nurl = \"https://x/robot/send?access_token=t\"\n";
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("key");
+    std::fs::write(&file, "Meerkat\n").unwrap();
+    let wrong = ["secret = \"Meerkat\"".to_owned(), format!("secret_file = {:?}", file.to_str().unwrap())];
+    for (line, key) in wrong.iter().zip(["secret", "secret_file"]) {
+        let said = load(&format!("{robot}{line}\n"), &[]).unwrap_err().to_string();
+        assert!(said.contains(&format!("notify.channels.ding.{key} ")), "{said}");
+        for part in ["加签", "begins with SEC", "8 to 512", "keyword"] {
+            assert!(said.contains(part), "{part}: {said}");
+        }
+        assert!(!said.contains("Meerkat"), "{said}");
+    }
+}
+
+#[test]
 fn everything_wrong_is_reported_at_once() {
     let text = "[frame]\nlisten = 1\nmax_scans = 0\nlisen = 2\n[rings]\nseconds = 1\n[clip]\ncrf = 99\n";
     let errors = load(text, &[("MEERKAT__RING__SECONDS", "soon")]).unwrap_err();
