@@ -35,7 +35,7 @@ use tokio::sync::Semaphore;
 use tracing::{debug, info, warn};
 
 pub use analysis::{Analyst, Charts};
-pub use chat::{Chat, Rules, RulesError};
+pub use chat::{Chat, Rules, RulesError, WrongRule};
 pub use eyes::{Eyes, SeenFace, Sight};
 pub use node_facts::NodeFacts;
 pub use opening::{DeskHouse, open};

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use meerkat_actors::detectors::Make;
-use meerkat_actors::dialects::desk::{Analyst, Charts, Chat, DeskParts};
+use meerkat_actors::dialects::desk::{Analyst, Charts, Chat, DeskParts, RulesError};
 use meerkat_analysis::{Analysis, Drawing, Limits};
 use meerkat_base::{DetectorError, DetectorInfo, FaceTraits, FaceTraitsEstimator, Image, Rect};
 use meerkat_models::device::DeviceChoice;
@@ -40,14 +40,19 @@ pub(crate) fn check(settings: &Settings) -> Result<(), SettingsErrors> {
     let Some(rules) = settings.dialects.desk.as_ref().and_then(|desk| desk.chat.rules.as_deref()) else {
         return Ok(());
     };
-    Chat::new(Some(rules)).map(drop).map_err(|error| {
-        wrong(Problem {
-            key: "dialects.desk.chat.rules".to_owned(),
-            value: Some(rules.display().to_string()),
-            origin: None,
-            complaint: error.to_string(),
-        })
-    })
+    let complaints: Vec<String> = match Chat::new(Some(rules)) {
+        Ok(_) => return Ok(()),
+        Err(RulesError::Rules(faults)) => faults.iter().map(ToString::to_string).collect(),
+        Err(error) => vec![error.to_string()],
+    };
+    let problem = |complaint| Problem {
+        key: "dialects.desk.chat.rules".to_owned(),
+        value: Some(rules.display().to_string()),
+        origin: None,
+        complaint,
+    };
+    let problems: Vec<Problem> = complaints.into_iter().map(problem).collect();
+    SettingsErrors::from_problems(problems).map_or(Ok(()), Err)
 }
 
 fn wrong(problem: Problem) -> SettingsErrors {

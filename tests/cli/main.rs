@@ -124,6 +124,23 @@ fn check_config_says_everything_at_once() {
 }
 
 #[test]
+fn check_config_names_every_wrong_rule_of_the_chat() {
+    let dir = tempfile::tempdir().unwrap();
+    let (file, rules) = (dir.path().join("node.toml"), dir.path().join("chat.toml"));
+    let listen = "[\"127.0.0.1:0\", \"127.0.0.1:0\", \"127.0.0.1:0\", \"127.0.0.1:0\"]";
+    std::fs::write(&file, format!("[dialects.desk]\nlisten = {listen}\nchat.rules = {rules:?}\n")).unwrap();
+    let text_of_rules =
+        "[[rule]]\npattern = \"(\"\nanswer = \"b\"\n[[rule]]\npattern = \"a\"\nanser = \"b\"\n";
+    std::fs::write(&rules, text_of_rules).unwrap();
+    let bad = meerkat(&["check-config", "--config", text(&file)], &[]);
+    assert_eq!(bad.status.code(), Some(2));
+    let said = err(&bad);
+    for part in ["2 errors", "line 2: rule 1: ", "line 6: rule 2: ", "dialects.desk.chat.rules"] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+}
+
+#[test]
 fn a_data_folder_that_cannot_be_made_is_named_with_its_key() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("file");

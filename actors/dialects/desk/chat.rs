@@ -13,7 +13,7 @@ use meerkat_wire::desk::cut_text;
 use tracing::{info, warn};
 
 pub use facts::{CameraFact, EventFact, Facts, MOST_EVENTS, answer, ctime};
-pub use rules::{BuiltIn, Language, Reply, Rules, RulesError};
+pub use rules::{BuiltIn, Language, Reply, Rules, RulesError, WrongRule};
 
 /// What tells one state of a file from another.
 type Stamp = Option<(SystemTime, u64)>;

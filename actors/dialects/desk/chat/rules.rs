@@ -3,6 +3,7 @@
 use regex::{Regex, RegexBuilder};
 use serde::Deserialize;
 use toml::Spanned;
+use toml::de::{DeTable, DeValue, ValueDeserializer};
 
 /// The rules that are built in.
 const BUILT_IN: &str = include_str!("../../../../config/desk-chat.toml");
@@ -68,23 +69,25 @@ pub enum RulesError {
         /// How many.
         count: usize,
     },
-    /// One of them is wrong.
-    #[error("line {line}: rule {number}: {reason}")]
-    Rule {
-        /// Which, from 1.
-        number: usize,
-        /// The line of its pattern, from 1.
-        line: usize,
-        /// What is wrong.
-        reason: String,
-    },
+    /// Some of them are wrong; all that are.
+    #[error("{}", in_one_line(.0))]
+    Rules(Vec<WrongRule>),
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawFile {
-    #[serde(default)]
-    rule: Vec<RawRule>,
+/// A rule that cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("line {line}: rule {number}: {reason}")]
+pub struct WrongRule {
+    /// Which, from 1.
+    pub number: usize,
+    /// The line where that shows, from 1.
+    pub line: usize,
+    /// What is wrong.
+    pub reason: String,
+}
+
+fn in_one_line(wrong: &[WrongRule]) -> String {
+    wrong.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }
 
 #[derive(Deserialize)]
@@ -109,21 +112,20 @@ impl Rules {
     /// Reads a file's text.
     ///
     /// # Errors
-    /// When it is no TOML of this form, or a rule of it cannot be used.
+    /// When it is no TOML of this form, or rules of it cannot be used.
     pub fn parse(text: &str) -> Result<Self, RulesError> {
-        let file: RawFile = toml::from_str(text).map_err(|error| {
-            let place =
-                error.span().map_or_else(String::new, |span| format!("line {}: ", line_at(text, span.start)));
-            RulesError::Toml(format!("{place}{}", error.message()))
-        })?;
-        if file.rule.len() > MAX_RULES {
-            return Err(RulesError::TooMany { count: file.rule.len() });
+        let sections = sections(text)?;
+        if sections.len() > MAX_RULES {
+            return Err(RulesError::TooMany { count: sections.len() });
         }
-        let rules = file.rule.into_iter().enumerate().map(|(at, raw)| {
-            let line = line_at(text, raw.pattern.span().start);
-            rule(raw).map_err(|reason| RulesError::Rule { number: at + 1, line, reason })
-        });
-        Ok(Self(rules.collect::<Result<_, _>>()?))
+        let (mut rules, mut wrong) = (Vec::new(), Vec::new());
+        for (at, section) in sections.into_iter().enumerate() {
+            match read_rule(text, section) {
+                Ok(rule) => rules.push(rule),
+                Err((line, reason)) => wrong.push(WrongRule { number: at + 1, line, reason }),
+            }
+        }
+        if wrong.is_empty() { Ok(Self(rules)) } else { Err(RulesError::Rules(wrong)) }
     }
 
     /// What the first rule that matches says.
@@ -140,6 +142,40 @@ impl Rules {
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
+}
+
+/// The sections of a file, each a rule that is not looked at yet: what is wrong with one hides no other.
+fn sections(text: &str) -> Result<Vec<Spanned<DeValue<'_>>>, RulesError> {
+    let wrong =
+        |byte: usize, reason: &str| Err(RulesError::Toml(format!("line {}: {reason}", line_at(text, byte))));
+    let file = match DeTable::parse(text) {
+        Ok(file) => file.into_inner(),
+        Err(error) => return wrong(error.span().map_or(0, |span| span.start), error.message()),
+    };
+    let mut sections = Vec::new();
+    for (key, value) in file {
+        let place = key.span().start;
+        let name: &str = key.get_ref();
+        if name != "rule" {
+            return wrong(place, &format!("unknown section `{name}`, expected `[[rule]]`"));
+        }
+        let DeValue::Array(rules) = value.into_inner() else {
+            return wrong(place, "a rule begins with `[[rule]]`");
+        };
+        sections.extend(rules);
+    }
+    Ok(sections)
+}
+
+/// Reads one section; what is wrong with it, and in which line.
+fn read_rule(text: &str, section: Spanned<DeValue<'_>>) -> Result<(Regex, Reply), (usize, String)> {
+    let begin = section.span().start;
+    let raw = RawRule::deserialize(ValueDeserializer::from(section)).map_err(|error| {
+        let place = error.span().map_or(begin, |span| span.start);
+        (line_at(text, place), error.message().to_owned())
+    })?;
+    let line = line_at(text, raw.pattern.span().start);
+    rule(raw).map_err(|reason| (line, reason))
 }
 
 /// The line, from 1, in which this byte stands.
@@ -267,6 +303,23 @@ mod tests {
             &["rule 1"],
         );
         check("[[rule]]\npattern = '(a)\\1'\nanswer = \"b\"\n", &["rule 1", "backreference"]);
+    }
+
+    #[test]
+    fn all_wrong_rules_are_named() {
+        let text = "[[rule]]\npattern = \"(\"\nanswer = \"b\"\n\
+                    [[rule]]\npattern = \"a\"\nanswer = \"b\"\n\
+                    [[rule]]\npattern = \"a\"\nanser = \"b\"\n\
+                    [[rule]]\nanswer = \"b\"\n\
+                    [[rule]]\npattern = \"a\"\nanswer = \"\"\n";
+        let error = Rules::parse(text).unwrap_err();
+        let said = error.to_string();
+        let RulesError::Rules(wrong) = error else { panic!("{said}") };
+        let places: Vec<_> = wrong.iter().map(|wrong| (wrong.number, wrong.line)).collect();
+        assert_eq!(places, [(1, 2), (3, 9), (4, 10), (5, 13)], "{said}");
+        for part in ["line 2: rule 1: ", "; line 9: rule 3: ", "anser", "pattern", "1 to 1024"] {
+            assert!(said.contains(part), "{part}: {said}");
+        }
     }
 
     #[test]
