@@ -9,9 +9,11 @@ use meerkat_base::{CameraId, Mode, Shutdown};
 use meerkat_vision::encode_jpeg;
 use meerkat_vision::synthetic::Scene;
 use meerkat_wire::frame;
+use tempfile::TempDir;
 use tracing::{info, warn};
 
 use super::{App, SettingsSource, Signals, prepare_process};
+use crate::settings::{Settings, SettingsErrors};
 
 /// What may be chosen.
 #[derive(Debug, Clone)]
@@ -24,10 +26,11 @@ pub struct DemoOptions {
     pub stop_after: Option<Duration>,
 }
 
-/// Runs until a signal comes. The data folder is removed at the end.
-pub fn demo(options: &DemoOptions) -> anyhow::Result<()> {
-    prepare_process();
-    let data = tempfile::Builder::new().prefix("meerkat-demo-").tempdir().context("a temporary folder")?;
+/// Tries to remove the folder of a demo that still works in it.
+const REMOVALS: usize = 5;
+
+/// The settings of a demo that keeps everything in this folder.
+fn settings(options: &DemoOptions, data: &TempDir) -> Result<Settings, SettingsErrors> {
     let scene = Scene::new(640, 480);
     let zone = scene.zone();
     let zone = format!("{},{},{},{}", zone.x, zone.y, zone.width, zone.height);
@@ -44,11 +47,18 @@ pub fn demo(options: &DemoOptions) -> anyhow::Result<()> {
         ("CAMERAS__GATE__NAME", "Gate (people)".to_owned()),
     ];
     let overrides = overrides.into_iter().map(|(key, value)| (format!("MEERKAT__{key}"), value)).collect();
-    let source = SettingsSource { files: Vec::new(), overrides };
-    let settings = source.load()?;
+    SettingsSource { files: Vec::new(), overrides }.load()
+}
+
+/// Runs until a signal comes. The data folder is removed at the end.
+pub fn demo(options: &DemoOptions) -> anyhow::Result<()> {
+    prepare_process();
     meerkat_actors::in_system(async {
+        // Before there is a folder: from here on signals wait until somebody asks for them.
         let mut signals = Signals::new()?;
-        let app = App::start(settings).await?;
+        let data =
+            tempfile::Builder::new().prefix("meerkat-demo-").tempdir().context("a temporary folder")?;
+        let app = App::start(settings(options, &data)?).await?;
         let frames = app.node().addresses().first().map(|(address, _)| *address).context("no listener")?;
         println!(
             "Meerkat demo: two drawn cameras, `yard` guards an object (mode 3), `gate` looks for people (mode 4)."
@@ -77,8 +87,17 @@ pub fn demo(options: &DemoOptions) -> anyhow::Result<()> {
         }
         hang_up.trigger();
         info!("the demo stops");
-        super::stop_or_leave(signals, app).await
+        super::stop_or_leave(signals, app, || remove(&data)).await
     })
+}
+
+/// Removes the folder under a node that is still at work: what it writes meanwhile is in the way.
+fn remove(data: &TempDir) {
+    for _ in 0..REMOVALS {
+        if std::fs::remove_dir_all(data.path()).is_ok() {
+            return;
+        }
+    }
 }
 
 /// Time between two frames of a drawn camera.

@@ -217,7 +217,7 @@ pub fn run(source: &SettingsSource, settings: Settings) -> anyhow::Result<()> {
         let watchdog = service::ready();
         wait_for_end(&mut signals, &app, source).await;
         drop(watchdog);
-        stop_or_leave(signals, app).await
+        stop_or_leave(signals, app, || {}).await
     })
 }
 
@@ -236,19 +236,23 @@ async fn wait_for_end(signals: &mut Signals, app: &App, source: &SettingsSource)
     }
 }
 
-/// Stops in order, unless a second signal comes.
-async fn stop_or_leave(mut signals: Signals, app: App) -> anyhow::Result<()> {
+/// Stops in order, unless a second signal comes. `leaving` is done before the process is left without order.
+async fn stop_or_leave(mut signals: Signals, app: App, leaving: impl FnOnce()) -> anyhow::Result<()> {
     let lost = app.is_lost();
     info!(lost, "meerkat stops; a second signal ends it at once");
     service::stopping();
     let stopping = tokio::task::spawn_blocking(move || app.stop());
     tokio::select! {
-        () = signals.again() => leave_at_once(),
+        () = signals.again() => {
+            leaving();
+            leave_at_once()
+        }
         stopped = stopping => stopped.context("stopping failed")?,
     }
     if lost {
         // Hanging threads cannot be joined: nothing may wait for them.
         error!("too many threads hang in native code; the service manager must start the node anew");
+        leaving();
         leave(3)
     }
     info!("meerkat stopped");

@@ -9,6 +9,7 @@ mod alerts;
 mod beside;
 mod chaos;
 mod channels;
+mod demo;
 mod desk;
 mod detectors;
 mod disk;
