@@ -1,6 +1,8 @@
 //! What the tests of this room share: settings, a clock, cameras without actors, frames.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -129,4 +131,43 @@ pub fn found(label: &str, score: f32, identity: Option<&str>) -> Detection {
     let mut detection = Detection::new(label, score, Rect::new(10.0, 10.0, 20.0, 40.0));
     detection.identity = identity.map(str::to_owned);
     detection
+}
+
+/// Counters by name and the values of their labels, as one thread counts them.
+#[derive(Clone, Default)]
+pub struct Counters(Arc<Mutex<CounterValues>>);
+
+type CounterValues = BTreeMap<(String, Vec<String>), Arc<AtomicU64>>;
+
+impl Counters {
+    /// Counts what this thread counts meanwhile.
+    pub fn during<R>(&self, work: impl FnOnce() -> R) -> R {
+        metrics::with_local_recorder(self, work)
+    }
+
+    /// How often this was counted.
+    pub fn get(&self, name: &str, labels: &[&str]) -> u64 {
+        let key = (name.to_owned(), labels.iter().map(|&label| label.to_owned()).collect());
+        self.0.lock().unwrap().get(&key).map_or(0, |value| value.load(Ordering::Acquire))
+    }
+}
+
+impl metrics::Recorder for Counters {
+    fn describe_counter(&self, _: metrics::KeyName, _: Option<metrics::Unit>, _: metrics::SharedString) {}
+    fn describe_gauge(&self, _: metrics::KeyName, _: Option<metrics::Unit>, _: metrics::SharedString) {}
+    fn describe_histogram(&self, _: metrics::KeyName, _: Option<metrics::Unit>, _: metrics::SharedString) {}
+
+    fn register_counter(&self, key: &metrics::Key, _: &metrics::Metadata<'_>) -> metrics::Counter {
+        let labels = key.labels().map(|label| label.value().to_owned()).collect();
+        let mut counters = self.0.lock().unwrap();
+        metrics::Counter::from_arc(Arc::clone(counters.entry((key.name().to_owned(), labels)).or_default()))
+    }
+
+    fn register_gauge(&self, _: &metrics::Key, _: &metrics::Metadata<'_>) -> metrics::Gauge {
+        metrics::Gauge::noop()
+    }
+
+    fn register_histogram(&self, _: &metrics::Key, _: &metrics::Metadata<'_>) -> metrics::Histogram {
+        metrics::Histogram::noop()
+    }
 }

@@ -15,6 +15,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep};
 use tracing::{error, info, warn};
 
+use super::losses::{Lost, Reason, lose};
 use super::visit::Change;
 use crate::archivist::{ArchiveError, Archivist};
 use crate::camera::Camera;
@@ -80,23 +81,6 @@ pub struct CourierRules {
     pub check_in_repeat: Duration,
 }
 
-/// The labels of what was given up because the database did not take it: whole events with their alerts, ends (which the
-/// next start writes), and boxes, check-ins or snapshots of events that are there.
-const LOST_EVENT: &str = "event_unwritten";
-const LOST_END: &str = "event_end_unwritten";
-const LOST_PART: &str = "event_part_unwritten";
-
-fn lose(what: &'static str) {
-    counter!(metric::LIMIT_HITS, "limit" => what).increment(1);
-}
-
-/// Makes the series of what could not be written known as 0.
-pub(crate) fn declare() {
-    for what in [LOST_EVENT, LOST_END, LOST_PART] {
-        counter!(metric::LIMIT_HITS, "limit" => what).increment(0);
-    }
-}
-
 /// Sends a courier on its way; dropping the sender ends its event, and so does the loss of the generation of the
 /// events actor that sent it.
 pub(super) fn dispatch(tools: CourierTools, camera: Arc<Camera>, generation: u64) -> mpsc::Sender<Change> {
@@ -150,6 +134,17 @@ enum Written {
     Refused,
     /// Not within the limit.
     NotYet,
+}
+
+impl Written {
+    /// Why it is lost, if it is given up now.
+    fn loss(self) -> Option<Reason> {
+        match self {
+            Self::Yes => None,
+            Self::Refused => Some(Reason::Refused),
+            Self::NotYet => Some(Reason::Unwritten),
+        }
+    }
 }
 
 /// What is written of an event's start: the row with its alerts, and what else is known of it by then.
@@ -251,7 +246,7 @@ impl Courier {
             Written::Refused => {
                 // It would be the next time, too: the event goes on without what its start had to say.
                 self.owed = None;
-                lose(LOST_PART);
+                lose(Lost::Part, Reason::Refused);
                 true
             }
             Written::NotYet => false,
@@ -284,7 +279,7 @@ impl Courier {
     async fn updated(&mut self, event: &Event) {
         // Never before its start: that comes with the alerts.
         if !self.pay(ARCHIVE_LIMIT).await {
-            lose(LOST_PART);
+            lose(Lost::Part, Reason::Unwritten);
             return;
         }
         let (mut tellings, mut promises) = (Vec::new(), None);
@@ -326,11 +321,11 @@ impl Courier {
         if !heard {
             error!(camera = %event.camera, event = %event.id, "the recorder does not hear that an event is over");
         }
-        if written != Written::Yes {
+        if let Some(reason) = written.loss() {
             // Of one whose start is there the next start of the node writes the end, with its alerts.
-            let what = if began.is_some() { LOST_EVENT } else { LOST_END };
-            lose(what);
-            error!(camera = %event.camera, kind = %event.kind, event = %event.id, what, "the database did not take it");
+            let what = if began.is_some() { Lost::Event } else { Lost::End };
+            lose(what, reason);
+            error!(camera = %event.camera, kind = %event.kind, event = %event.id, ?what, "the database did not take it");
             return;
         }
         self.owed = None;
@@ -403,11 +398,11 @@ impl Courier {
         event: &Event,
         work: impl FnOnce(&mut Store) -> Result<(), StoreError> + Clone + Send + 'static,
     ) -> bool {
-        let written = self.write(event, ARCHIVE_LIMIT, work).await == Written::Yes;
-        if !written {
-            lose(LOST_PART);
+        let loss = self.write(event, ARCHIVE_LIMIT, work).await.loss();
+        if let Some(reason) = loss {
+            lose(Lost::Part, reason);
         }
-        written
+        loss.is_none()
     }
 
     /// Has a row written, again while the archivist is being restarted, the database is busy or its disk does not
@@ -453,7 +448,7 @@ mod tests {
 
     use super::*;
     use crate::supervision::{BackoffSettings, Board, Crew, CrewSettings};
-    use crate::testing::{NOON, camera, cameras, event, frame, room, settings};
+    use crate::testing::{Counters, NOON, camera, cameras, event, frame, room, settings};
 
     struct Rig {
         folder: TempDir,
@@ -597,5 +592,25 @@ mod tests {
             assert!(began.elapsed() < ARCHIVE_LIMIT * 3, "{:?}", began.elapsed());
         });
         assert_eq!(rig.written(), None);
+    }
+
+    #[test]
+    fn what_is_given_up_is_counted_by_what_it_was() {
+        let (mut rig, counters) = (rig(), Counters::default());
+        let _release = rig.stop_archivist();
+        rig.courier.tools.running.store(MOST_WAITING + 1, Ordering::Release);
+        let started = Change { event: rig.event.clone(), at: rig.at };
+        let (update, end, at) = (rig.change(EventPhase::Updated), rig.change(EventPhase::Ended), rig.at);
+        counters.during(|| {
+            runtime().block_on(async {
+                rig.courier.started(&started).await;
+                rig.courier.updated(&update).await;
+                rig.courier.ended(&end, at).await;
+                rig.courier.owed = None;
+                rig.courier.ended(&end, at).await;
+            });
+        });
+        let lost = |what| counters.get(metric::EVENTS_LOST, &[what, "unwritten"]);
+        assert_eq!((lost("event"), lost("end"), lost("part")), (1, 1, 1));
     }
 }

@@ -3,6 +3,7 @@
 //! the rules next door.
 
 mod courier;
+pub(crate) mod losses;
 mod shell;
 mod visit;
 
@@ -10,7 +11,6 @@ use std::sync::Arc;
 
 use meerkat_base::{Detection, EventKind, Frame, MonoTime, WallTime};
 
-pub(crate) use courier::declare;
 pub use courier::{CourierRules, CourierTools};
 pub use shell::{Events, EventsLink, EventsTools};
 pub use visit::{Change, Visits};

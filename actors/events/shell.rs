@@ -12,6 +12,7 @@ use tracing::warn;
 
 use super::Seen;
 use super::courier::{CourierTools, dispatch};
+use super::losses::{Lost, Reason, lose};
 use super::visit::{Change, Visits};
 use crate::camera::Camera;
 use crate::supervision::{ActorKind, Mailbox, Offer, Sentinel, fault};
@@ -69,13 +70,8 @@ impl Events {
                 self.couriers.insert(id, dispatch(self.courier.clone(), Arc::clone(camera), self.generation));
             }
             let Some(courier) = self.couriers.get(&id) else { continue };
-            match courier.try_send(change) {
-                Ok(()) => {}
-                // Only an update can be missed: the end is told by dropping the sender as well.
-                Err(TrySendError::Full(_)) => warn!(event = %id, "the archivist is far behind"),
-                Err(TrySendError::Closed(_)) => over_with(&mut self.couriers, id),
-            }
-            if over {
+            let is_there = hand_over(courier, change);
+            if over || !is_there {
                 over_with(&mut self.couriers, id);
             }
         }
@@ -96,6 +92,20 @@ impl Events {
             // Nobody is kept alive for an event that is over.
             self.cameras.clear();
         }
+    }
+}
+
+/// Hands a change to the courier of its event; whether that one is still on its way.
+fn hand_over(courier: &Sender<Change>, change: Change) -> bool {
+    match courier.try_send(change) {
+        Ok(()) => true,
+        // Only an update can be missed: the end is told by dropping the sender as well.
+        Err(TrySendError::Full(missed)) => {
+            lose(Lost::Part, Reason::LinkFull);
+            warn!(event = %missed.event.id, "the archivist is far behind");
+            true
+        }
+        Err(TrySendError::Closed(_)) => false,
     }
 }
 
@@ -197,5 +207,29 @@ impl EventsLink {
                 warn!("new rules for events hold from the next restart of their actor")
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use meerkat_base::{MonoTime, metric};
+    use tokio::sync::mpsc::channel;
+
+    use super::*;
+    use crate::testing::{Counters, event, plain_frame};
+
+    #[test]
+    fn a_change_that_finds_its_courier_far_behind_is_counted_as_lost() {
+        let counters = Counters::default();
+        let frame = plain_frame(1);
+        let change = || Change { event: event(&frame, 1), at: MonoTime(1) };
+        counters.during(|| {
+            let (courier, changes) = channel(1);
+            assert!(hand_over(&courier, change()));
+            assert!(hand_over(&courier, change()), "the courier is still on its way");
+            drop(changes);
+            assert!(!hand_over(&courier, change()));
+        });
+        assert_eq!(counters.get(metric::EVENTS_LOST, &["part", "link_full"]), 1);
     }
 }

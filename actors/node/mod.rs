@@ -173,7 +173,7 @@ impl Node {
                 "closed events of an earlier run; notices go on"
             );
         }
-        crate::events::declare();
+        crate::events::losses::declare();
         let couriers = Arc::new(AtomicUsize::new(0));
         let running = Arc::clone(&couriers);
         let courier = CourierTools {

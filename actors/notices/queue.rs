@@ -3,9 +3,10 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use meerkat_base::{Notice, NoticeSink, metric};
-use metrics::counter;
+use meerkat_base::{Notice, NoticeSink};
 use tracing::warn;
+
+use crate::events::losses::{Lost, Reason, lose};
 
 /// Notices that may wait. Each is one fact that began or ended, so many at once mean that something says the same again
 /// and again.
@@ -23,7 +24,6 @@ pub struct Notices {
 impl Notices {
     /// Nothing has been noticed yet.
     pub fn new() -> Self {
-        counter!(metric::LIMIT_HITS, "limit" => "notices").increment(0);
         Self::default()
     }
 
@@ -60,16 +60,17 @@ impl NoticeSink for Notices {
             return waiting.push_back(notice);
         }
         drop(waiting);
-        counter!(metric::LIMIT_HITS, "limit" => "notices").increment(1);
+        lose(Lost::Notice, Reason::LinkFull);
         warn!(kind = %notice.kind, "too many notices wait: one is lost");
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use meerkat_base::EventKind;
+    use meerkat_base::{EventKind, metric};
 
     use super::*;
+    use crate::testing::Counters;
 
     fn notice(subject: &str) -> Notice {
         let detail = "é".repeat(1_000);
@@ -80,9 +81,13 @@ mod tests {
     fn notices_wait_in_their_order_and_no_more_than_fit() {
         let notices = Notices::new();
         let sink = notices.sink();
-        for n in 0..CAPACITY + 10 {
-            sink.raise(notice(&n.to_string()));
-        }
+        let counters = Counters::default();
+        counters.during(|| {
+            for n in 0..CAPACITY + 10 {
+                sink.raise(notice(&n.to_string()));
+            }
+        });
+        assert_eq!(counters.get(metric::EVENTS_LOST, &["notice", "link_full"]), 10);
         let taken = notices.take();
         assert_eq!(taken.len(), CAPACITY);
         assert_eq!((taken[0].subject.as_str(), taken[9].subject.as_str()), ("0", "9"));

@@ -17,6 +17,7 @@ use super::book::{Carried, NoticeBook, Turn};
 use super::queue::Notices;
 use crate::archivist::{ArchiveError, Archivist};
 use crate::camera::Cameras;
+use crate::events::losses::{Lost, Reason, lose};
 use crate::notifier::NotifierLink;
 use crate::rules::{Now, Promise, Rules, Said, merge_into};
 use crate::supervision::{ActorKind, Failure, Sentinel, fault};
@@ -192,6 +193,7 @@ impl CrierTools {
             Ok(()) => {}
             Err(ArchiveError::Store(error @ StoreError::Refused(_))) => {
                 error!(%error, "a notice was refused");
+                lose(Lost::Notice, Reason::Refused);
                 known.unwritten.pop_front();
                 // Who did not hear of it does not hear of its end.
                 for turn in &turns {

@@ -66,6 +66,8 @@ metrics_list! {
         "Threads that hang in native code and were given up; at four the node exits.";
     EVENTS = Counter "meerkat_events_total" ["camera", "kind"]
         "Events started.";
+    EVENTS_LOST = Counter "meerkat_events_lost_total" ["what", "reason"]
+        "What was lost of events (event: with its alerts, end, part, notice), by reason (unwritten, refused, link_full).";
     CLIPS = Counter "meerkat_clips_total" ["result"]
         "Clips by result (ok, repaired, set_aside, error).";
     CLIP_WRITE_DURATION = Histogram "meerkat_clip_write_duration_seconds" []
