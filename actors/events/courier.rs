@@ -219,6 +219,9 @@ impl Courier {
                     refused = !late;
                 }
             }
+            if !late {
+                count_snapshot(snapshot.as_ref());
+            }
         }
         self.snapshot = snapshot.as_ref().map(|file| file.path.clone());
         self.verdict = self.tools.alerts.judge(event, "", &BTreeSet::new());
@@ -266,7 +269,9 @@ impl Courier {
 
     /// The row and the alert did not wait for the recorder; the recording is made up for as far as the ring reaches.
     async fn begin_late(&self, event: &Event) {
-        match self.camera.recorder.begin_clip(event, LATE_RECORDER_LIMIT).await {
+        let begun = self.camera.recorder.begin_clip(event, LATE_RECORDER_LIMIT).await;
+        count_snapshot(begun.as_ref().ok().and_then(Option::as_ref));
+        match begun {
             Ok(None) => {}
             Ok(Some(file)) => {
                 let picture = snapshot_row(event, file);
@@ -434,6 +439,13 @@ impl Courier {
     }
 }
 
+/// Counts whether an event that is recorded got its snapshot when it began. What the recording makes up for later is
+/// counted there.
+fn count_snapshot(file: Option<&SnapshotFile>) {
+    let result = if file.is_some() { "ok" } else { "missed" };
+    counter!(metric::SNAPSHOTS, "result" => result).increment(1);
+}
+
 fn snapshot_row(event: &Event, file: SnapshotFile) -> SnapshotRow {
     SnapshotRow { event: event.id, path: file.path, taken: file.taken, bytes: file.bytes }
 }
@@ -592,6 +604,17 @@ mod tests {
             assert!(began.elapsed() < ARCHIVE_LIMIT * 3, "{:?}", began.elapsed());
         });
         assert_eq!(rig.written(), None);
+    }
+
+    #[test]
+    fn a_snapshot_that_nobody_stores_is_counted_once() {
+        let (mut rig, counters) = (rig(), Counters::default());
+        rig.courier.tools.rules.write().unwrap().recorded = vec![rig.event.kind];
+        let started = Change { event: rig.event.clone(), at: rig.at };
+        // Nobody takes the recorder's orders: it is late, and then it is given up.
+        counters.during(|| runtime().block_on(rig.courier.started(&started)));
+        let snapshots = |result| counters.get(metric::SNAPSHOTS, &[result]);
+        assert_eq!((snapshots("ok"), snapshots("missed")), (0, 1));
     }
 
     #[test]

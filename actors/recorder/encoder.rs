@@ -154,6 +154,9 @@ impl Encoders {
         for result in ["ok", "repaired", "set_aside", "error"] {
             counter!(metric::CLIPS, "result" => result).increment(0);
         }
+        for result in ["ok", "missed", "made_up", "lost"] {
+            counter!(metric::SNAPSHOTS, "result" => result).increment(0);
+        }
         // Made without a value: exported with zeros from the start.
         let _ = histogram!(metric::CLIP_WRITE_DURATION);
         let turns = Turns::new(settings.max_open);

@@ -70,6 +70,8 @@ metrics_list! {
         "What was lost of events (event: with its alerts, end, part, notice), by reason (unwritten, refused, link_full).";
     CLIPS = Counter "meerkat_clips_total" ["result"]
         "Clips by result (ok, repaired, set_aside, error).";
+    SNAPSHOTS = Counter "meerkat_snapshots_total" ["result"]
+        "Snapshots of recorded events by result (ok, missed), and of those missed what came of the recording (made_up, lost).";
     CLIP_WRITE_DURATION = Histogram "meerkat_clip_write_duration_seconds" []
         "Time from the end of an event's recording to the finished clip.";
     STORAGE_FREE = Gauge "meerkat_storage_free_bytes" []

@@ -1,9 +1,10 @@
 //! Snapshots that the disk did not take when their events began: made up for from the recording, whose pictures are the
 //! same bytes.
 
-use meerkat_base::{EventId, WallTime};
+use meerkat_base::{EventId, WallTime, metric};
 use meerkat_store::spool::{SpoolItem, SpoolReader};
 use meerkat_store::{CaptureFiles, CaptureKind, EventRow, SnapshotRow, StoreError};
+use metrics::counter;
 use tracing::{info, warn};
 
 use super::{Job, SpoolFrame};
@@ -32,12 +33,16 @@ impl Job {
         if lacking.is_empty() {
             return;
         }
-        if let Err(problem) = self.try_to_make_up(lacking) {
+        let (missed, mut made) = (lacking.len(), 0);
+        if let Err(problem) = self.try_to_make_up(lacking, &mut made) {
             warn!(spool = %self.path.display(), ?problem, "events stay without a snapshot");
         }
+        counter!(metric::SNAPSHOTS, "result" => "made_up").increment(made as u64);
+        counter!(metric::SNAPSHOTS, "result" => "lost").increment(missed.saturating_sub(made) as u64);
     }
 
-    fn try_to_make_up(&self, mut lacking: Vec<Lacking>) -> Result<(), Failure> {
+    /// Counts in `made` those that it stored, also when it fails later.
+    fn try_to_make_up(&self, mut lacking: Vec<Lacking>, made: &mut usize) -> Result<(), Failure> {
         let mut reader = SpoolReader::open(&self.path).map_err(Failure::error)?;
         loop {
             match reader.next_item().map_err(Failure::error)? {
@@ -47,6 +52,7 @@ impl Job {
                     lacking = left;
                     for event in begun {
                         self.store_snapshot(&event, &frame)?;
+                        *made += 1;
                     }
                     if lacking.is_empty() {
                         return Ok(());

@@ -5,14 +5,15 @@ use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use meerkat_base::{Clock, EventKind, Frame, Image, PixelFormat};
+use meerkat_base::{Clock, EventKind, Frame, Image, PixelFormat, metric};
 use meerkat_store::{NewAlert, SnapshotRow, SpoolMeta, SpoolWriter, StoreReader};
 
 use super::Rig;
 use crate::recorder::clip::begin_clip;
 use crate::recorder::job::{Begun, Job};
 use crate::recorder::open::OpenSpool;
-use crate::testing::{event, frame};
+use crate::supervision::{Component, Step};
+use crate::testing::{Counters, event, frame};
 
 /// Longer than anything takes.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -166,6 +167,37 @@ fn a_snapshot_that_the_disk_did_not_take_is_made_of_the_recording() {
     assert_eq!(snapshot(has.id), "own.jpg");
     let waiting = &reader.alerts_of(lacking.id).unwrap()[0];
     assert_eq!(waiting.snapshot, Some(snapshot(lacking.id)), "who still waits is told with it");
+}
+
+#[test]
+fn what_becomes_of_missed_snapshots_is_counted() {
+    let (rig, counters) = (Rig::new(&[]), Counters::default());
+    rig.tools.encoders.set_recorded(vec![EventKind::Person]);
+    let frames = pictures(&rig, 6);
+    // One began with what is recorded; the picture that started the other is not in it, nor a later one.
+    let mut beyond = event(&frames[4], 2);
+    beyond.started_seq = frames[5].seq + 1;
+    rig.archivist.ask_blocking(move |store| store.start_event(&beyond, &[])).unwrap();
+    begin(&rig, &frames).finish().unwrap();
+    let begun = Begun {
+        path: rig.spool_paths().remove(0),
+        meta: SpoolMeta {
+            camera: rig.camera.id().clone(),
+            kind: meerkat_store::SpoolKind::Clip { event: event(&frames[0], 1).id },
+            started: frames[0].wall,
+            mode: meerkat_base::Mode::Video,
+            settings: serde_json::Value::Null,
+        },
+        writer_gone: Arc::new(AtomicBool::new(true)),
+        left: false,
+    };
+    // On this thread, where it is counted.
+    counters.during(|| {
+        let mut job = Job::begin(rig.tools.encoders.clone(), begun).unwrap().unwrap();
+        while !matches!(job.step().unwrap(), Step::Done) {}
+    });
+    let snapshots = |result| counters.get(metric::SNAPSHOTS, &[result]);
+    assert_eq!((snapshots("made_up"), snapshots("lost")), (1, 1));
 }
 
 #[test]
