@@ -194,7 +194,8 @@ impl Node {
                 Events::new(&tools, sentinel)
             });
         let events = EventsLink::new(events_solo.mailbox(), events_tools);
-        let shrinker = Shrinker::new(&settings.data_dir, settings.notify.delivery.shrink_limit);
+        let shrinker =
+            Shrinker::new(&settings.data_dir, settings.notify.delivery.shrink_limit, Arc::clone(&clock));
         let notifier_link = link.clone();
         let notifier_tools = Arc::new(Mutex::new(NotifierTools {
             archivist: archivist.clone(),

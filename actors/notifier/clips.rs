@@ -23,7 +23,7 @@ use super::compose::message;
 use super::lane::Step;
 use super::links::Links;
 use super::post::{BOOKING_WAIT, Booking, Post, age};
-use super::shrinker::Shrinker;
+use super::shrinker::{NotSmaller, Shrinker};
 use crate::supervision::{ActorKind, Failure, fault};
 
 /// Clips looked at for one choice.
@@ -182,7 +182,11 @@ impl ClipLane {
             } else {
                 match tools.shrinker.shrink(&path, clip.duration, limit).await {
                     Ok((smaller, bytes)) => (Some(smaller), "smaller", bytes),
-                    Err(reason) => {
+                    Err(NotSmaller::Later { wait, reason }) => {
+                        let next = super::later(self.post.tools.clock.wall(), wait);
+                        return Err(Booking::Retry(next, reason, 0));
+                    }
+                    Err(NotSmaller::Never { reason }) => {
                         info!(
                             channel = self.post.channel.name(),
                             clip = clip.path,

@@ -6,8 +6,12 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use meerkat_base::{Clock, MonoTime};
+use meerkat_media::MediaError;
 use tokio::sync::{Mutex, oneshot};
 use tracing::{info, warn};
+
+use crate::storage::is_of_the_disk;
 
 /// The folder of the results, below the data folder.
 const FOLDER: &str = "outgoing";
@@ -17,6 +21,9 @@ const KEEP: Duration = Duration::from_secs(3_600);
 const KEEP_FILES: usize = 16;
 /// Failures remembered at most.
 const KEEP_FAILURES: usize = 256;
+/// Tries at a clip that the disk does not take, and the wait after the first of them; it doubles.
+const DISK_TRIES: u32 = 5;
+const DISK_WAIT: Duration = Duration::from_secs(30);
 /// Share of a limit that is aimed at: containers and rate control are not exact.
 const AIM: f64 = 0.94;
 /// Niceness of the thread.
@@ -31,14 +38,70 @@ pub struct Shrinker {
 struct Shared {
     folder: PathBuf,
     limit: Duration,
+    clock: Arc<dyn Clock>,
     one_at_a_time: Mutex<()>,
-    /// Results that could not be made, and why: a message that is tried again does not try that again.
-    failed: std::sync::Mutex<HashMap<PathBuf, String>>,
+    /// Results that could not be made: a message that is tried again does not try that again.
+    failed: std::sync::Mutex<HashMap<PathBuf, Failed>>,
+}
+
+/// Why there is no smaller clip.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NotSmaller {
+    /// The disk did not take it, and may after this wait.
+    Later {
+        /// Until it is tried again.
+        wait: Duration,
+        /// What went wrong.
+        reason: String,
+    },
+    /// It cannot be made smaller, or was tried often enough.
+    Never {
+        /// What went wrong.
+        reason: String,
+    },
+}
+
+impl NotSmaller {
+    fn never(reason: impl Into<String>) -> Self {
+        Self::Never { reason: reason.into() }
+    }
+}
+
+/// A result that could not be made.
+struct Failed {
+    reason: String,
+    tries: u32,
+    /// Until then nobody tries again; for good where there is no such time.
+    until: Option<MonoTime>,
+}
+
+impl Failed {
+    /// One more try than `before` failed now. `passes`: the disk was at fault, and may be well later.
+    fn again(before: Option<&Self>, reason: String, passes: bool, now: MonoTime) -> Self {
+        let tries = before.map_or(0, |failed| failed.tries) % DISK_TRIES + 1;
+        let wait = if tries < DISK_TRIES {
+            DISK_WAIT.saturating_mul(2_u32.saturating_pow(tries.saturating_sub(1)))
+        } else {
+            // Whoever waits goes without it; one who comes as late as this may try anew.
+            KEEP
+        };
+        Self { reason, tries, until: passes.then(|| now.after(wait)) }
+    }
+
+    /// The answer while it is not tried again.
+    fn holds(&self, now: MonoTime) -> Option<NotSmaller> {
+        let reason = self.reason.clone();
+        match self.until.map(|until| until.since(now)) {
+            Some(wait) if wait.is_zero() => None,
+            Some(wait) if self.tries < DISK_TRIES => Some(NotSmaller::Later { wait, reason }),
+            Some(_) | None => Some(NotSmaller::Never { reason }),
+        }
+    }
 }
 
 impl Shrinker {
     /// Works in a folder of its own below the data folder; what an earlier run left there goes.
-    pub fn new(data_dir: &Path, limit: Duration) -> Self {
+    pub fn new(data_dir: &Path, limit: Duration, clock: Arc<dyn Clock>) -> Self {
         let folder = data_dir.join(FOLDER);
         // A thread's work: a disk that hangs must not keep the node from starting.
         let old = folder.clone();
@@ -50,19 +113,21 @@ impl Shrinker {
             shared: Arc::new(Shared {
                 folder,
                 limit,
+                clock,
                 one_at_a_time: Mutex::new(()),
                 failed: Default::default(),
             }),
         }
     }
 
-    /// The clip in at most `limit` bytes, and how many it has. The error says why there is none.
+    /// The clip in at most `limit` bytes, and how many it has. What the disk does not take is tried again a few times,
+    /// when somebody asks after the wait that the error says.
     pub async fn shrink(
         &self,
         clip: &Path,
         duration: Duration,
         limit: u64,
-    ) -> Result<(PathBuf, u64), String> {
+    ) -> Result<(PathBuf, u64), NotSmaller> {
         let _turn = self.shared.one_at_a_time.lock().await;
         let (sender, receiver) = oneshot::channel();
         let (shared, clip) = (Arc::clone(&self.shared), clip.to_owned());
@@ -75,24 +140,30 @@ impl Shrinker {
         std::thread::Builder::new()
             .name("shrink".to_owned())
             .spawn(work)
-            .map_err(|error| format!("no thread to make the clip smaller: {error}"))?;
-        receiver.await.unwrap_or_else(|_| Err("making the clip smaller failed".to_owned()))
+            .map_err(|error| NotSmaller::never(format!("no thread to make the clip smaller: {error}")))?;
+        receiver.await.unwrap_or_else(|_| Err(NotSmaller::never("making the clip smaller failed")))
     }
 }
 
 impl Shared {
-    fn make(&self, clip: &Path, duration: Duration, limit: u64) -> Result<(PathBuf, u64), String> {
-        let stem = clip.file_stem().and_then(|stem| stem.to_str()).ok_or("the clip has no name")?;
+    fn make(&self, clip: &Path, duration: Duration, limit: u64) -> Result<(PathBuf, u64), NotSmaller> {
+        let stem = clip
+            .file_stem()
+            .and_then(|stem| stem.to_str())
+            .ok_or_else(|| NotSmaller::never("the clip has no name"))?;
         let made = self.folder.join(format!("{stem}-{limit}.mp4"));
         if let Ok(metadata) = std::fs::symlink_metadata(&made)
             && metadata.is_file()
         {
             return Ok((made, metadata.len()));
         }
-        if let Some(reason) = self.failed().get(&made) {
-            return Err(reason.clone());
+        if let Some(refusal) = self.failed().get(&made).and_then(|failed| failed.holds(self.clock.mono())) {
+            return Err(refusal);
         }
-        private_folder(&self.folder).map_err(|error| format!("{}: {error}", self.folder.display()))?;
+        if let Err(error) = private_folder(&self.folder) {
+            let reason = format!("{}: {error}", self.folder.display());
+            return Err(self.remember(made, reason, true));
+        }
         tidy(&self.folder, KEEP_FILES);
         let part = self.folder.join(format!(".part-{stem}-{limit}.mp4"));
         let _ = std::fs::remove_file(&part);
@@ -101,30 +172,45 @@ impl Shared {
         let shrunk = meerkat_media::shrink(clip, &part, duration, aim, self.limit);
         let outcome = match shrunk {
             Ok(bytes) if bytes <= limit => std::fs::rename(&part, &made)
-                .map(|()| (made.clone(), bytes))
-                .map_err(|error| format!("{}: {error}", made.display())),
+                .map(|()| bytes)
+                .map_err(|error| (format!("{}: {error}", made.display()), true)),
             Ok(bytes) => {
-                Err(format!("the clip cannot be made smaller than {bytes} bytes, {limit} are taken"))
+                let reason = format!("the clip cannot be made smaller than {bytes} bytes, {limit} are taken");
+                Err((reason, false))
             }
-            Err(error) => Err(format!("the clip cannot be made smaller: {error}")),
+            Err(error) => {
+                let words = error.to_string();
+                let passes = matches!(error, MediaError::File { .. }) || is_of_the_disk(&words);
+                Err((format!("the clip cannot be made smaller: {words}"), passes))
+            }
         };
-        match &outcome {
-            Ok((_, bytes)) => {
+        match outcome {
+            Ok(bytes) => {
                 info!(clip = %clip.display(), bytes, took_ms = began.elapsed().as_millis() as u64, "a clip was made smaller");
+                self.failed().remove(&made);
+                Ok((made, bytes))
             }
-            Err(reason) => {
+            Err((reason, passes)) => {
                 let _ = std::fs::remove_file(&part);
-                let mut failed = self.failed();
-                if failed.len() >= KEEP_FAILURES {
-                    failed.clear();
-                }
-                failed.insert(made, reason.clone());
+                Err(self.remember(made, reason, passes))
             }
         }
-        outcome
     }
 
-    fn failed(&self) -> MutexGuard<'_, HashMap<PathBuf, String>> {
+    /// Keeps in mind that this could not be made, and says what that means for whoever asks.
+    fn remember(&self, made: PathBuf, reason: String, passes: bool) -> NotSmaller {
+        let now = self.clock.mono();
+        let mut failed = self.failed();
+        if failed.len() >= KEEP_FAILURES && !failed.contains_key(&made) {
+            failed.clear();
+        }
+        let failure = Failed::again(failed.get(&made), reason.clone(), passes, now);
+        let meaning = failure.holds(now).unwrap_or(NotSmaller::Never { reason });
+        failed.insert(made, failure);
+        meaning
+    }
+
+    fn failed(&self) -> MutexGuard<'_, HashMap<PathBuf, Failed>> {
         self.failed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -159,7 +245,71 @@ fn tidy(folder: &Path, keep: usize) {
 
 #[cfg(test)]
 mod tests {
+    use meerkat_base::{Image, ImageFormat, ManualClock, PixelFormat};
+    use meerkat_media::{ClipSettings, ClipSize, ClipWriter};
+
     use super::*;
+    use crate::testing::NOON;
+
+    /// A clip of half a second.
+    fn film(path: &Path) {
+        let settings = ClipSettings {
+            size: ClipSize::AsReceived,
+            preset: "ultrafast".parse().unwrap(),
+            crf: 23,
+            threads: 1,
+        };
+        let image = Image::new(64, 48, PixelFormat::Gray8, vec![90; 64 * 48]).unwrap();
+        let jpeg = meerkat_media::encode_jpeg(&image, 80).unwrap();
+        let mut writer = ClipWriter::create(path, settings).unwrap();
+        for n in 0..5 {
+            writer.push(&jpeg, ImageFormat::Jpeg, Duration::from_millis(n * 100)).unwrap();
+        }
+        writer.finish().unwrap();
+    }
+
+    #[test]
+    fn what_the_disk_does_not_take_is_tried_again_and_what_cannot_be_is_not() {
+        let (folder, clock) = (tempfile::tempdir().unwrap(), ManualClock::new(NOON));
+        let away = folder.path().join("away");
+        let shared = Shared {
+            folder: away.join(FOLDER),
+            limit: Duration::from_secs(60),
+            clock: Arc::new(clock.clone()),
+            one_at_a_time: Mutex::default(),
+            failed: Default::default(),
+        };
+        let (clip, broken) = (folder.path().join("a.mp4"), folder.path().join("b.mp4"));
+        film(&clip);
+        std::fs::write(&broken, b"no film").unwrap();
+        let make = |path: &Path| shared.make(path, Duration::from_millis(500), 1_000_000);
+        let wait = |made: Result<(PathBuf, u64), NotSmaller>| match made {
+            Err(NotSmaller::Later { wait, .. }) => Some(wait),
+            Err(NotSmaller::Never { .. }) | Ok(_) => None,
+        };
+
+        // The disk is away; each try doubles the wait, and they are bounded.
+        for tries in 0..DISK_TRIES - 1 {
+            let expected = DISK_WAIT * 2_u32.pow(tries);
+            assert_eq!(wait(make(&clip)), Some(expected));
+            clock.advance(Duration::from_secs(1));
+            assert_eq!(wait(make(&clip)), Some(expected - Duration::from_secs(1)), "not tried meanwhile");
+            clock.advance(expected - Duration::from_secs(1));
+        }
+        for _ in 0..2 {
+            assert!(matches!(make(&clip), Err(NotSmaller::Never { .. })));
+        }
+
+        // Whoever asks much later finds that it is back.
+        std::fs::create_dir(&away).unwrap();
+        clock.advance(KEEP);
+        assert_eq!(make(&clip).unwrap().0, shared.folder.join("a-1000000.mp4"));
+        assert!(matches!(make(&broken), Err(NotSmaller::Never { .. })));
+        clock.advance(KEEP * 24);
+        std::fs::remove_file(&broken).unwrap();
+        film(&broken);
+        assert!(matches!(make(&broken), Err(NotSmaller::Never { .. })), "the clip is at fault, not the disk");
+    }
 
     #[test]
     fn old_and_many_files_go() {

@@ -136,7 +136,7 @@ impl Rig {
             key: LinkKey::open(folder.path()).unwrap(),
         };
         let delivery = settings(&[]).notify.delivery;
-        let shrinker = Shrinker::new(folder.path(), delivery.shrink_limit);
+        let shrinker = Shrinker::new(folder.path(), delivery.shrink_limit, Arc::new(clock.clone()));
         let tools = NotifierTools {
             archivist,
             channels: vec![channel.clone()],

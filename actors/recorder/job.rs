@@ -23,6 +23,7 @@ use tracing::{error, info, warn};
 use super::encoder::{Encoders, SizeNote};
 use super::pictures::User;
 use super::turns::Turn;
+use crate::storage::is_of_the_disk;
 use crate::supervision::{ActorKind, Component, Failure, Step, fault};
 
 /// Frames encoded in one turn.
@@ -391,23 +392,6 @@ impl Component for Job {
             other => other,
         }
     }
-}
-
-/// What the system and the database call a disk that is full or fails.
-const WORDS_OF_THE_DISK: [&str; 8] = [
-    "No space left on device",
-    "Disk quota exceeded",
-    "Input/output error",
-    "Read-only file system",
-    "database or disk is full",
-    "disk I/O error",
-    "attempt to write a readonly database",
-    "unable to open database file",
-];
-
-/// Whether an error is that of a disk that is full or fails. Libraries say it in words only.
-fn is_of_the_disk(words: &str) -> bool {
-    WORDS_OF_THE_DISK.iter().any(|known| words.contains(known))
 }
 
 impl Job {

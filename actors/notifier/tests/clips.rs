@@ -121,3 +121,27 @@ fn a_clip_that_is_gone_is_given_up_and_one_that_fails_comes_again() {
         assert_eq!(rig.clips().len(), 2);
     });
 }
+
+#[test]
+fn a_clip_that_the_disk_does_not_take_smaller_is_put_off_a_few_times_before_it_becomes_a_link() {
+    crate::in_system(async {
+        let mut rig = Rig::new(Fake { clip_limit: Some(3), ..Fake::default() });
+        // Nothing can be made there.
+        let away = rig.folder.path().join("away");
+        rig.tools.clips.shrinker = Shrinker::new(&away, Duration::from_secs(60), Arc::new(rig.clock.clone()));
+        let post = rig.post();
+        let (mut lane, clips) = (Lane::new(Arc::clone(&post)), ClipLane::new(post));
+        let event = rig.alert(1, None).await;
+        rig.clip(&event, CLIP, b"no film at all").await;
+        rig.settle(&mut lane).await;
+        for wait in [30, 60, 120, 240] {
+            settle(&clips).await;
+            assert_eq!((rig.clips().len(), rig.waiting().await), (0, 1), "the disk may be back in {wait} s");
+            rig.clock.advance(Duration::from_secs(wait));
+        }
+        settle(&clips).await;
+        let (_, clip) = rig.clips().remove(0);
+        assert!(clip.file.is_none() && clip.link.is_some());
+        assert_eq!(rig.waiting().await, 0);
+    });
+}
