@@ -53,9 +53,9 @@ pub use listen::{Admission, FrameSettings, HttpSettings, RingSettings, TlsSettin
 pub use mask::MaskSettings;
 pub use models::ModelsSettings;
 pub use notify::{
-    ChannelSettings, ChannelTarget, DingTalkTarget, EmailTarget, FeishuTarget, Language, MailEncryption,
-    MqttTarget, NotifySettings, NtfyTarget, TelegramTarget, TemplateText, TemplatesSettings, WebhookTarget,
-    WecomAppTarget, WecomTarget, WordStyle,
+    CaFile, ChannelSettings, ChannelTarget, DingTalkTarget, EmailTarget, FeishuTarget, Language,
+    MailEncryption, MqttTarget, NotifySettings, NtfyTarget, TelegramTarget, TemplateText, TemplatesSettings,
+    WebhookTarget, WecomAppTarget, WecomTarget, WordStyle,
 };
 pub use problem::{Problem, SettingsErrors};
 pub use record::{ContinuousSettings, SigningSettings, SpoolSettings};

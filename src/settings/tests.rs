@@ -432,6 +432,8 @@ fn each_wrong_value_of_mail_is_named() {
         ("password", "\"two words\""),
         ("password_file", "\"/does/not/exist\""),
         ("ca_file", "\"\""),
+        ("ca_file", "\"/does/not/exist\""),
+        ("ca_file", "\"/dev/null\""),
         ("from", "\"nobody\""),
         ("from", "\"a b@example.org\""),
         ("to", "[]"),
@@ -483,6 +485,7 @@ fn each_wrong_value_of_mqtt_is_named() {
         ("url", "\"mqtts://\""),
         ("url_file", "\"/does/not/exist\""),
         ("allow_plaintext", "\"yes\""),
+        ("ca_file", "\"/does/not/exist\""),
         ("client_id", "\"a/b\""),
         ("client_id", "\"\""),
         ("topic_prefix", "\"a/+\""),
@@ -513,6 +516,30 @@ fn each_wrong_value_of_mqtt_is_named() {
     assert_eq!((mqtt.discovery_prefix, mqtt.client_id), (None, None));
     let shown = load("[notify.channels.a]\ntype = \"mqtt\"\nurl = \"mqtts://u:hunter2@b\"", &[]).unwrap_err();
     assert!(!shown.to_string().contains("hunter2"), "{shown}");
+}
+
+#[test]
+fn a_ca_file_that_says_something_else_is_another_setting() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("ca.pem");
+    let read = |content: &str| {
+        std::fs::write(&path, content).unwrap();
+        let own = format!("ca_file = \"{}\"\n", path.display());
+        let mail = "type = \"email\"\nhost = \"mail.example.org\"\nfrom = \"a@b\"\nto = [\"c@d\"]";
+        let home = "type = \"mqtt\"\nurl = \"mqtts://b\"";
+        [mail, home].map(|channel| loaded(&format!("[notify.channels.a]\n{own}{channel}")).notify)
+    };
+    let before = read("one");
+    assert_eq!(read("one"), before);
+    for (now, then) in read("two").iter().zip(&before) {
+        assert_ne!(now, then, "the same path");
+    }
+    std::fs::write(&path, vec![b'a'; (1 << 20) + 1]).unwrap();
+    let text = format!(
+        "[notify.channels.a]\ntype = \"mqtt\"\nurl = \"mqtts://b\"\nca_file = \"{}\"",
+        path.display()
+    );
+    assert_eq!(wrong_keys(&text), ["notify.channels.a.ca_file"]);
 }
 
 #[test]

@@ -1,15 +1,10 @@
 //! Settings of the channels that speak to a server of the owner's own, e-mail and MQTT, in the form that they take.
 
-use std::path::Path;
-
 use anyhow::Context;
 use meerkat_notify::{EmailSettings, Encryption, MqttSettings};
 use meerkat_outbound::ExtraRoots;
 
-use crate::settings::{ChannelSettings, EmailTarget, MailEncryption, MqttTarget, Settings};
-
-/// A file of certificates has at most this many bytes.
-const MAX_CERTIFICATE_BYTES: u64 = 1 << 20;
+use crate::settings::{CaFile, ChannelSettings, EmailTarget, MailEncryption, MqttTarget, Settings};
 
 /// E-mail.
 pub(super) fn email_settings(name: &str, target: &EmailTarget) -> anyhow::Result<EmailSettings> {
@@ -22,7 +17,7 @@ pub(super) fn email_settings(name: &str, target: &EmailTarget) -> anyhow::Result
     };
     own.allow_plaintext = target.allow_plaintext;
     own.credentials = target.credentials.clone();
-    own.roots = target.ca_file.as_deref().map(roots).transpose()?;
+    own.roots = target.ca_file.as_ref().map(roots).transpose()?;
     own.per_minute = target.per_minute;
     own.max_clip_bytes = target.max_clip_bytes;
     Ok(own)
@@ -41,7 +36,7 @@ pub(super) fn mqtt_settings(
     own.tls = target.tls;
     own.allow_plaintext = target.allow_plaintext;
     own.credentials = target.credentials.clone();
-    own.roots = target.ca_file.as_deref().map(roots).transpose()?;
+    own.roots = target.ca_file.as_ref().map(roots).transpose()?;
     own.allow_link_local = settings.notify.allow_link_local;
     own.topic_prefix = target.topic_prefix.clone().unwrap_or(own.topic_prefix);
     own.discovery_prefix = target.discovery_prefix.clone();
@@ -66,11 +61,6 @@ fn client_id() -> String {
     format!("meerkat-{name}")
 }
 
-fn roots(path: &Path) -> anyhow::Result<ExtraRoots> {
-    use std::io::Read;
-    let what = || format!("ca_file = {}", path.display());
-    let mut pem = Vec::new();
-    let file = std::fs::File::open(path).with_context(what)?;
-    file.take(MAX_CERTIFICATE_BYTES).read_to_end(&mut pem).with_context(what)?;
-    ExtraRoots::parse(&pem).with_context(what)
+fn roots(file: &CaFile) -> anyhow::Result<ExtraRoots> {
+    ExtraRoots::parse(&file.pem).with_context(|| format!("ca_file = {}", file.path.display()))
 }

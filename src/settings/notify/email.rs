@@ -1,9 +1,8 @@
 //! Settings of e-mail. Whether an address is one to the last letter is seen when the channel is made.
 
-use std::path::PathBuf;
-
 use meerkat_base::Secret;
 
+use super::ca_file::CaFile;
 use super::keys::{host, is_this_machine, list_of, no_proxy, required, user_and_password};
 use crate::reader::Reader;
 use crate::rule::{self, Rule, choice, flag};
@@ -24,8 +23,8 @@ pub struct EmailTarget {
     pub allow_plaintext: bool,
     /// User and password.
     pub credentials: Option<(String, Secret)>,
-    /// File of the only authorities that are trusted with the server's certificate.
-    pub ca_file: Option<PathBuf>,
+    /// The only authorities that are trusted with the server's certificate.
+    pub ca_file: Option<CaFile>,
     /// Who it comes from.
     pub from: String,
     /// Who gets it; never empty.
@@ -72,7 +71,7 @@ impl EmailTarget {
             reader.complain(&key("encryption"), complaint);
         }
         let credentials = user_and_password(reader, section);
-        let ca_file = reader.read_if(&key("ca_file"), rule::path());
+        let ca_file = CaFile::read(reader, section);
         let from = required(reader, &key("from"), mailbox());
         let to = required(reader, &key("to"), list_of(MOST_RECIPIENTS, mailbox()));
         let per_minute = reader.read_if(&key("per_minute"), rule::count(1..=600)).unwrap_or(20);

@@ -1,5 +1,6 @@
 //! Settings of the channels through which people are told: what holds for all of them. Sends nothing.
 
+mod ca_file;
 mod keys;
 
 mod channel;
@@ -26,6 +27,7 @@ use super::reader::Reader;
 use super::rule::{self, choice, flag};
 use super::schedule;
 
+pub use ca_file::CaFile;
 pub use channel::{ChannelSettings, ChannelTarget};
 pub use dingtalk::DingTalkTarget;
 pub use email::{EmailTarget, MailEncryption};

@@ -1,9 +1,8 @@
 //! Settings of MQTT and of Home Assistant's discovery.
 
-use std::path::PathBuf;
-
 use meerkat_base::Secret;
 
+use super::ca_file::CaFile;
 use super::keys::{is_this_machine, no_proxy, user_and_password};
 use crate::reader::Reader;
 use crate::rule::{self, Rule, flag};
@@ -21,8 +20,8 @@ pub struct MqttTarget {
     pub allow_plaintext: bool,
     /// User and password.
     pub credentials: Option<(String, Secret)>,
-    /// File of the only authorities that are trusted with the broker's certificate.
-    pub ca_file: Option<PathBuf>,
+    /// The only authorities that are trusted with the broker's certificate.
+    pub ca_file: Option<CaFile>,
     /// The node's name at the broker; `None`: made of the machine's name.
     pub client_id: Option<String>,
     /// What all topics begin with; `None`: the client id.
@@ -49,7 +48,7 @@ impl MqttTarget {
             reader.complain(&key("url"), complaint);
         }
         let credentials = user_and_password(reader, section);
-        let ca_file = reader.read_if(&key("ca_file"), rule::path());
+        let ca_file = CaFile::read(reader, section);
         let client_id = reader.read_if(&key("client_id"), client_id());
         let topic_prefix = reader.read_if(&key("topic_prefix"), topic());
         let discovery = reader.read_if(&key("discovery_prefix"), rule::optional(topic()));
