@@ -741,6 +741,18 @@ fn a_clock_that_is_set_kills_no_backlog_and_hides_none() {
     });
 }
 
+#[test]
+fn a_clock_that_was_set_back_between_two_runs_hides_no_backlog() {
+    crate::in_system(async {
+        let rig = Rig::new(Fake::default());
+        rig.alert(1, None).await;
+        // Nobody has looked at the time in this run.
+        rig.clock.jump_wall(-3 * 3_600_000_000);
+        rig.settle(&mut rig.lane()).await;
+        assert_eq!(rig.counts().await, OutboxCounts { waiting: 0, delivered: 1, dead: 0 });
+    });
+}
+
 /// Gauges by the name of their channel, as one thread sets them.
 #[derive(Clone, Default)]
 struct Gauges(Arc<Mutex<Values>>);

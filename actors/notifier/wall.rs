@@ -1,9 +1,11 @@
-//! The wall clock as the outbox sees it. Rows wait by it, over restarts too; when it is set while the node runs, what waits
-//! is moved along before anything is decided by its age.
+//! The wall clock as the outbox sees it. Rows wait by it, over restarts too; when it is set while the node runs, or is
+//! behind the newest event at a start, what waits is moved along before anything is decided by its age. One that is ahead
+//! at a start looks like a node that was off for as long.
 
 use std::time::Duration;
 
 use meerkat_base::{Clock, WallTime};
+use meerkat_store::{EventQuery, Store, StoreError};
 use tokio::sync::Mutex;
 use tracing::{debug, info};
 
@@ -26,7 +28,16 @@ impl Wall {
         let mut ahead = self.ahead.lock().await;
         let clocks = Clocks { wall: clock.wall(), mono: clock.mono() };
         let (now, here) = (clocks.wall, clocks.ahead());
-        let step = here.saturating_sub(ahead.unwrap_or(here));
+        let step = match *ahead {
+            Some(before) => here.saturating_sub(before),
+            None => match archivist.ask(move |store| behind(store, now)).await {
+                Ok(step) => step,
+                Err(problem) => {
+                    debug!(%problem, "it is not known yet whether the clock was set since the last run");
+                    return None;
+                }
+            },
+        };
         if u128::from(step.unsigned_abs()) >= STEP.as_micros() {
             match archivist.ask(move |store| store.clock_was_set(now, step)).await {
                 Ok(rows) => {
@@ -41,4 +52,12 @@ impl Wall {
         *ahead = Some(here);
         Some(now)
     }
+}
+
+/// How far the clock is behind the newest event, as a step back; microseconds. What waits cannot be asked: some of it is
+/// held until later, and dated so.
+fn behind(store: &Store, now: WallTime) -> Result<i64, StoreError> {
+    let query = EventQuery { limit: 1, ..EventQuery::default() };
+    let newest = store.recent_events(&query)?.first().map(|event| event.ended.unwrap_or(event.started).0);
+    Ok(newest.map_or(0, |newest| now.0.saturating_sub(newest).min(0)))
 }

@@ -441,6 +441,17 @@ fn a_clock_that_jumps_stops_deletion_by_age_until_a_person_confirms_it_also_over
 }
 
 #[test]
+fn a_start_with_a_clock_behind_the_newest_event_is_told_of() {
+    let rig = Rig::new(&[]);
+    // An earlier run dated it two days after what the clock says now; it noted no time.
+    let _ = rig.clip(1, -2, EventKind::Person);
+    let mut evictor = Evictor::new(Arc::clone(&rig.tools));
+    rig.look_at_clock(&mut evictor);
+    assert!(rig.state.report().clock_doubt.is_some());
+    assert_eq!(*rig.heard.0.lock().unwrap(), [(EventKind::ClockJump, true)]);
+}
+
+#[test]
 fn unknown_faces_go_when_their_time_is_over_but_not_by_a_clock_in_doubt() {
     let rig = Rig::new(&[]);
     let limits = UnknownLimits { likeness: 0.5, groups: 9, pictures: 9, bytes: 1 << 20 };
