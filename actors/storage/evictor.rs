@@ -292,7 +292,7 @@ impl Evictor {
                 failed = Some(error);
             }
         }
-        hands.remover.settle(&now.date())?;
+        hands.settle(now);
         self.tools.room.look().map_err(|refusal| StoreError::Refused(refusal.words().to_owned()))?;
         let free = self.tools.room.free();
         let useful = freed > before;

@@ -1,6 +1,7 @@
 //! What the evictor works with: a reader of the database, the remover of files, and the archivist for the commits
 //! around a removal. Opened anew when the data folder is on another mount or something failed.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -168,9 +169,21 @@ impl Hands {
         Ok(came_to)
     }
 
-    /// Folders first, then rows: where power may fail, a row must not be gone while its file comes back.
-    fn finish(&mut self, gone: Vec<String>, now: WallTime) -> Result<(), StoreError> {
-        self.remover.settle(&now.date())?;
+    /// Makes removals survive where that is promised. Returns the folders in which they may not, which is noted; others
+    /// are tried again and again, and wait for none of them.
+    pub fn settle(&mut self, now: WallTime) -> BTreeSet<String> {
+        let unsettled = self.remover.settle(&now.date());
+        for (folder, error) in &unsettled {
+            self.cannot_remove(folder, error);
+        }
+        unsettled.into_iter().map(|(folder, _)| folder).collect()
+    }
+
+    /// Folders first, then rows: where power may fail, a row must not be gone while its file comes back. Rows of a folder
+    /// that cannot be settled stay marked, and have their turn again with all that is.
+    fn finish(&mut self, mut gone: Vec<String>, now: WallTime) -> Result<(), StoreError> {
+        let unsettled = self.settle(now);
+        gone.retain(|path| path.rsplit_once('/').is_none_or(|(folder, _)| !unsettled.contains(folder)));
         if gone.is_empty() {
             return Ok(());
         }

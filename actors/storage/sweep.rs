@@ -420,7 +420,7 @@ impl Sweep {
                 self.recount = true;
             }
         }
-        hands.remover.settle(&self.plan.now.date())?;
+        hands.settle(self.plan.now);
         Ok(Stage::Images(queue, over, dated))
     }
 

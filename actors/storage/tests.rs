@@ -418,6 +418,33 @@ fn a_start_goes_on_with_what_a_crash_interrupted() {
 }
 
 #[test]
+fn a_folder_that_cannot_be_synced_keeps_its_rows_and_holds_up_no_other() {
+    use meerkat_store::fault::{DiskOp, plan_here};
+
+    const EIO: i32 = 5;
+    let rig = Rig::new(&[]);
+    let (old, new) = (rig.clip(1, 3, EventKind::Person), rig.clip(2, 2, EventKind::Person));
+    let path = |event: &Event, n: u8| format!("capture/clip/door/{}/{n}.mp4", event.started.date());
+    let paths = [path(&old, 1), path(&new, 2)];
+    let mut hands = hands::Hands::open(&rig.room, Durability::Power, &rig.archivist, &rig.state).unwrap();
+    let doomed = |path: &String| hands::Doomed {
+        path: path.clone(),
+        evidence: meerkat_base::Evidence::Clip,
+        why: hands::Why::Age,
+    };
+    plan_here(DiskOp::Sync, EIO, 0, 1);
+    hands.delete_rows(paths.iter().map(doomed).collect(), rig.clock.wall()).unwrap();
+    assert!(paths.iter().all(|path| !rig.path(path).exists()));
+    let begun = || hands.reader.deletions_begun("", 9).unwrap();
+    assert_eq!(begun(), paths[..1], "the files may come back, and with them must be their row");
+    let news = rig.state.stuck().news(Instant::now());
+    assert!(news.is_some_and(|(holds, words)| holds && words.contains("Input/output error")));
+    // The disk is well again.
+    hands.finish_begun("", 9, rig.clock.wall()).unwrap();
+    assert_eq!(hands.reader.deletions_begun("", 9).unwrap(), [""; 0]);
+}
+
+#[test]
 fn a_clock_that_jumps_stops_deletion_by_age_until_a_person_confirms_it_also_over_a_restart() {
     let rig = Rig::new(&[("retention.days", "30")]);
     let _ = rig.clip(1, 1, EventKind::Person);

@@ -96,16 +96,15 @@ impl Remover {
     }
 
     /// Makes removals survive where that is promised, and removes folders of days before `today` (`2026-11-20`) that
-    /// have become empty. To be called before the rows of what was removed go.
-    pub fn settle(&mut self, today: &str) -> Result<()> {
+    /// have become empty. To be called before the rows of what was removed go. Returns the folders in which removals may
+    /// not survive, and why: rows of what was in them must stay. The others do not suffer from it.
+    pub fn settle(&mut self, today: &str) -> Vec<(String, StoreError)> {
         self.last = None;
+        let mut unsettled = Vec::new();
         for path in std::mem::take(&mut self.touched) {
-            if self.durability.syncs() {
-                match open(&self.root, &path) {
-                    Ok(folder) => folder.sync()?,
-                    Err(error) if is_gone(&error) => {}
-                    Err(error) => return Err(error),
-                }
+            if let Err(error) = self.sync(&path) {
+                unsettled.push((path, error));
+                continue;
             }
             if let Some((camera, day)) = path.rsplit_once('/')
                 && day < today
@@ -115,7 +114,19 @@ impl Remover {
                 folder.remove_empty(day);
             }
         }
-        Ok(())
+        unsettled
+    }
+
+    /// Makes what was removed in a folder survive, where that is promised. One that is gone needs nothing.
+    fn sync(&self, path: &str) -> Result<()> {
+        if !self.durability.syncs() {
+            return Ok(());
+        }
+        match open(&self.root, path) {
+            Ok(folder) => folder.sync(),
+            Err(error) if is_gone(&error) => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 
     /// Removes the folder of a camera's day of pictures if it is empty.
@@ -188,17 +199,41 @@ mod tests {
             assert_eq!(remover.remove(&format!("{day}/a.mp4")).unwrap(), 22);
             assert_eq!(remover.remove(&format!("{day}/a.mp4")).unwrap(), 0, "gone already");
             assert_eq!(remover.remove("capture/clip/nobody/2026-11-20/a.mp4").unwrap(), 0);
-            remover.settle("2026-11-21").unwrap();
+            assert!(remover.settle("2026-11-21").is_empty());
             let left: Vec<_> = std::fs::read_dir(temp.path().join(day)).unwrap().collect();
             assert_eq!(left.len(), 2, "the snapshot and the other clip");
             for name in ["a.jpg", "b.mp4"] {
                 remover.remove(&format!("{day}/{name}")).unwrap();
             }
             assert_eq!(remover.remove("capture/image/door/2026-11-21/x.jpg").unwrap(), 4);
-            remover.settle("2026-11-21").unwrap();
+            assert!(remover.settle("2026-11-21").is_empty());
             assert!(!temp.path().join(day).exists() && temp.path().join("capture/clip/door").exists());
             assert!(temp.path().join("capture/image/door/2026-11-21").exists(), "today's folder stays");
         }
+    }
+
+    #[cfg(feature = "fault-injection")]
+    #[test]
+    fn a_folder_that_cannot_be_synced_is_named_and_the_others_are_settled() {
+        use crate::fault::{DiskOp, plan_here};
+
+        const EIO: i32 = 5;
+        let temp = tempfile::tempdir().unwrap();
+        let days = ["capture/clip/door/2026-11-19", "capture/clip/door/2026-11-20"];
+        let mut remover = Remover::new(temp.path(), Durability::Power).unwrap();
+        for day in days {
+            put(temp.path(), &format!("{day}/a.mp4"), 1);
+            assert_eq!(remover.remove(&format!("{day}/a.mp4")).unwrap(), 1);
+        }
+        plan_here(DiskOp::Sync, EIO, 0, 1);
+        let unsettled: Vec<String> =
+            remover.settle("2026-11-21").into_iter().map(|(folder, _)| folder).collect();
+        assert_eq!(unsettled, [days[0]]);
+        assert!(temp.path().join(days[0]).exists() && !temp.path().join(days[1]).exists());
+        // Later it can be.
+        assert_eq!(remover.remove(&format!("{}/a.mp4", days[0])).unwrap(), 0);
+        assert!(remover.settle("2026-11-21").is_empty());
+        assert!(!temp.path().join(days[0]).exists());
     }
 
     #[test]
