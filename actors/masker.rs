@@ -26,6 +26,9 @@ pub enum NotCovered {
     /// The masker failed, is being restarted or did not answer in time.
     #[error("the masker did not answer")]
     Lost,
+    /// The masker failed again and again and rests for longer than anybody waits.
+    #[error("the masker rests after failures")]
+    Rests,
 }
 
 struct Job {
@@ -64,19 +67,23 @@ impl MaskLink {
         while self.shared.inbox.take().is_some() {}
     }
 
-    /// Has a picture covered.
+    /// Has a picture covered. Waits over a short restart of the masker, and not for one that rests.
     pub(crate) async fn cover(
         &self,
         picture: Picture,
         mask: &MaskSettings,
         limit: Duration,
     ) -> Result<Picture, NotCovered> {
+        let station = self.shared.station.get();
+        if station.is_some_and(|station| !station.is_back_within(limit)) {
+            return Err(NotCovered::Rests);
+        }
         let (reply, answer) = oneshot::channel();
         match self.shared.inbox.offer(Job { picture, mask: mask.clone(), reply }) {
             Offer::Taken => {}
             Offer::Full | Offer::Down => return Err(NotCovered::Lost),
         }
-        if let Some(station) = self.shared.station.get() {
+        if let Some(station) = station {
             station.wake();
         }
         // A masker that is lost drops the reply with the job.
@@ -129,6 +136,7 @@ mod tests {
     use meerkat_base::{Image, ManualClock, PixelFormat};
 
     use super::*;
+    use crate::supervision::{BackoffSettings, Board, Crew, CrewSettings};
     use crate::testing::{NOON, camera, cameras};
 
     const LIMIT: Duration = Duration::from_secs(10);
@@ -179,5 +187,24 @@ mod tests {
             assert_eq!(link.cover(picture(), &mask, Duration::from_millis(1)).await, Err(NotCovered::Lost));
         }
         assert_eq!(link.shared.inbox.len(), CAPACITY);
+    }
+
+    #[actix::test]
+    async fn nobody_waits_for_a_masker_that_rests() {
+        let long = Duration::from_secs(60);
+        let backoff = BackoffSettings { min: long, max: long };
+        let settings = CrewSettings { name: "vision", threads: 1, niceness: 0, backoff };
+        let crew = Crew::start(settings, Board::new(Arc::new(ManualClock::new(NOON))));
+        let station =
+            crew.station(ActorKind::Masker, None, LIMIT, || Err(Failure::error("broken on purpose")));
+        let link = MaskLink::default();
+        link.set_station(station.clone());
+        station.wake();
+        while station.is_back_within(LIMIT) {
+            std::thread::yield_now();
+        }
+        assert!(station.is_back_within(long), "it is built again then");
+        assert_eq!(link.cover(picture(), &mask(), LIMIT).await, Err(NotCovered::Rests));
+        assert!(link.shared.inbox.is_empty(), "nor does the picture");
     }
 }

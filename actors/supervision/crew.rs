@@ -317,7 +317,10 @@ impl Crew {
         for timer in due {
             let Some(core) = timer.core.upgrade() else { continue };
             match timer.revive {
-                true if core.rests() => self.shared.set_timer(REST, &core, true),
+                true if core.rests() => {
+                    core.put_off(REST);
+                    self.shared.set_timer(REST, &core, true);
+                }
                 true => core.revive(),
                 false => core.wake(),
             }

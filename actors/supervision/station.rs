@@ -59,6 +59,8 @@ struct Body {
     factory: Option<Factory>,
     backoff: Backoff,
     built_at: Option<Instant>,
+    /// When one that is down is built again.
+    due: Option<Instant>,
 }
 
 impl Body {
@@ -181,11 +183,24 @@ impl Core {
         body.phase = Phase::Down;
         body.component = None;
         let uptime = body.built_at.take().map(|at| at.elapsed()).unwrap_or_default();
-        let wait = body.backoff.next(uptime, random);
+        let own = body.backoff.next(uptime, random);
+        let wait = if self.rests() { own.max(REST) } else { own };
+        body.due = Some(Instant::now() + wait);
         drop(body);
-        let wait = if self.rests() { wait.max(REST) } else { wait };
         self.card.failed(failure, crew.board.clock().wall());
         Some(wait)
+    }
+
+    /// It waits for so much longer before it is built again.
+    pub(super) fn put_off(&self, wait: Duration) {
+        self.body().due = Some(Instant::now() + wait);
+    }
+
+    /// Whether it can work within this time, as far as is known: false while it waits longer for its restart.
+    fn is_back_within(&self, limit: Duration) -> bool {
+        let body = self.body();
+        let soon = Instant::now() + limit;
+        body.phase != Phase::Down || (!self.rests() && body.due.is_none_or(|due| due <= soon))
     }
 
     /// A thread hangs over its work and was given up.
@@ -227,8 +242,14 @@ impl Station {
         factory: Factory,
         crew: Weak<Shared>,
     ) -> Self {
-        let body =
-            Body { phase: Phase::Idle, component: None, factory: Some(factory), backoff, built_at: None };
+        let body = Body {
+            phase: Phase::Idle,
+            component: None,
+            factory: Some(factory),
+            backoff,
+            built_at: None,
+            due: None,
+        };
         let hanging = AtomicUsize::new(0);
         Self { core: Arc::new(Core { card, deadline, body: Mutex::new(body), crew, hanging }) }
     }
@@ -241,6 +262,12 @@ impl Station {
     /// Whether the component can work; false while it waits for its restart.
     pub fn is_up(&self) -> bool {
         self.core.card.is_up()
+    }
+
+    /// Whether the component can work within this time, as far as is known. False while it rests for longer after it
+    /// failed again and again: then nobody needs to wait for it.
+    pub fn is_back_within(&self, limit: Duration) -> bool {
+        self.core.is_back_within(limit)
     }
 
     /// Drops the component (after the piece of work in hand) and never builds it again.
