@@ -47,6 +47,11 @@ impl Component for People {
         })?;
         self.place.looked(began, looks.len());
         for (look, mut found) in looks.iter().zip(found) {
+            if look.camera.is_outdated(look.frame.seq) {
+                // The mask changed while it was being looked at: nothing of it is told.
+                look.camera.counters.frame(Stage::Person, Outcome::Stale);
+                continue;
+            }
             let floor = look.camera.settings().person_min_score;
             found.retain(|detection| detection.score >= floor);
             for detection in &mut found {

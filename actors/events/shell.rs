@@ -63,7 +63,8 @@ impl Events {
     }
 
     fn carry(&mut self, camera: &Arc<Camera>, changes: Vec<Change>) {
-        for change in changes {
+        for mut change in changes {
+            leave_out_outdated(camera, &mut change);
             let id = change.event.id;
             let over = change.event.phase == EventPhase::Ended;
             if change.event.phase == EventPhase::Started {
@@ -93,6 +94,11 @@ impl Events {
             self.cameras.clear();
         }
     }
+}
+
+/// Leaves out where something was seen before the mask changed: it may be where nobody may look any more.
+fn leave_out_outdated(camera: &Camera, change: &mut Change) {
+    change.event.sightings.retain(|sighting| !camera.is_outdated(sighting.seq));
 }
 
 /// Hands a change to the courier of its event; whether that one is still on its way.
@@ -212,11 +218,29 @@ impl EventsLink {
 
 #[cfg(test)]
 mod tests {
-    use meerkat_base::{MonoTime, metric};
+    use meerkat_base::{Event, ManualClock, MonoTime, Sighting, metric};
     use tokio::sync::mpsc::channel;
 
     use super::*;
-    use crate::testing::{Counters, event, plain_frame};
+    use crate::testing::{Counters, NOON, camera, cameras, cover_all, event, found, frame, plain_frame};
+
+    #[test]
+    fn boxes_from_before_the_mask_changed_are_not_told_with_those_after() {
+        let clock = ManualClock::new(NOON);
+        let door = camera(&cameras(&clock, &[]), "door");
+        let sighting = || {
+            let (frame, _) = frame(&door, &clock);
+            Sighting { wall: frame.wall, seq: frame.seq, detections: vec![found("person", 0.8, None)] }
+        };
+        let before = sighting();
+        cover_all(&door);
+        let after = sighting();
+        let began = event(&plain_frame(1), 1);
+        let event = Event { sightings: vec![before, after.clone()], ..began };
+        let mut change = Change { event, at: MonoTime(1) };
+        leave_out_outdated(&door, &mut change);
+        assert_eq!(change.event.sightings, [after]);
+    }
 
     #[test]
     fn a_change_that_finds_its_courier_far_behind_is_counted_as_lost() {

@@ -88,10 +88,14 @@ impl Visits {
         }
     }
 
-    /// Takes what was seen in one frame; returns what changed by it.
+    /// Takes what was seen in one frame; returns what changed by it. One that shows what may not be seen any more, because
+    /// the mask changed while it was being looked at, counts for nothing.
     pub fn see(&mut self, seen: &Seen) -> Vec<Change> {
         let camera = seen.camera.id();
         let mut changes = self.end_other_lives(&seen.camera);
+        if seen.camera.is_outdated(seen.seq) {
+            return changes;
+        }
         let mut groups: BTreeMap<Option<String>, Vec<Detection>> = BTreeMap::new();
         for detection in &seen.detections {
             let identity = (seen.kind == EventKind::Face)
@@ -278,7 +282,7 @@ mod tests {
     use meerkat_base::{Clock, ManualClock};
 
     use super::*;
-    use crate::testing::{NOON, camera, cameras, found, frame, settings};
+    use crate::testing::{NOON, camera, cameras, cover_all, found, frame, settings};
 
     const STEP: Duration = Duration::from_millis(200);
     /// What the tests count on; the defaults may change.
@@ -354,6 +358,21 @@ mod tests {
             }
             panic!("no event starts");
         }
+    }
+
+    #[test]
+    fn what_was_seen_before_the_mask_changed_counts_for_nothing() {
+        let mut scene = Scene::new(&[]);
+        for look in 0..2 {
+            assert_eq!(scene.person(true), [], "look {look}");
+        }
+        // The third is being looked at when the mask changes.
+        scene.clock.advance(STEP);
+        let (frame, _) = frame(&scene.camera, &scene.clock);
+        cover_all(&scene.camera);
+        let seen = Seen::of(&scene.camera, &frame, EventKind::Person, vec![found("person", 0.8, None)]);
+        assert_eq!(scene.visits.see(&seen), []);
+        assert_eq!(scene.person(true).len(), 1, "and the next one is the third");
     }
 
     #[test]
