@@ -263,7 +263,7 @@ mod tests {
         let jpeg = meerkat_media::encode_jpeg(&image, 80).unwrap();
         let mut writer = ClipWriter::create(path, settings).unwrap();
         for n in 0..5 {
-            writer.push(&jpeg, ImageFormat::Jpeg, Duration::from_millis(n * 100)).unwrap();
+            let _ = writer.push(&jpeg, ImageFormat::Jpeg, Duration::from_millis(n * 100)).unwrap();
         }
         writer.finish().unwrap();
     }
