@@ -80,6 +80,7 @@ pub fn frame(camera: &Camera, clock: &ManualClock) -> (Frame, bool) {
         format: ImageFormat::Jpeg,
         width: 64,
         height: 48,
+        proven: false,
         bytes: Bytes::from(format!("\u{fffd}picture {seq}")),
     };
     state.ring.push(frame.clone());
@@ -96,6 +97,7 @@ pub fn plain_frame(seq: u8) -> Frame {
         format: ImageFormat::Jpeg,
         width: 64,
         height: 48,
+        proven: false,
         bytes: Bytes::from_static(b"picture"),
     }
 }

@@ -99,7 +99,6 @@ pub struct Camera {
     /// Viewers of its pictures, where it is a camera that can be watched.
     live: OnceLock<Live>,
     mode: AtomicU8,
-    proven: AtomicBool,
     connected: AtomicBool,
     reference_wanted: AtomicBool,
     last_mono: AtomicU64,
@@ -141,7 +140,6 @@ impl Camera {
             stations: OnceLock::new(),
             live: OnceLock::new(),
             mode: AtomicU8::new(0),
-            proven: AtomicBool::new(false),
             connected: AtomicBool::new(false),
             reference_wanted: AtomicBool::new(false),
             last_mono: AtomicU64::new(0),
@@ -237,19 +235,13 @@ impl Camera {
         self.mode.store(mode.map_or(0, Mode::number), Ordering::Release);
     }
 
-    /// Whether the client at work proved itself with a token.
-    pub fn is_proven(&self) -> bool {
-        self.proven.load(Ordering::Acquire)
-    }
-
     /// Whether a client is connected.
     pub fn is_connected(&self) -> bool {
         self.connected.load(Ordering::Acquire)
     }
 
-    pub(crate) fn set_connected(&self, connected: bool, proven: bool) {
+    pub(crate) fn set_connected(&self, connected: bool) {
         self.connected.store(connected, Ordering::Release);
-        self.proven.store(connected && proven, Ordering::Release);
     }
 
     /// Asks for a new reference of the guarded object.

@@ -229,7 +229,7 @@ impl Cameras {
         let mut live = self.live();
         let own = live.get(camera.id()).is_some_and(|e| e.seat.as_ref().is_some_and(|s| s.is(&seat)));
         if own {
-            camera.set_connected(false, false);
+            camera.set_connected(false);
             // The mode stays: the last frames still wait to be looked at.
             camera.recorder.connection_ended();
             if camera.counters.is_configured() && self.settings().cameras.contains_key(camera.id()) {

@@ -90,8 +90,18 @@ pub(super) fn dispatch(tools: CourierTools, camera: Arc<Camera>, generation: u64
     let arbiter = tools.arbiter.clone();
     let sent = arbiter.spawn(async move {
         let _on_the_way = on_the_way;
-        let (verdict, snapshot, owed) = (Verdict::default(), None, None);
-        Courier { tools, camera, receiver, generation, generations, verdict, snapshot, owed }.run().await;
+        let courier = Courier {
+            tools,
+            camera,
+            receiver,
+            generation,
+            generations,
+            proven: false,
+            verdict: Verdict::default(),
+            snapshot: None,
+            owed: None,
+        };
+        courier.run().await;
     });
     if !sent {
         error!("the node goes down: an event is not recorded");
@@ -120,6 +130,8 @@ struct Courier {
     receiver: mpsc::Receiver<Change>,
     generation: u64,
     generations: watch::Receiver<u64>,
+    /// Whether the event was seen in pictures of a proven camera only; asked of the pictures, as the camera may have left.
+    proven: bool,
     verdict: Verdict,
     snapshot: Option<String>,
     /// The start of the event, as long as it is not written.
@@ -170,6 +182,7 @@ impl Courier {
     async fn run(mut self) {
         let mut last: Option<Change> = None;
         while let Some(change) = self.next().await {
+            self.proven = change.proven;
             match change.event.phase {
                 EventPhase::Started => self.started(&change).await,
                 EventPhase::Updated => self.updated(&change.event).await,
@@ -181,7 +194,7 @@ impl Courier {
             last = Some(change);
         }
         // The events actor is gone and with it what it knew: the event ends with its last sighting.
-        if let Some(Change { mut event, at }) = last {
+        if let Some(Change { mut event, at, .. }) = last {
             event.ended = Some(event.sightings.last().map_or(event.started, |s| s.wall));
             event.phase = EventPhase::Ended;
             event.sightings.clear();
@@ -363,9 +376,9 @@ impl Courier {
         }
     }
 
-    /// A check-in counts only at a camera that is meant for it and that proved itself.
+    /// A check-in counts only at a camera that is meant for it, and of pictures for which it had proved itself.
     async fn check_in(&self, event: &Event, rules: &CourierRules) {
-        if event.kind != EventKind::Face || !self.camera.settings().attendance || !self.camera.is_proven() {
+        if event.kind != EventKind::Face || !self.camera.settings().attendance || !self.proven {
             return;
         }
         for name in event.identities.iter().filter(|name| *name != UNKNOWN) {
@@ -383,7 +396,7 @@ impl Courier {
 
     /// How long a visit lasted is known when its event is over.
     async fn check_out(&self, event: &Event) {
-        if event.kind != EventKind::Face || !self.camera.settings().attendance {
+        if event.kind != EventKind::Face || !self.camera.settings().attendance || !self.proven {
             return;
         }
         let Some(until) = event.ended else { return };
@@ -454,8 +467,8 @@ fn snapshot_row(event: &Event, file: SnapshotFile) -> SnapshotRow {
 mod tests {
     use std::sync::mpsc as threads;
 
-    use meerkat_base::{Clock, ManualClock};
-    use meerkat_store::{DataLock, StoreOptions, StoreReader};
+    use meerkat_base::{Clock, ImageFormat, ManualClock};
+    use meerkat_store::{Consent, DataLock, StoreOptions, StoreReader};
     use tempfile::TempDir;
 
     use super::*;
@@ -479,7 +492,9 @@ mod tests {
             CrewSettings { name: "archive", threads: 1, niceness: 0, backoff: BackoffSettings::default() };
         let crew = Crew::start(crew_settings, board);
         let data = DataLock::take(folder.path()).unwrap();
-        let first = Store::open_under(&data, StoreOptions::default()).unwrap();
+        let mut first = Store::open_under(&data, StoreOptions::default()).unwrap();
+        let consent = Consent { by: "Ada".to_owned(), at: NOON };
+        first.enrol("Ada", &[(b"jpeg", ImageFormat::Jpeg)], &consent, NOON).unwrap();
         let archivist =
             Archivist::start(&crew, Duration::from_secs(3_600), first, room(folder.path()), move || {
                 Store::open_under(&data, StoreOptions::default())
@@ -503,7 +518,9 @@ mod tests {
             arbiter: actix::System::current().arbiter().clone(),
             generation: Arc::new(watch::Sender::new(1)),
         };
-        let camera = camera(&cameras(&clock, &[]), "door");
+        // Meant for check-ins, and nobody is connected.
+        let counts = [("cameras.door.token", "open-sesame"), ("cameras.door.attendance", "true")];
+        let camera = camera(&cameras(&clock, &counts), "door");
         let (frame, _) = frame(&camera, &clock);
         let (_, receiver) = mpsc::channel(CAPACITY);
         let generations = tools.generation.subscribe();
@@ -513,6 +530,7 @@ mod tests {
             receiver,
             generation: 1,
             generations,
+            proven: false,
             verdict: Verdict::default(),
             snapshot: None,
             owed: None,
@@ -533,6 +551,27 @@ mod tests {
             begun.recv().unwrap();
             while self.archivist.offer(|_| {}) {}
             release
+        }
+
+        /// Carries an event of Ada's face, five seconds long, of a camera that had proved itself or not and has left since.
+        /// Returns what the ledger holds then, as moments of the first and the last sight.
+        fn carry_ada(mut self, proven: bool) -> Vec<(WallTime, WallTime)> {
+            let (sender, receiver) = mpsc::channel(CAPACITY);
+            self.courier.receiver = receiver;
+            let (kind, identities) = (EventKind::Face, vec!["Ada".to_owned()]);
+            let face = Event { kind, identities, ..self.event.clone() };
+            let ended = Some(face.started.offset_micros(5_000_000));
+            let over = Event { phase: EventPhase::Ended, ended, ..face.clone() };
+            for event in [face, over] {
+                sender.try_send(Change { event, at: self.at, proven }).unwrap();
+            }
+            runtime().block_on(self.courier.run());
+            let reader = StoreReader::open(self.folder.path()).unwrap();
+            assert!(
+                reader.event(self.event.id).unwrap().unwrap().ended.is_some(),
+                "the event itself is there"
+            );
+            reader.check_ins(None, 9).unwrap().into_iter().map(|line| (line.at, line.last)).collect()
         }
 
         /// The event's end, and how many alerts there are about it; nothing when it is not there.
@@ -564,7 +603,7 @@ mod tests {
     fn an_event_whose_start_could_not_be_written_is_written_later_with_its_alerts() {
         let mut rig = rig();
         let release = rig.stop_archivist();
-        let started = Change { event: rig.event.clone(), at: rig.at };
+        let started = Change { event: rig.event.clone(), at: rig.at, proven: false };
         runtime().block_on(rig.courier.started(&started));
         assert_eq!(rig.written(), None);
         start_again(&rig.archivist, release);
@@ -579,7 +618,7 @@ mod tests {
     fn an_event_that_is_over_waits_long_for_a_database_that_takes_it() {
         let mut rig = rig();
         let release = rig.stop_archivist();
-        let started = Change { event: rig.event.clone(), at: rig.at };
+        let started = Change { event: rig.event.clone(), at: rig.at, proven: false };
         let (end, at, archivist) = (rig.change(EventPhase::Ended), rig.at, rig.archivist.clone());
         runtime().block_on(async {
             rig.courier.started(&started).await;
@@ -590,6 +629,16 @@ mod tests {
             tokio::join!(rig.courier.ended(&end, at), later);
         });
         assert_eq!(rig.written(), Some((Some(rig.event.started), 1)));
+    }
+
+    #[test]
+    fn a_check_in_counts_by_the_pictures_also_when_the_camera_has_left_meanwhile() {
+        assert_eq!(rig().carry_ada(true), [(NOON, NOON.offset_micros(5_000_000))]);
+    }
+
+    #[test]
+    fn an_event_of_a_camera_that_did_not_prove_itself_makes_no_check_in() {
+        assert_eq!(rig().carry_ada(false), []);
     }
 
     #[test]

@@ -30,6 +30,8 @@ pub struct Seen {
     pub wall: WallTime,
     /// When it arrived, for durations.
     pub mono: MonoTime,
+    /// Whether it came from a camera that had proved itself.
+    pub proven: bool,
     /// What was found, in pixels of the frame.
     pub detections: Vec<Detection>,
 }
@@ -43,6 +45,7 @@ impl Seen {
             seq: frame.seq,
             wall: frame.wall,
             mono: frame.mono,
+            proven: frame.proven,
             detections,
         }
     }

@@ -35,6 +35,8 @@ pub struct Change {
     pub event: Event,
     /// Time of the frame that brought the change, for durations.
     pub at: MonoTime,
+    /// Whether every frame that showed it so far came from a camera that had proved itself.
+    pub proven: bool,
 }
 
 #[derive(Debug)]
@@ -46,6 +48,8 @@ struct Visit {
     last_look_seq: u64,
     /// Where the last hit was.
     boxes: Vec<Rect>,
+    /// Whether the last hit was in a frame of a camera that had proved itself.
+    proven: bool,
     running: Option<Running>,
     /// No new event before this time.
     quiet_until: Option<MonoTime>,
@@ -58,6 +62,8 @@ struct Running {
     last_hit: MonoTime,
     last_hit_wall: WallTime,
     last_update: MonoTime,
+    /// Whether all hits were in frames of a camera that had proved itself.
+    proven: bool,
 }
 
 /// All visits of all cameras.
@@ -147,6 +153,7 @@ impl Visits {
             looks: VecDeque::new(),
             last_look_seq: 0,
             boxes: Vec::new(),
+            proven: seen.proven,
             running: None,
             quiet_until: None,
             last_seen: seen.mono,
@@ -160,6 +167,11 @@ impl Visits {
         if visit.running.is_none() && key.kind == EventKind::Person && !visit.follows(&boxes) {
             visit.looks.clear();
         }
+        // What anybody can send adds nothing to what a proven camera saw.
+        if visit.running.is_none() && visit.proven != seen.proven {
+            visit.looks.clear();
+        }
+        visit.proven = seen.proven;
         visit.boxes = boxes;
         visit.note(true, seen.seq, rules.window);
         visit.last_seen = seen.mono;
@@ -168,6 +180,7 @@ impl Visits {
         if let Some(running) = &mut visit.running {
             running.last_hit = seen.mono;
             running.last_hit_wall = seen.wall;
+            running.proven &= seen.proven;
             running.event.score = running.event.score.max(score);
             running.event.phase = EventPhase::Updated;
             if running.event.sightings.len() < MAX_SIGHTINGS {
@@ -196,8 +209,13 @@ impl Visits {
             identities: key.identity.into_iter().collect(),
             sightings: vec![sighting],
         };
-        let mut running =
-            Running { event, last_hit: seen.mono, last_hit_wall: seen.wall, last_update: seen.mono };
+        let mut running = Running {
+            event,
+            last_hit: seen.mono,
+            last_hit_wall: seen.wall,
+            last_update: seen.mono,
+            proven: seen.proven,
+        };
         let change = running.tell(seen.mono);
         visit.running = Some(running);
         Some(change)
@@ -263,7 +281,7 @@ impl Running {
     fn tell(&mut self, at: MonoTime) -> Change {
         let told = self.event.clone();
         self.event.sightings.clear();
-        Change { event: told, at }
+        Change { event: told, at, proven: self.proven }
     }
 
     /// It ended with its last sighting.
@@ -526,6 +544,29 @@ mod tests {
         assert_ne!(second.id, first.id);
         assert!(second.started_seq < first.started_seq + 3, "counted from the beginning");
         assert_eq!(scene.visits.running(), 1);
+    }
+
+    #[test]
+    fn only_pictures_of_a_proven_camera_make_a_proven_event() {
+        let mut scene = Scene::new(&[]);
+        let mut look = |proven: bool| {
+            scene.clock.advance(STEP);
+            let (frame, _) = frame(&scene.camera, &scene.clock);
+            let seen = Seen {
+                proven,
+                ..Seen::of(&scene.camera, &frame, EventKind::Face, vec![found("face", 0.7, Some("ann"))])
+            };
+            scene.visits.see(&seen).pop().map(|change| (change.event.phase, change.proven))
+        };
+        assert_eq!(look(false), None);
+        assert_eq!(look(true), None, "two hits, but one of them from anybody");
+        assert_eq!(look(true), Some((EventPhase::Started, true)));
+        let mut after = |proven: bool| (0..6).find_map(|_| look(proven));
+        assert_eq!(after(true), Some((EventPhase::Updated, true)));
+        assert_eq!(after(false), Some((EventPhase::Updated, false)), "from here on it may be a photograph");
+        assert_eq!(after(true), Some((EventPhase::Updated, false)));
+        let over = scene.visits.end_all();
+        assert_eq!(over.iter().map(|change| change.proven).collect::<Vec<_>>(), [false]);
     }
 
     #[test]

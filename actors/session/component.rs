@@ -413,7 +413,8 @@ impl Session {
             // Recording goes on while the seat changes hands; the old connection only finishes its frame.
             let _ = bounded(VACATE_LIMIT, before.vacate()).await;
         }
-        attach.camera.set_connected(true, proven);
+        attach.camera.set_connected(true);
+        self.delivery.seated(proven);
         info!(camera = %attach.camera.id(), peer = %text::shown(self.peer.address.to_string().as_bytes()), proven, "camera came");
         let cameras = self.tools.cameras.clone();
         self.seated = Some(Seated { cameras, camera: attach.camera, seat: Some(attach.seat) });

@@ -29,6 +29,8 @@ pub(super) struct Delivery {
     clock: Arc<dyn Clock>,
     answer_wait: Duration,
     mode: Option<Mode>,
+    /// Whether the connection proved to be its camera.
+    proven: bool,
     /// When a refusal of the recorder was logged last.
     said: Option<Instant>,
 }
@@ -36,12 +38,17 @@ pub(super) struct Delivery {
 impl Delivery {
     /// `answer_wait`: longest time an answer waits for a frame that nobody has looked at.
     pub(super) fn new(clock: Arc<dyn Clock>, answer_wait: Duration) -> Self {
-        Self { clock, answer_wait, mode: None, said: None }
+        Self { clock, answer_wait, mode: None, proven: false, said: None }
     }
 
     /// The mode in force.
     pub(super) fn mode(&self) -> Option<Mode> {
         self.mode
+    }
+
+    /// The connection is a camera now, `proven` by a token or not: every picture from here on says so.
+    pub(super) fn seated(&mut self, proven: bool) {
+        self.proven = proven;
     }
 
     /// The client asked for a mode. The same one again changes nothing; another closes a running video.
@@ -117,7 +124,7 @@ impl Delivery {
             } else {
                 self.cover(camera, &picture, &mask, times.1).await?
             };
-            if let Some(entered) = enter(camera, mode, shown, mask, times) {
+            if let Some(entered) = enter(camera, mode, self.proven, shown, mask, times) {
                 return Some(entered);
             }
         }
@@ -187,6 +194,7 @@ struct Entered {
 fn enter(
     camera: &Arc<Camera>,
     mode: Mode,
+    proven: bool,
     picture: Picture,
     mask: MaskSettings,
     (wall, mono): (WallTime, MonoTime),
@@ -205,6 +213,7 @@ fn enter(
         format: picture.format,
         width: picture.width,
         height: picture.height,
+        proven,
         bytes: picture.bytes,
     };
     if mode.is_watching() {

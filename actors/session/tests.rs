@@ -314,9 +314,9 @@ async fn hello_comes_first_once_and_with_the_right_proof() {
     let mut client = rig.connect();
     assert_eq!(client.ask(b"camera:door:open-sesame\r\n").await, "1");
     assert_eq!(client.ask(b"model3").await, "1");
-    assert!(rig.get("door").is_proven());
     assert_eq!(client.ask(b"camera:door:open-sesame\n").await, "0", "after the first mode");
     assert_eq!(client.frame(&jpeg(64, 48, 1)).await, "1", "but the session goes on");
+    assert!(rig.get("door").latest().is_some_and(|frame| frame.proven));
 
     for (address, secure, line, why) in [
         ("127.0.0.1", false, "camera:door:wrong\n", "bad_token"),
@@ -336,7 +336,12 @@ async fn hello_comes_first_once_and_with_the_right_proof() {
 
     let mut client = rig.connect_from("10.0.0.7", false);
     assert_eq!(client.ask(b"model3").await, "1");
-    assert!(rig.get("yard").is_connected() && !rig.get("yard").is_proven());
+    assert_eq!(client.frame(&jpeg(64, 48, 1)).await, "1");
+    let yard = rig.get("yard");
+    assert!(
+        yard.is_connected() && yard.latest().is_some_and(|frame| !frame.proven),
+        "an address is no proof"
+    );
     let mut client = rig.connect();
     assert_eq!(client.ask(b"camera:one\n").await, "1");
     assert_eq!(client.ask(b"camera:two\n").await, "0");
@@ -344,6 +349,21 @@ async fn hello_comes_first_once_and_with_the_right_proof() {
     let mut client = rig.connect();
     assert_eq!(client.ask(b"camera:No Name\n").await, "0");
     assert_eq!(client.ask(b"camera:one\n").await, "1", "a typo is no reason to leave");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_picture_of_a_proven_camera_stays_one_when_the_camera_has_left() {
+    let rig = Rig::new(&[("cameras.door.token", "open-sesame"), ("frame.plaintext_trusted", "127.0.0.1")]);
+    let mut client = rig.connect();
+    assert_eq!(client.ask(b"camera:door:open-sesame\n").await, "1");
+    assert_eq!(client.ask(b"model5").await, "1");
+    assert_eq!(client.frame(&jpeg(64, 48, 1)).await, "1");
+    drop(client);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    // Nobody has looked at it yet: the last picture always waits while its answer is on the way.
+    let door = rig.get("door");
+    assert!(!door.is_connected());
+    assert!(door.decode_slot.take().is_some_and(|frame| frame.proven));
 }
 
 #[tokio::test(start_paused = true)]

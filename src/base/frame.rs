@@ -52,6 +52,8 @@ pub struct Frame {
     pub width: u32,
     /// Height in pixels by the picture's own header; 0 when the container does not tell.
     pub height: u32,
+    /// Whether it came over a connection that had proved, with a token, to be this camera.
+    pub proven: bool,
     /// The picture, unchanged.
     pub bytes: Bytes,
 }

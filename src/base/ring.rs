@@ -124,6 +124,7 @@ mod tests {
             format: ImageFormat::Jpeg,
             width: 1,
             height: 1,
+            proven: false,
             bytes: Bytes::from(vec![0; len]),
         }
     }

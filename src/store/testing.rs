@@ -68,6 +68,7 @@ pub fn frame(seq: u64, bytes: impl Into<Bytes>) -> Frame {
         format: ImageFormat::Jpeg,
         width: 640,
         height: 480,
+        proven: false,
         bytes: bytes.into(),
     }
 }

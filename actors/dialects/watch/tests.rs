@@ -59,6 +59,7 @@ impl Scene {
             format: meerkat_base::ImageFormat::Jpeg,
             width: 320,
             height: 240,
+            proven: false,
             bytes: meerkat_vision::encode_jpeg(&image, 90).unwrap().into(),
         };
         self.camera.note(&frame, &self.camera.settings().mask);
@@ -176,6 +177,7 @@ fn a_picture_that_cannot_be_made_is_passed_over() {
         format: meerkat_base::ImageFormat::Unknown,
         width: 0,
         height: 0,
+        proven: false,
         bytes: bytes::Bytes::from_static(b"no picture"),
     };
     scene.camera.note(&frame, &scene.camera.settings().mask);

@@ -25,6 +25,7 @@ fn frame(seq: u64) -> Frame {
         format: ImageFormat::Jpeg,
         width: 640,
         height: 480,
+        proven: false,
         bytes: Bytes::from(vec![0x5a; FRAME_BYTES]),
     }
 }
