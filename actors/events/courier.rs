@@ -1,4 +1,4 @@
-//! Carries one event through its life, in order: recording begun, row and alerts committed in one step, people
+//! Carries one event through its life, in order: recording begun, row, check-in and alerts committed in one step, people
 //! told, and at the end the recording ended and the row closed. One courier per event, so that a slow disk holds up
 //! nobody else.
 
@@ -256,7 +256,7 @@ impl Courier {
         match self.write(&event, limit, move |store| start.write(store, clock.wall())).await {
             Written::Yes => {
                 self.owed = None;
-                self.began(&event, told).await;
+                self.began(&event, told);
                 true
             }
             Written::Refused => {
@@ -270,14 +270,13 @@ impl Courier {
     }
 
     /// The start of the event is written.
-    async fn began(&self, event: &Event, told: bool) {
+    fn began(&self, event: &Event, told: bool) {
         counter!(metric::EVENTS, "camera" => self.camera.counters.label().to_owned(), "kind" => event.kind.as_str())
             .increment(1);
         info!(camera = %event.camera, kind = %event.kind, event = %event.id, "event started");
         if told {
             self.tools.notifier.kick();
         }
-        self.check_in(event, &self.rules()).await;
     }
 
     /// The row and the alert did not wait for the recorder; the recording is made up for as far as the ring reaches.
@@ -348,7 +347,7 @@ impl Courier {
         }
         self.owed = None;
         if let Some((start, told)) = began {
-            self.began(&start, told).await;
+            self.began(&start, told);
         }
         if told {
             self.tools.notifier.kick();
@@ -358,7 +357,6 @@ impl Courier {
             self.write_part(event, move |store| store.note_recording_refused(id)).await;
         }
         info!(camera = %event.camera, kind = %event.kind, event = %event.id, "event ended");
-        self.check_out(event).await;
     }
 
     /// What is written about the event as it is now.
@@ -372,42 +370,17 @@ impl Courier {
             snoozed: self.verdict.snoozed,
             subject: None,
             promises: None,
+            attendance: self.counts(event).then(|| self.rules().check_in_repeat),
             alerts: self.tools.alerts.alerts(event, tellings, said),
         }
     }
 
     /// A check-in counts only at a camera that is meant for it, and of pictures for which it had proved itself.
-    async fn check_in(&self, event: &Event, rules: &CourierRules) {
-        if event.kind != EventKind::Face || !self.camera.settings().attendance || !self.proven {
-            return;
-        }
-        for name in event.identities.iter().filter(|name| *name != UNKNOWN) {
-            let name = name.clone();
-            let (camera, at, id, repeat) =
-                (event.camera.clone(), event.started, event.id, rules.check_in_repeat);
-            self.write_part(event, move |store| {
-                let outcome = store.check_in(&name, &camera, at, id, repeat)?;
-                info!(camera = %camera, ?outcome, "check-in");
-                Ok(())
-            })
-            .await;
-        }
-    }
-
-    /// How long a visit lasted is known when its event is over.
-    async fn check_out(&self, event: &Event) {
-        if event.kind != EventKind::Face || !self.camera.settings().attendance || !self.proven {
-            return;
-        }
-        let Some(until) = event.ended else { return };
-        let repeat = self.rules().check_in_repeat;
-        for name in event.identities.iter().filter(|name| *name != UNKNOWN) {
-            let (name, camera, since) = (name.clone(), event.camera.clone(), event.started);
-            self.write_part(event, move |store| {
-                store.check_out(&name, &camera, (since, until), repeat).map(|_| ())
-            })
-            .await;
-        }
+    fn counts(&self, event: &Event) -> bool {
+        event.kind == EventKind::Face
+            && self.proven
+            && self.camera.settings().attendance
+            && event.identities.iter().any(|name| name != UNKNOWN)
     }
 
     /// As [`Courier::write`], for what belongs to an event that is written: counted when it is given up.

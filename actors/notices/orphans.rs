@@ -133,6 +133,7 @@ mod tests {
                 snoozed: false,
                 subject: Some(subject.to_owned()),
                 promises: serde_json::to_value(&promises).ok(),
+                attendance: None,
                 alerts: Vec::new(),
             };
             self.store.report(&[report], self.clock.wall()).unwrap();

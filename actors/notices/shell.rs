@@ -177,7 +177,15 @@ impl CrierTools {
             let alerts = self.rules.alerts(&turn.event, &tellings, said);
             let detail = Some(turn.detail.clone()).filter(|detail| !detail.is_empty());
             let subject = Some(turn.fact.subject.clone());
-            reports.push(Report { event: turn.event.clone(), detail, snoozed, subject, promises, alerts });
+            reports.push(Report {
+                event: turn.event.clone(),
+                detail,
+                snoozed,
+                subject,
+                promises,
+                attendance: None,
+                alerts,
+            });
         }
         gather(&mut reports);
         Telling { turns, reports }

@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
-use meerkat_base::{CameraId, EventId, WallTime};
-use rusqlite::{OptionalExtension, params};
+use meerkat_base::{CameraId, Event, EventId, WallTime};
+use rusqlite::{Connection, OptionalExtension, params};
 use serde::Serialize;
 
 use crate::database::{Store, StoreReader};
@@ -49,62 +49,91 @@ impl Store {
         event: EventId,
         repeat: Duration,
     ) -> Result<CheckIn> {
-        let Some(person) = self.person_number(name)? else { return Ok(CheckIn::NoSuchPerson) };
-        if self.prolong(person, camera, at, at, repeat)? {
-            return Ok(CheckIn::Repeated);
-        }
-        let written = self
-            .connection
-            .prepare_cached(
-                "INSERT INTO attendance (person, camera, at, event) VALUES (?1, ?2, ?3, ?4)
-                 ON CONFLICT (person, event) DO NOTHING",
-            )?
-            .execute(params![person, camera.as_str(), at.0, event.to_string()])?;
-        Ok(if written == 1 { CheckIn::Recorded } else { CheckIn::Repeated })
+        see(&self.connection, name, camera, (at, at), event, repeat)
     }
 
-    /// Notes that a person was in sight at a camera from `since` to `until`: the visit that was under way then (begun
+    /// Notes that a person was in sight at a camera from `stay.0` to `stay.1`: the visit that was under way then (begun
     /// at most `repeat` after its last sight) lasts until then. Returns whether there was one.
     pub fn check_out(
         &mut self,
         name: &str,
         camera: &CameraId,
-        (since, until): (WallTime, WallTime),
+        stay: (WallTime, WallTime),
         repeat: Duration,
     ) -> Result<bool> {
-        let Some(person) = self.person_number(name)? else { return Ok(false) };
-        self.prolong(person, camera, since, until, repeat)
+        let Some(person) = person_number(&self.connection, name)? else { return Ok(false) };
+        prolong(&self.connection, person, camera, stay, repeat)
     }
+}
 
-    fn person_number(&self, name: &str) -> Result<Option<i64>> {
-        Ok(self
-            .connection
-            .prepare_cached("SELECT number FROM people WHERE name = ?1")?
-            .query_row([name.trim()], |row| row.get(0))
-            .optional()?)
+/// Enters those who were recognised in an event: in sight from its start to the last sighting that is known. To be called
+/// whenever something new is known of it, in the commit that writes that, so that the ledger knows of a visit exactly what
+/// the rows of its event know. Returns whether a visit began by it.
+pub(crate) fn enter(rows: &Connection, event: &Event, repeat: Duration) -> Result<bool> {
+    let seen = event.ended.or_else(|| event.sightings.last().map(|sighting| sighting.wall));
+    let stay = (event.started, seen.map_or(event.started, |last| last.max(event.started)));
+    let mut began = false;
+    for name in &event.identities {
+        began |= see(rows, name, &event.camera, stay, event.id, repeat)? == CheckIn::Recorded;
     }
+    Ok(began)
+}
 
-    fn prolong(
-        &mut self,
-        person: i64,
-        camera: &CameraId,
-        since: WallTime,
-        until: WallTime,
-        repeat: Duration,
-    ) -> Result<bool> {
-        let repeat = i64::try_from(repeat.as_micros()).unwrap_or(i64::MAX);
-        let changed = self
-            .connection
-            .prepare_cached(
-                "UPDATE attendance SET last = max(ifnull(last, at), ?4)
-                 WHERE number = (SELECT number FROM attendance
-                                 WHERE person = ?1 AND camera = ?2 AND at <= ?3
-                                 ORDER BY at DESC, number DESC LIMIT 1)
-                   AND (ifnull(last, at) > ?5 OR at = ?3)",
-            )?
-            .execute(params![person, camera.as_str(), since.0, until.0, since.0.saturating_sub(repeat)])?;
-        Ok(changed == 1)
+/// A person was in sight from `stay.0` to `stay.1`: the visit that was under way goes on, or one begins.
+fn see(
+    rows: &Connection,
+    name: &str,
+    camera: &CameraId,
+    stay: (WallTime, WallTime),
+    event: EventId,
+    repeat: Duration,
+) -> Result<CheckIn> {
+    let Some(person) = person_number(rows, name)? else { return Ok(CheckIn::NoSuchPerson) };
+    if prolong(rows, person, camera, stay, repeat)? {
+        return Ok(CheckIn::Repeated);
     }
+    let (since, until) = stay;
+    let written = rows
+        .prepare_cached(
+            "INSERT INTO attendance (person, camera, at, event, last) VALUES (?1, ?2, ?3, ?4, ?5)
+             ON CONFLICT (person, event) DO NOTHING",
+        )?
+        .execute(params![
+            person,
+            camera.as_str(),
+            since.0,
+            event.to_string(),
+            (until > since).then_some(until.0)
+        ])?;
+    Ok(if written == 1 { CheckIn::Recorded } else { CheckIn::Repeated })
+}
+
+fn person_number(rows: &Connection, name: &str) -> Result<Option<i64>> {
+    Ok(rows
+        .prepare_cached("SELECT number FROM people WHERE name = ?1")?
+        .query_row([name.trim()], |row| row.get(0))
+        .optional()?)
+}
+
+/// Lets the visit of a person last until `until` that was under way at `since`. Returns whether there was one.
+fn prolong(
+    rows: &Connection,
+    person: i64,
+    camera: &CameraId,
+    (since, until): (WallTime, WallTime),
+    repeat: Duration,
+) -> Result<bool> {
+    let repeat = i64::try_from(repeat.as_micros()).unwrap_or(i64::MAX);
+    let changed = rows
+        .prepare_cached(
+            "UPDATE attendance SET last = max(ifnull(last, at), ?4)
+             WHERE number = (SELECT number FROM attendance
+                             WHERE person = ?1 AND camera = ?2 AND at <= ?3
+                             ORDER BY at DESC, number DESC LIMIT 1)
+               AND (ifnull(last, at) > ?5 OR at = ?3)",
+        )?
+        .execute(params![person, camera.as_str(), since.0, until.0, since.0.saturating_sub(repeat)])?;
+    Ok(changed == 1)
 }
 
 impl StoreReader {

@@ -131,6 +131,7 @@ mod tests {
             snoozed: false,
             subject: Some(subject.to_owned()),
             promises: Some(json!(promises)),
+            attendance: None,
             alerts: Vec::new(),
         }
     }

@@ -1,9 +1,12 @@
 //! Writes what became of events, with alerts that may share a message, several of them in one commit. Which alerts there
 //! are, and what a shared message says, is decided by the caller.
 
+use std::time::Duration;
+
 use meerkat_base::{Event, EventPhase, WallTime};
 use rusqlite::{OptionalExtension, Transaction, params};
 
+use crate::attendance;
 use crate::database::Store;
 use crate::error::Result;
 use crate::events;
@@ -26,6 +29,9 @@ pub struct Report {
     pub subject: Option<String>,
     /// Who is to be told of its end, in the caller's own form: kept with the row as long as it is open, for the next run.
     pub promises: Option<serde_json::Value>,
+    /// Those recognised in it are entered in the ledger, where a visit goes on that was last seen less than this long
+    /// before. Nothing: the event counts for nobody.
+    pub attendance: Option<Duration>,
     /// Who is told.
     pub alerts: Vec<ToldAlert>,
 }
@@ -56,10 +62,11 @@ impl From<NewAlert> for ToldAlert {
 }
 
 impl Store {
-    /// Writes events, their sightings and their alerts in one commit. Repeating the call changes nothing. What is told of
+    /// Writes events, their sightings, their lines in the ledger and their alerts in one commit. Repeating the call changes nothing. What is told of
     /// an event while it goes on is told as what began. `now` is the present, read when this is called and not before.
     pub fn report(&mut self, reports: &[Report], now: WallTime) -> Result<()> {
         let transaction = self.begin()?;
+        let mut checked_in = Vec::new();
         for report in reports {
             let event = &report.event;
             let number = events::write(&transaction, event, event.phase)?;
@@ -74,11 +81,20 @@ impl Store {
                     .prepare_cached(sql)?
                     .execute(params![number, detail, snoozed, subject, promises])?;
             }
+            if let Some(repeat) = report.attendance
+                && attendance::enter(&transaction, event, repeat)?
+            {
+                checked_in.push(event);
+            }
             for told in &report.alerts {
                 tell(&transaction, event, told, now)?;
             }
         }
-        Ok(transaction.commit()?)
+        transaction.commit()?;
+        for event in checked_in {
+            tracing::info!(camera = %event.camera, event = %event.id, "check-in");
+        }
+        Ok(())
     }
 }
 
@@ -159,10 +175,12 @@ fn join(
 
 #[cfg(test)]
 mod tests {
-    use meerkat_base::{CameraId, EventId, EventKind};
+    use meerkat_base::{CameraId, EventId, EventKind, ImageFormat, Sighting};
     use serde_json::json;
 
     use super::*;
+    use crate::faces::Consent;
+    use crate::orphans::Fate;
     use crate::outbox::OutboxState;
     use crate::testing::{FAR, alert, event, store};
 
@@ -182,6 +200,7 @@ mod tests {
             snoozed: false,
             subject: None,
             promises: None,
+            attendance: None,
             alerts: vec![ToldAlert { alert, merge }],
         }
     }
@@ -311,6 +330,74 @@ mod tests {
                 "{case}"
             );
         }
+    }
+
+    /// A store that knows Ada, and an event in which she was recognised where that counts.
+    fn ada() -> (tempfile::TempDir, Store, Report) {
+        let (folder, mut store) = store();
+        let consent = Consent { by: "Ada".to_owned(), at: WallTime(1) };
+        store.enrol("Ada", &[(b"jpeg", ImageFormat::Jpeg)], &consent, WallTime(1)).unwrap();
+        let mut seen = Report { attendance: Some(Duration::from_secs(60)), ..report(1, "a") };
+        seen.event.kind = EventKind::Face;
+        seen.event.identities = vec!["Ada".to_owned(), "unknown".to_owned()];
+        (folder, store, seen)
+    }
+
+    /// Begin and last sight of every visit, the newest first.
+    fn visits(store: &Store) -> Vec<(i64, i64)> {
+        store.check_ins(None, 9).unwrap().into_iter().map(|line| (line.at.0, line.last.0)).collect()
+    }
+
+    #[test]
+    fn a_check_in_is_written_with_its_event_or_not_at_all() {
+        let (_folder, mut store, seen) = ada();
+        let fails = "CREATE TEMP TRIGGER fails BEFORE INSERT ON attendance BEGIN SELECT RAISE(ABORT, 'injected'); END";
+        store.raw().execute_batch(fails).unwrap();
+        assert!(store.report(&[seen.clone()], WallTime(0)).is_err());
+        assert_eq!(
+            store.event(seen.event.id).unwrap(),
+            None,
+            "no event that says she came, without her check-in"
+        );
+        store.raw().execute_batch("DROP TRIGGER fails").unwrap();
+        let mut bad = seen.clone();
+        bad.alerts[0].alert.payload = "x".repeat(MAX_PAYLOAD_BYTES).into();
+        assert!(store.report(&[bad], WallTime(0)).is_err());
+        assert_eq!(visits(&store), [], "and no check-in without its event");
+        for _ in 0..2 {
+            store.report(&[seen.clone()], WallTime(0)).unwrap();
+            assert_eq!(visits(&store), [(1_000_000, 1_000_000)]);
+        }
+        store.report(&[Report { attendance: None, ..report(2, "a") }], WallTime(0)).unwrap();
+        assert_eq!(visits(&store).len(), 1);
+    }
+
+    #[test]
+    fn a_visit_lasts_as_long_as_its_event_is_known_to_also_when_the_node_dies_meanwhile() {
+        let (_folder, mut store, seen) = ada();
+        store.report(&[seen.clone()], WallTime(0)).unwrap();
+        let mut update = Report { alerts: Vec::new(), ..seen.clone() };
+        update.event.phase = EventPhase::Updated;
+        for wall in [2_000_000, 3_600_000_000] {
+            update.event.sightings =
+                vec![Sighting { wall: WallTime(wall), seq: wall as u64, detections: vec![] }];
+            store.report(&[update.clone()], WallTime(0)).unwrap();
+            assert_eq!(visits(&store), [(1_000_000, wall)]);
+        }
+        // It dies here; the next run ends the event with the last that is known of it.
+        store.close_orphans(WallTime(3_700_000_000), |_| Fate::Ends(Vec::new())).unwrap();
+        let row = store.event(seen.event.id).unwrap().unwrap();
+        assert_eq!((row.ended, row.interrupted), (Some(WallTime(3_600_000_000)), true));
+        assert_eq!(visits(&store), [(1_000_000, 3_600_000_000)]);
+
+        // Ada stands there still: to the next run she is another event of the same visit.
+        let mut next = Report { attendance: seen.attendance, ..report(2, "a") };
+        next.event = Event { started: WallTime(3_630_000_000), ..Event { id: next.event.id, ..seen.event } };
+        store.report(&[next.clone()], WallTime(0)).unwrap();
+        next.event.phase = EventPhase::Ended;
+        next.event.ended = Some(WallTime(3_640_000_000));
+        store.report(&[next], WallTime(0)).unwrap();
+        assert_eq!(visits(&store), [(1_000_000, 3_640_000_000)]);
     }
 
     #[test]

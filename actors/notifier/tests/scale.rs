@@ -33,6 +33,7 @@ impl Rig {
                 snoozed: false,
                 subject: None,
                 promises: None,
+                attendance: None,
                 alerts: vec![alert.into()],
             });
         }

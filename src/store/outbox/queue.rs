@@ -332,6 +332,7 @@ mod tests {
                 snoozed: false,
                 subject: None,
                 promises: None,
+                attendance: None,
                 alerts: vec![alert],
             }
         };
