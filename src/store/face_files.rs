@@ -1,5 +1,6 @@
 //! Goes on with what a crash left half done of faces: pictures that have not got their names yet, and removals. Whatever
-//! is removed was marked in its row before, and its row goes last.
+//! is removed was marked in its row before, then its files go, then it is noted beside the copies that still have it, and
+//! its row goes last.
 
 use rusqlite::params;
 
@@ -7,6 +8,7 @@ use crate::database::Store;
 use crate::error::Result;
 use crate::faces::FACES;
 use crate::files::{Folder, PART_PREFIX};
+use crate::removed;
 use crate::unknown::UNKNOWN;
 
 impl Store {
@@ -67,6 +69,7 @@ impl Store {
                 faces.remove_sub(&id)?;
                 self.settle(&faces)?;
             }
+            removed::note(self.root(), [id.as_str()])?;
             self.connection.execute("DELETE FROM people WHERE number = ?1", [number])?;
         }
         Ok(())
@@ -78,15 +81,22 @@ impl Store {
              FROM face_negatives JOIN people ON people.number = face_negatives.person
              WHERE face_negatives.deleting = 1",
         )?;
-        for (number, path) in marked {
-            if let Some((person, file)) = path.split_once('/')
-                && self.root().has(FACES)
-            {
+        if marked.is_empty() {
+            return Ok(());
+        }
+        let mut files = Vec::new();
+        for (_, path) in &marked {
+            let Some((person, file)) = path.split_once('/') else { continue };
+            files.push(file);
+            if self.root().has(FACES) {
                 let faces = self.root().sub(FACES)?;
                 if faces.has(person) {
                     remove_with_part(&faces.sub(person)?, file, |folder| self.settle(folder))?;
                 }
             }
+        }
+        removed::note(self.root(), files)?;
+        for (number, _) in marked {
             self.connection.execute("DELETE FROM face_negatives WHERE number = ?1", [number])?;
         }
         Ok(())

@@ -20,6 +20,7 @@ pub mod backup;
 pub mod check;
 pub mod opening;
 pub mod rebuild;
+mod removed;
 pub mod saved;
 mod swap;
 

@@ -20,7 +20,7 @@ use crate::migrate::{self, STEPS};
 use crate::sidecar::{self, EventFacts, Sidecar};
 use crate::spool::{SET_ASIDE, SpoolKind, SpoolReader};
 use crate::sql::count;
-use crate::{outbox, suspension, swap};
+use crate::{outbox, removed, suspension, swap};
 
 /// Files between two reports of progress.
 const REPORT_EVERY: u64 = 500;
@@ -53,6 +53,8 @@ pub struct Rebuilt {
     pub dead_alerts: u64,
     /// Folders of faces that belong to nobody in the new database; they are left as they are.
     pub faces_of_nobody: u64,
+    /// People whom the copy knows and who were removed after it; they are not in the new database.
+    pub removed_people: u64,
     /// Where the old database lies.
     pub aside: PathBuf,
 }
@@ -63,7 +65,8 @@ impl fmt::Display for Rebuilt {
         write!(
             f,
             "the database was rebuilt ({}) from {base} and the folders: {} events, {} clips and {} snapshots added, \
-             {} sidecars unreadable, {} waiting alerts given up, {} folders of faces of nobody; what it was lies in {}",
+             {} sidecars unreadable, {} waiting alerts given up, {} folders of faces of nobody, \
+             {} removed people not taken back; what it was lies in {}",
             self.reason,
             self.events,
             self.clips,
@@ -71,6 +74,7 @@ impl fmt::Display for Rebuilt {
             self.unreadable,
             self.dead_alerts,
             self.faces_of_nobody,
+            self.removed_people,
             self.aside.display()
         )
     }
@@ -133,7 +137,11 @@ pub(crate) fn build(
     connection.pragma_update_and_check(None, "journal_mode", "MEMORY", |_| Ok(()))?;
     connection.pragma_update(None, "synchronous", "OFF")?;
     migrate::forward(&mut connection, &path, STEPS)?;
+    // Whoever is removed goes with everything of theirs, also from the pages of the database.
+    connection.pragma_update(None, "foreign_keys", true)?;
+    connection.pragma_update_and_check(None, "secure_delete", true, |_| Ok(()))?;
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    rebuilt.removed_people = removed::remove_again(root, into, &transaction)?;
     let mut gatherer = Gatherer { root, rows: &transaction, rebuilt: &mut rebuilt, files: 0, report };
     gatherer.captures()?;
     gatherer.spools()?;

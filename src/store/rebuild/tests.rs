@@ -5,11 +5,13 @@ use std::os::unix::fs::FileExt;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use meerkat_base::Event;
+use meerkat_base::{Event, ImageFormat};
 
 use super::*;
 use crate::database::{Store, StoreReader};
+use crate::embedding::Embedding;
 use crate::events::EventQuery;
+use crate::faces::{Consent, Enrolling, FacePicture};
 use crate::opening::Opener;
 use crate::orphans::Fate;
 use crate::outbox::OutboxState;
@@ -176,6 +178,55 @@ fn what_was_to_be_kept_is_kept_also_in_a_database_that_was_made_anew() {
         store.add_clip(&late).unwrap();
         assert!(store.is_kept(&late.path).unwrap());
     }
+}
+
+#[test]
+fn who_was_removed_since_the_copy_does_not_come_back() {
+    let (folder, mut store) = store();
+    let path = folder.path();
+    let consent = Consent { by: "themselves".into(), at: WallTime(1) };
+    let embedding = Embedding { space: "net".into(), values: vec![1.0, 0.0] };
+    let picture = FacePicture { bytes: b"jpeg", format: ImageFormat::Jpeg, embedding: Some(&embedding) };
+    let enrol = |store: &mut Store, name: &str| {
+        let enrolling = Enrolling { name, pictures: &[picture], consent: &consent, group: None };
+        store.enrol_faces(&enrolling, WallTime(1)).unwrap()
+    };
+    let removed = enrol(&mut store, "Ada");
+    enrol(&mut store, "Bob");
+    store.add_negative("Bob", &picture, None, WallTime(2)).unwrap();
+    let seen = event(1);
+    for name in ["Ada", "Bob"] {
+        store.check_in(name, &seen.camera, seen.started, seen.id, Duration::ZERO).unwrap();
+    }
+    store.nightly_backup(WallTime(5), 7, &mut |_, _, _| {}).unwrap();
+    let generation = store.gallery_generation().unwrap();
+    // What showed Ada and was said not to be Bob goes with her.
+    assert_eq!(store.remove_person("Ada", 0.4).unwrap().unwrap().negatives, 1);
+    drop(store);
+    damage(path);
+
+    let (opener, heard) = opener(path);
+    let mut store = opener.at_start(&mut |_, _, _| {}).unwrap();
+    assert_eq!(heard.lock().unwrap().remove(0).removed_people, 1);
+    let known = |store: &Store| -> Vec<String> {
+        store.people().unwrap().into_iter().map(|person| person.name).collect()
+    };
+    assert_eq!(known(&store), ["Bob"]);
+    let rows = |store: &Store, table: &str| -> i64 {
+        store.raw().query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0)).unwrap()
+    };
+    let left = ["people", "face_pictures", "face_negatives", "attendance"].map(|table| rows(&store, table));
+    assert_eq!(left, [1, 1, 0, 1], "not only hidden: the next copy would have it");
+    assert!(store.gallery_generation().unwrap() > generation, "recognition looks again");
+
+    // Somebody who is enrolled anew is somebody else.
+    assert_ne!(enrol(&mut store, "Ada").id, removed.id);
+    store.nightly_backup(WallTime(6), 7, &mut |_, _, _| {}).unwrap();
+    drop(store);
+    damage(path);
+    let store = opener.at_start(&mut |_, _, _| {}).unwrap();
+    assert_eq!(heard.lock().unwrap().remove(0).removed_people, 0);
+    assert_eq!(known(&store), ["Ada", "Bob"]);
 }
 
 #[test]

@@ -10,11 +10,15 @@ use crate::testing::{alert, event, store};
 fn filled() -> (tempfile::TempDir, Store) {
     let (folder, mut store) = store();
     store.start_event(&event(1), &[alert("wecom")]).unwrap();
-    let consent = Consent { by: "Ada".into(), at: WallTime(1) };
-    store.enrol("Ada", &[(b"jpeg", ImageFormat::Jpeg)], &consent, WallTime(1)).unwrap();
+    enrol(&mut store, "Ada");
     std::fs::create_dir(folder.path().join("keys")).unwrap();
     std::fs::write(folder.path().join("keys/signing.key"), b"secret").unwrap();
     (folder, store)
+}
+
+fn enrol(store: &mut Store, name: &str) {
+    let consent = Consent { by: name.to_owned(), at: WallTime(1) };
+    store.enrol(name, &[(b"jpeg", ImageFormat::Jpeg)], &consent, WallTime(1)).unwrap();
 }
 
 fn quiet() -> impl FnMut(&str, u64, u64) {
@@ -42,7 +46,7 @@ fn a_backup_goes_there_and_back_while_a_node_runs() {
 
     // What comes after the backup, and what is lost with it.
     store.start_event(&event(2), &[]).unwrap();
-    store.remove_person("Ada", 0.4).unwrap();
+    enrol(&mut store, "Eve");
     assert!(matches!(DataLock::take(folder.path()), Err(StoreError::Locked { .. })), "not beside a node");
     drop(store);
     let lock = DataLock::take(folder.path()).unwrap();
@@ -52,6 +56,7 @@ fn a_backup_goes_there_and_back_while_a_node_runs() {
     let store = Store::open_under(&lock, options).unwrap();
     assert_eq!(store.event_count().unwrap(), 1);
     let gallery = store.gallery().unwrap();
+    assert_eq!(gallery.len(), 1);
     assert_eq!(
         (gallery[0].0.as_str(), std::fs::read(&gallery[0].1[0]).unwrap().as_slice()),
         ("Ada", &b"jpeg"[..])
@@ -64,6 +69,29 @@ fn a_backup_goes_there_and_back_while_a_node_runs() {
     let old = rusqlite::Connection::open(restored.aside.join("meerkat.db")).unwrap();
     let events: i64 = old.query_row("SELECT count(*) FROM events", [], |row| row.get(0)).unwrap();
     assert_eq!(events, 2);
+}
+
+#[test]
+fn who_was_removed_since_the_backup_does_not_come_back_with_it() {
+    let (folder, mut store) = filled();
+    enrol(&mut store, "Bob");
+    let shelf = tempfile::tempdir().unwrap();
+    let to = shelf.path().join("monday");
+    save(folder.path(), &to, "1.2.3", WallTime(5), &mut quiet()).unwrap();
+    store.remove_person("Ada", 0.4).unwrap();
+    drop(store);
+    let lock = DataLock::take(folder.path()).unwrap();
+    let restored = || {
+        let rebuilt = restore(&lock, StoreOptions::default(), &to, &mut quiet()).unwrap();
+        let store = Store::open_under(&lock, StoreOptions::default()).unwrap();
+        let names: Vec<String> = store.people().unwrap().into_iter().map(|person| person.name).collect();
+        let folders = std::fs::read_dir(folder.path().join("faces")).unwrap().count();
+        (rebuilt.removed_people, names, folders)
+    };
+    assert_eq!(restored(), (1, vec!["Bob".to_owned()], 1), "neither her row nor her pictures");
+    // Whoever takes the note away wants the person back.
+    std::fs::remove_dir_all(folder.path().join("backup/removed")).unwrap();
+    assert_eq!(restored(), (0, vec!["Ada".to_owned(), "Bob".to_owned()], 2));
 }
 
 #[test]
