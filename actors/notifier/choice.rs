@@ -87,7 +87,13 @@ pub(super) fn choose(
         return Ok((Choice::Digest(digest), catch_up));
     }
     let heads = store.heads(channel, Queue::Alerts, Order::OldestFirst, now, HEADS)?;
-    let choice = match oldest(&heads, now, probing) {
+    let mut found = oldest(&heads, now, probing);
+    if !matches!(found, Oldest::Due(_)) {
+        // What people have read is not among these before it is due. It may show whether the channel works, too.
+        let told = store.heads(channel, Queue::Told, Order::OldestFirst, now, HEADS)?;
+        found = found.or(oldest(&told, now, probing));
+    }
+    let choice = match found {
         Oldest::Due(number) => match store.outbox_at(number)? {
             Some(row) => Choice::Alert(Box::new(row)),
             None => Choice::Nothing { until: Some(now) },
@@ -98,11 +104,22 @@ pub(super) fn choose(
     Ok((choice, catch_up))
 }
 
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Oldest {
     Due(i64),
     Later(WallTime),
     None,
+}
+
+impl Oldest {
+    /// What comes sooner. Of two that are due the first.
+    fn or(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Later(one), Self::Later(another)) => Self::Later(one.min(another)),
+            (Self::None, _) | (Self::Later(_), Self::Due(_)) => other,
+            (Self::Due(_), _) | (Self::Later(_), Self::None) => self,
+        }
+    }
 }
 
 /// The first that is due, but none before an earlier one of its camera that nobody has been told of.
@@ -158,6 +175,21 @@ mod tests {
             (vec![told(head(1, "a", 12)), head(2, "a", 15)], false, Oldest::Later(WallTime(12_000_000))),
         ] {
             assert_eq!(oldest(&heads, now, probing), expected, "{heads:?}");
+        }
+    }
+
+    #[test]
+    fn of_two_queues_what_comes_sooner_is_taken() {
+        let later = |secs: i64| Oldest::Later(WallTime(secs * 1_000_000));
+        for (one, other, expected) in [
+            (Oldest::None, Oldest::None, Oldest::None),
+            (Oldest::None, later(5), later(5)),
+            (later(5), Oldest::None, later(5)),
+            (later(5), later(3), later(3)),
+            (later(5), Oldest::Due(7), Oldest::Due(7)),
+            (Oldest::Due(7), Oldest::Due(8), Oldest::Due(7)),
+        ] {
+            assert_eq!(one.or(other), expected, "{one:?} {other:?}");
         }
     }
 

@@ -714,6 +714,30 @@ fn a_receiver_who_puts_letters_off_holds_up_neither_channel_nor_camera() {
 }
 
 #[test]
+fn a_message_that_one_receiver_lacks_makes_no_channel_behind() {
+    crate::in_system(async {
+        let rig = Rig::new(Fake::default());
+        let put_off = |_| Outcome::PutOff { reason: "mailbox full".to_owned(), sent: 1 };
+        rig.script([retry(None, 1)].into_iter().chain((0..30).map(put_off)));
+        let halved = rig.alert(1, None).await;
+        let mut lane = rig.lane();
+        rig.pass(&mut lane, rig.tools.delivery.digest_after + Duration::from_secs(100)).await;
+        assert_eq!(rig.waiting().await, 1);
+        rig.channel.script.lock().unwrap().clear();
+        let mut events = Vec::new();
+        for number in 2..=31 {
+            events.push(rig.alert(number, None).await.id);
+        }
+        let before = rig.asked().len();
+        rig.settle(&mut lane).await;
+        let mut told: Vec<_> = rig.alerts().iter().skip(before).map(|alert| alert.event).collect();
+        told.retain(|event| *event != halved.id);
+        assert_eq!(told, events, "each by itself, in its order");
+        assert!(rig.digests().is_empty());
+    });
+}
+
+#[test]
 fn a_clock_that_is_set_kills_no_backlog_and_hides_none() {
     const DAY: i64 = 86_400_000_000;
     crate::in_system(async {

@@ -165,6 +165,12 @@ mod tests {
         store.book_clip(&[clip(&event, "b.mp4")], &wishes, WallTime(8)).unwrap();
         let numbers: Vec<u32> = parts(&store, &event).iter().map(|row| row.part).collect();
         assert_eq!(numbers, [1, 1, 2, 2], "the next part of a long clip");
+
+        store.retry(rows[1].id, WallTime(60_000_000), "cannot be read", 0).unwrap();
+        let now = WallTime(9_000_000);
+        let heads = store.heads("came", Queue::Clips, Order::OldestFirst, now, 1).unwrap();
+        let next = store.outbox_at(heads[0].number).unwrap().unwrap();
+        assert_eq!(next.part, 2, "one that waits stands before no other");
     }
 
     #[test]

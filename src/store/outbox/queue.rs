@@ -15,9 +15,12 @@ use crate::sql::{count, from_count, parsed};
 /// Which parts of alerts wait in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Queue {
-    /// Messages.
+    /// Messages. Those that people have read, and of which something waits still, only when they are due: they may wait
+    /// for a day, and must not stand before those that nobody knows of.
     Alerts,
-    /// Clips whose message was delivered: one that waits for its message is not in the queue.
+    /// Messages that people have read, and of which something waits still.
+    Told,
+    /// Clips that are due and whose message was delivered: those that wait stand before no other.
     Clips,
 }
 
@@ -77,10 +80,14 @@ impl StoreReader {
         limit: usize,
     ) -> Result<Vec<Head>> {
         let (index, queue) = match queue {
-            Queue::Alerts => ("outbox_alerts", "part = 0"),
+            Queue::Alerts => {
+                ("outbox_alerts", "part = 0 AND (sent = 0 OR next_attempt <= ?3 OR next_attempt > ?4)")
+            }
+            Queue::Told => ("outbox_alerts", "part = 0 AND sent > 0"),
             Queue::Clips => (
                 "outbox_clips",
-                "part > 0 AND EXISTS (SELECT 1 FROM outbox AS first
+                "part > 0 AND (next_attempt <= ?3 OR next_attempt > ?4)
+                     AND EXISTS (SELECT 1 FROM outbox AS first
                      WHERE first.event = outbox.event AND first.phase = outbox.phase
                          AND first.channel = outbox.channel AND first.part = 0 AND first.state = 'delivered')",
             ),
@@ -108,13 +115,13 @@ impl StoreReader {
             .collect()
     }
 
-    /// How far a channel is behind with its messages, those in digests and those held back until later left out;
-    /// counts to `most`.
+    /// How far a channel is behind with its messages, counted to `most`. Those in digests, those held back until later and
+    /// those that people have read are left out: what is missing of these says nothing of the channel.
     pub fn backlog(&self, channel: &str, now: WallTime, most: u64) -> Result<Backlog> {
         let mut counting = self.connection.prepare_cached(
             "SELECT count(*), min(queued) FROM (
                  SELECT queued FROM outbox INDEXED BY outbox_alerts
-                 WHERE channel = ?1 AND state = 'waiting' AND part = 0 AND digest IS NULL
+                 WHERE channel = ?1 AND state = 'waiting' AND part = 0 AND digest IS NULL AND sent = 0
                      AND (queued <= ?3 OR queued > ?4)
                  ORDER BY queued, number LIMIT ?2)",
         )?;
@@ -315,6 +322,26 @@ mod tests {
             store.heads("wecom", Queue::Alerts, Order::OldestFirst, FAR, 1).unwrap()[0]
                 .is_due(WallTime(5_000_000))
         );
+    }
+
+    #[test]
+    fn what_people_have_read_neither_counts_as_a_backlog_nor_stands_before_the_rest() {
+        let (_folder, mut store) = store();
+        fill(&mut store, 1..=5);
+        for number in 1..=2 {
+            let id = store.outbox_at(number).unwrap().unwrap().id;
+            store.retry(id, WallTime(60_000_000), "mailbox full", 1).unwrap();
+        }
+        let numbers = |queue, secs: i64, limit| -> Vec<i64> {
+            let now = WallTime(secs * 1_000_000);
+            let heads = store.heads("wecom", queue, Order::OldestFirst, now, limit).unwrap();
+            heads.iter().map(|head| head.number).collect()
+        };
+        assert_eq!(numbers(Queue::Alerts, 59, 2), [3, 4]);
+        assert_eq!(numbers(Queue::Alerts, 60, 3), [1, 2, 3], "due, in its order");
+        assert_eq!(numbers(Queue::Told, 59, 9), [1, 2]);
+        let backlog = store.backlog("wecom", WallTime(59_000_000), 9).unwrap();
+        assert_eq!((backlog.waiting, backlog.oldest), (3, Some(WallTime(3_000_000))));
     }
 
     #[test]
