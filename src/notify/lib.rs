@@ -30,6 +30,7 @@ pub mod wecom;
 pub mod wecom_app;
 
 pub mod retry;
+mod size;
 
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
@@ -47,6 +48,7 @@ pub use ntfy::{Ntfy, NtfyLogin, NtfySettings};
 pub use outlet::Common;
 pub use render::{Language, Style, Zone};
 pub use retry::{NextTry, RetryPolicy};
+pub use size::says_too_large;
 pub use telegram::{Telegram, TelegramSettings};
 pub use templates::{TemplateError, TemplateSource, Templates};
 pub use webhook::{Webhook, WebhookSettings};
