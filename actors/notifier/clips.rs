@@ -1,14 +1,14 @@
 //! Delivers the clips that follow the messages of one channel: as they are, made smaller, or as a link. A lane of its
 //! own, so that no message waits for a clip; clips wait for messages instead.
 
+use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use meerkat_base::metric;
-use meerkat_notify::ClipPart;
-use meerkat_notify::channel::clip_patience;
+use meerkat_base::{MonoTime, metric};
+use meerkat_notify::{ClipPart, NextTry};
 use meerkat_store::confine::open_below;
 use meerkat_store::database::DATABASE;
 use meerkat_store::{ClipRow, Order, OutboxRow, Queue};
@@ -22,16 +22,18 @@ use super::breaker::{Leave, Turn};
 use super::compose::message;
 use super::lane::Step;
 use super::links::Links;
-use super::post::{BOOKING_WAIT, Booking, Post, age};
+use super::post::{BOOKING_WAIT, Booking, Post, age, given_up};
 use super::shrinker::{NotSmaller, Shrinker};
 use crate::supervision::{ActorKind, Failure, fault};
 
-/// Clips looked at for one choice.
-const HEADS: usize = 32;
 /// Clips are counted in memory by this many bytes.
 const UNIT_BYTES: u64 = 1 << 10;
-/// How long a clip that cannot be read is put off.
+/// How long a clip that cannot be read is put off at least.
 const UNREADABLE_WAIT: Duration = Duration::from_secs(60);
+/// How long what a service said of the size of a file is gone by: its owner may allow more, or a new day begin.
+const TOO_LARGE_FOR: Duration = Duration::from_secs(3_600);
+/// A service that takes no file of twice as many bytes is taken to mean any: for less than that no clip is made smaller.
+const LEAST_BYTES: u64 = 1 << 20;
 
 /// What the lanes of all channels share for their clips.
 #[derive(Clone)]
@@ -65,14 +67,24 @@ struct Prepared {
     _room: Option<OwnedSemaphorePermit>,
 }
 
+/// What a service said of the size of a file that is within the channel's own limit.
+#[derive(Clone)]
+struct TooLarge {
+    bytes: u64,
+    reason: String,
+    at: MonoTime,
+}
+
 /// Delivers the clips of one channel.
 pub(super) struct ClipLane {
     post: Arc<Post>,
+    /// The last file that the service took to be too large.
+    too_large: RefCell<Option<TooLarge>>,
 }
 
 impl ClipLane {
     pub fn new(post: Arc<Post>) -> Self {
-        Self { post }
+        Self { post, too_large: RefCell::new(None) }
     }
 
     /// Works until something breaks.
@@ -109,7 +121,8 @@ impl ClipLane {
         if !held_back.is_zero() {
             return Ok(Step::Wait(held_back));
         }
-        let prepared = match self.prepare(&row, &clip).await {
+        let waited = age(row.queued, now);
+        let prepared = match self.prepare(&row, &clip, waited).await {
             Ok(prepared) => prepared,
             Err(booking) => {
                 self.settle(&row, booking).await;
@@ -122,15 +135,19 @@ impl ClipLane {
             return Ok(Step::Wait(held_back.max(Duration::from_millis(100))));
         }
         let alert = message(post, &row).await;
-        let facts = (row.sent, row.attempts, age(row.queued, now));
+        let facts = (row.sent, row.attempts, waited);
         let delivery = post.channel.deliver_clip(&alert, &prepared.clip);
-        let Some(attempted) = post.attempt(delivery, clip_patience(&prepared.clip), facts).await else {
+        let Some(attempted) = post.attempt_clip(delivery, &prepared.clip, facts).await else {
             return Ok(Step::Wait(INTERVAL));
         };
-        if matches!(attempted.booking, Booking::Delivered(_)) {
+        let booking = match (attempted.too_large, &prepared.clip.file) {
+            (Some(reason), Some(file)) => self.in_another_form(&row, waited, file.len() as u64, reason),
+            _ => attempted.booking,
+        };
+        if matches!(booking, Booking::Delivered(_)) {
             counter!(metric::CLIP_PARTS, "channel" => post.name(), "form" => prepared.form).increment(1);
         }
-        self.settle(&row, attempted.booking).await;
+        self.settle(&row, booking).await;
         if attempted.turn == Some(Turn::Well) {
             let (name, now) = (post.name(), post.tools.clock.wall());
             post.book(move |store| store.release(&name, now)).await;
@@ -146,8 +163,8 @@ impl ClipLane {
             .tools
             .archivist
             .ask(move |store| {
-                let heads = store.heads(&name, Queue::Clips, Order::OldestFirst, now, HEADS)?;
-                let Some(head) = heads.iter().find(|head| head.is_due(now)) else { return Ok(None) };
+                let heads = store.heads(&name, Queue::Clips, Order::OldestFirst, now, 1)?;
+                let Some(head) = heads.first() else { return Ok(None) };
                 let Some(row) = store.outbox_at(head.number)? else { return Ok(None) };
                 let clip = store.clip_at(row.clip.as_deref().unwrap_or_default())?;
                 Ok(Some((row, clip)))
@@ -160,7 +177,7 @@ impl ClipLane {
     }
 
     /// The clip in the form that the channel takes; else how its row is to be booked.
-    async fn prepare(&self, row: &OutboxRow, clip: &ClipRow) -> Result<Prepared, Booking> {
+    async fn prepare(&self, row: &OutboxRow, clip: &ClipRow, waited: Duration) -> Result<Prepared, Booking> {
         let tools = &self.post.tools.clips;
         let path = self.post.tools.data_dir.join(&clip.path);
         let limit = self.post.channel.clip_limit().map(|limit| limit.min(tools.max_bytes));
@@ -171,20 +188,25 @@ impl ClipLane {
                 // Where the database is not either, it is the disk that is gone, and it may come back.
                 let disk_is_there = is_there(self.post.tools.data_dir.join(DATABASE)).await;
                 let dead = Booking::Dead("the clip is not there any more".to_owned());
-                return Err(if disk_is_there { dead } else { self.put_off(&error) });
+                return Err(if disk_is_there { dead } else { self.unreadable(row, waited, &error) });
             }
-            Err(error) => return Err(self.put_off(&error)),
+            Err(error) => return Err(self.unreadable(row, waited, &error)),
         };
         let mut too_large = None;
         if let Some(limit) = limit {
-            let (path, form, bytes) = if bytes <= limit {
+            let refused = self.refused(row, waited);
+            let most = refused.as_ref().map_or(limit, |refused| limit.min(refused.bytes / 2));
+            let (path, form, bytes) = if bytes <= most {
                 (Some(path), "file", bytes)
+            } else if let Some(refused) = refused.filter(|_| most < LEAST_BYTES) {
+                too_large =
+                    Some(format!("the service took no file of {} bytes: {}", refused.bytes, refused.reason));
+                (None, "none", 0)
             } else {
-                match tools.shrinker.shrink(&path, clip.duration, limit).await {
+                match tools.shrinker.shrink(&path, clip.duration, most, waited).await {
                     Ok((smaller, bytes)) => (Some(smaller), "smaller", bytes),
                     Err(NotSmaller::Later { wait, reason }) => {
-                        let next = super::later(self.post.tools.clock.wall(), wait);
-                        return Err(Booking::Retry(next, reason, 0));
+                        return Err(self.put_off(row, waited, wait, reason));
                     }
                     Err(NotSmaller::Never { reason }) => {
                         info!(
@@ -200,7 +222,7 @@ impl ClipLane {
             };
             if let Some(path) = path {
                 let room = tools.room(bytes).await;
-                let file = read(path, limit).await.map_err(|error| self.put_off(&error))?;
+                let file = read(path, most).await.map_err(|error| self.unreadable(row, waited, &error))?;
                 return Ok(Prepared { clip: ClipPart { file: Some(file), ..part }, form, _room: room });
             }
         }
@@ -217,10 +239,40 @@ impl ClipLane {
         }
     }
 
-    /// A disk that does not answer may do so later.
-    fn put_off(&self, error: &std::io::Error) -> Booking {
-        let next = super::later(self.post.tools.clock.wall(), UNREADABLE_WAIT);
-        Booking::Retry(next, format!("the clip cannot be read: {error}"), 0)
+    /// What the service said of the size of a file, while that is gone by. Who was put back by hand since then has a try.
+    fn refused(&self, row: &OutboxRow, waited: Duration) -> Option<TooLarge> {
+        let refused = self.too_large.borrow().clone()?;
+        let ago = self.post.tools.clock.mono().since(refused.at);
+        let is_known = row.queued > row.created && ago > waited;
+        (ago < TOO_LARGE_FOR && !is_known).then_some(refused)
+    }
+
+    /// The service takes no file of so many bytes: this clip, and those that follow for a while, go in half as many, and in
+    /// the end as links.
+    fn in_another_form(&self, row: &OutboxRow, waited: Duration, bytes: u64, reason: String) -> Booking {
+        let channel = self.post.channel.name();
+        info!(channel, alert = %row.key, bytes, reason, "a clip is too large for its service");
+        let at = self.post.tools.clock.mono();
+        *self.too_large.borrow_mut() = Some(TooLarge { bytes, reason: reason.clone(), at });
+        self.put_off(row, waited, Duration::ZERO, reason)
+    }
+
+    /// A disk that does not answer may do so later. It is asked less and less often, for it may be slow at that.
+    fn unreadable(&self, row: &OutboxRow, waited: Duration, error: &std::io::Error) -> Booking {
+        let attempt = u32::try_from(row.attempts).unwrap_or(u32::MAX).saturating_add(1);
+        let wait = self.post.tools.policy.backoff(attempt, super::random()).max(UNREADABLE_WAIT);
+        self.put_off(row, waited, wait, format!("the clip cannot be read: {error}"))
+    }
+
+    /// Later, but a clip waits no longer than anything else may.
+    fn put_off(&self, row: &OutboxRow, waited: Duration, wait: Duration, reason: String) -> Booking {
+        // The wait is given: attempts and dice have no say in it.
+        match self.post.tools.policy.next(1, waited, Some(wait), 0.0) {
+            NextTry::In(wait) => {
+                Booking::Retry(super::later(self.post.tools.clock.wall(), wait), reason, row.sent)
+            }
+            NextTry::Dead => given_up(reason, row.sent),
+        }
     }
 
     async fn settle(&self, row: &OutboxRow, booking: Booking) {

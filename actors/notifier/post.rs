@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use meerkat_base::{EventKind, MonoTime, Notice, WallTime, metric};
-use meerkat_notify::{Channel, Delivery, NextTry, Outcome};
+use meerkat_notify::channel::clip_patience;
+use meerkat_notify::{Channel, ClipPart, Delivery, NextTry, Outcome, says_too_large};
 use meerkat_store::{Store, StoreError};
 use metrics::{counter, gauge, histogram};
 use tokio::time::{Instant, timeout};
@@ -65,7 +66,7 @@ pub(super) fn age(queued: WallTime, now: WallTime) -> Duration {
 
 /// What is not tried any more is a dead letter, unless the words of it have arrived: then people know, and what they lack
 /// is no reason to tell them again.
-fn given_up(reason: String, sent: u8) -> Booking {
+pub(super) fn given_up(reason: String, sent: u8) -> Booking {
     if sent > 0 { Booking::Delivered(Some(reason)) } else { Booking::Dead(reason) }
 }
 
@@ -73,6 +74,8 @@ fn given_up(reason: String, sent: u8) -> Booking {
 pub(super) struct Attempted {
     pub booking: Booking,
     pub turn: Option<Turn>,
+    /// The service takes no file of this size, and what it says.
+    pub too_large: Option<String>,
     /// The channel is taken to work still.
     pub closed: bool,
 }
@@ -152,7 +155,27 @@ impl Post {
         &self,
         delivery: Delivery<'_>,
         limit: Duration,
+        facts: (u8, u64, Duration),
+    ) -> Option<Attempted> {
+        self.attempt_with(delivery, limit, facts, None).await
+    }
+
+    /// The same for a clip. A file that the service finds too large says nothing of the channel: it goes in another form.
+    pub async fn attempt_clip(
+        &self,
+        delivery: Delivery<'_>,
+        clip: &ClipPart,
+        facts: (u8, u64, Duration),
+    ) -> Option<Attempted> {
+        self.attempt_with(delivery, clip_patience(clip), facts, clip.file.as_deref()).await
+    }
+
+    async fn attempt_with(
+        &self,
+        delivery: Delivery<'_>,
+        limit: Duration,
         (already_sent, attempts, age): (u8, u64, Duration),
+        file: Option<&[u8]>,
     ) -> Option<Attempted> {
         if !self.lock().breaker.begin(self.tools.clock.mono()) {
             return None;
@@ -169,9 +192,10 @@ impl Post {
         counter!(metric::NOTIFICATIONS, "channel" => self.name(), "result" => outcome.as_label())
             .increment(1);
         histogram!(metric::NOTIFICATION_DURATION, "channel" => self.name()).record(began.elapsed());
-        let turn = self.note(&outcome, already_sent);
+        let too_large = file.and_then(|_| self.too_large(&outcome));
+        let turn = self.note(&outcome, already_sent, too_large.is_some());
         let booking = self.booking(outcome, attempts, age);
-        Some(Attempted { booking, turn, closed: self.breaker() == BreakerState::Closed })
+        Some(Attempted { booking, turn, too_large, closed: self.breaker() == BreakerState::Closed })
     }
 
     /// Nothing was tried, because somebody else was faster at a limit that several share: that is no attempt, unless a
@@ -191,11 +215,23 @@ impl Post {
         None
     }
 
-    fn note(&self, outcome: &Outcome, already_sent: u8) -> Option<Turn> {
+    /// What the service says where it is the size of the file that it does not take.
+    fn too_large(&self, outcome: &Outcome) -> Option<String> {
+        match outcome {
+            // A channel that cannot tell who says 413 tries again, but no file becomes smaller by that.
+            Outcome::Refused { reason, .. } | Outcome::Retry { reason, .. } => {
+                says_too_large(self.channel.kind(), reason).then(|| reason.clone())
+            }
+            Outcome::Delivered | Outcome::PutOff { .. } | Outcome::Held { .. } => None,
+        }
+    }
+
+    fn note(&self, outcome: &Outcome, already_sent: u8, too_large: bool) -> Option<Turn> {
         let (now, wall) = (self.tools.clock.mono(), self.tools.clock.wall());
         let mut state = self.lock();
         let sign = match outcome {
             Outcome::Delivered => Sign::Works,
+            Outcome::Refused { .. } | Outcome::Retry { .. } if too_large => Sign::Answers,
             // People have read it; what was refused is its picture.
             Outcome::Refused { sent: 1.., .. } => Sign::Works,
             Outcome::Refused { .. } => Sign::Refuses,
@@ -219,7 +255,7 @@ impl Post {
                 state.news.last_error = Some(reason.clone());
                 if sign == Sign::Works {
                     (state.news.last_delivery, state.news.failures) = (Some(wall), 0);
-                } else {
+                } else if sign == Sign::Fails {
                     state.news.failures = state.news.failures.saturating_add(1);
                 }
                 if let Some(after) = after {

@@ -39,7 +39,9 @@ struct Shared {
     folder: PathBuf,
     limit: Duration,
     clock: Arc<dyn Clock>,
-    one_at_a_time: Mutex<()>,
+    /// Held by the thread that works, not by who waits for it: a notifier that is renewed gives up waiting, and the thread
+    /// goes on.
+    one_at_a_time: Arc<Mutex<()>>,
     /// Results that could not be made: a message that is tried again does not try that again.
     failed: std::sync::Mutex<HashMap<PathBuf, Failed>>,
 }
@@ -71,6 +73,7 @@ impl NotSmaller {
 struct Failed {
     reason: String,
     tries: u32,
+    at: MonoTime,
     /// Until then nobody tries again; for good where there is no such time.
     until: Option<MonoTime>,
 }
@@ -85,7 +88,7 @@ impl Failed {
             // Whoever waits goes without it; one who comes as late as this may try anew.
             KEEP
         };
-        Self { reason, tries, until: passes.then(|| now.after(wait)) }
+        Self { reason, tries, at: now, until: passes.then(|| now.after(wait)) }
     }
 
     /// The answer while it is not tried again.
@@ -103,39 +106,41 @@ impl Shrinker {
     /// Works in a folder of its own below the data folder; what an earlier run left there goes.
     pub fn new(data_dir: &Path, limit: Duration, clock: Arc<dyn Clock>) -> Self {
         let folder = data_dir.join(FOLDER);
-        // A thread's work: a disk that hangs must not keep the node from starting.
-        let old = folder.clone();
-        let cleaning = std::thread::Builder::new().name("clean".to_owned()).spawn(move || tidy(&old, 0));
+        let one_at_a_time = Arc::new(Mutex::new(()));
+        // A thread's work: a disk that hangs must not keep the node from starting. What is new is not taken for old.
+        let (old, turn) = (folder.clone(), Arc::clone(&one_at_a_time).try_lock_owned());
+        let cleaning = std::thread::Builder::new().name("clean".to_owned()).spawn(move || {
+            tidy(&old, 0);
+            drop(turn);
+        });
         if let Err(error) = cleaning {
             warn!(%error, "clips made smaller by an earlier run stay");
         }
-        Self {
-            shared: Arc::new(Shared {
-                folder,
-                limit,
-                clock,
-                one_at_a_time: Mutex::new(()),
-                failed: Default::default(),
-            }),
-        }
+        Self { shared: Arc::new(Shared { folder, limit, clock, one_at_a_time, failed: Default::default() }) }
     }
 
     /// The clip in at most `limit` bytes, and how many it has. What the disk does not take is tried again a few times,
-    /// when somebody asks after the wait that the error says.
+    /// when somebody asks after the wait that the error says. `waited`: for how long whoever asks has waited for the clip;
+    /// what failed before that, and was put back by hand since, is tried anew.
     pub async fn shrink(
         &self,
         clip: &Path,
         duration: Duration,
         limit: u64,
+        waited: Duration,
     ) -> Result<(PathBuf, u64), NotSmaller> {
-        let _turn = self.shared.one_at_a_time.lock().await;
+        let waited = u64::try_from(waited.as_nanos()).unwrap_or(u64::MAX);
+        let since = MonoTime(self.shared.clock.mono().0.saturating_sub(waited));
+        let turn = Arc::clone(&self.shared.one_at_a_time).lock_owned().await;
         let (sender, receiver) = oneshot::channel();
         let (shared, clip) = (Arc::clone(&self.shared), clip.to_owned());
         let work = move || {
             if let Err(error) = rustix::process::setpriority_process(None, NICENESS) {
                 warn!(%error, "a clip is made smaller at normal priority");
             }
-            let _ = sender.send(shared.make(&clip, duration, limit));
+            let outcome = shared.make(&clip, duration, limit, since);
+            drop(turn);
+            let _ = sender.send(outcome);
         };
         std::thread::Builder::new()
             .name("shrink".to_owned())
@@ -146,7 +151,13 @@ impl Shrinker {
 }
 
 impl Shared {
-    fn make(&self, clip: &Path, duration: Duration, limit: u64) -> Result<(PathBuf, u64), NotSmaller> {
+    fn make(
+        &self,
+        clip: &Path,
+        duration: Duration,
+        limit: u64,
+        since: MonoTime,
+    ) -> Result<(PathBuf, u64), NotSmaller> {
         let stem = clip
             .file_stem()
             .and_then(|stem| stem.to_str())
@@ -157,7 +168,7 @@ impl Shared {
         {
             return Ok((made, metadata.len()));
         }
-        if let Some(refusal) = self.failed().get(&made).and_then(|failed| failed.holds(self.clock.mono())) {
+        if let Some(refusal) = self.known_refusal(&made, since) {
             return Err(refusal);
         }
         if let Err(error) = private_folder(&self.folder) {
@@ -195,6 +206,17 @@ impl Shared {
                 Err(self.remember(made, reason, passes))
             }
         }
+    }
+
+    /// What is remembered for whoever has waited since a moment. Somebody who began to wait after the failure knows of it
+    /// and wants another try.
+    fn known_refusal(&self, made: &Path, since: MonoTime) -> Option<NotSmaller> {
+        let mut failed = self.failed();
+        if failed.get(made)?.at < since {
+            failed.remove(made);
+            return None;
+        }
+        failed.get(made)?.holds(self.clock.mono())
     }
 
     /// Keeps in mind that this could not be made, and says what that means for whoever asks.
@@ -244,7 +266,9 @@ fn tidy(folder: &Path, keep: usize) {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
+    use std::task::{Context, Waker};
+
     use meerkat_base::{Image, ImageFormat, ManualClock, PixelFormat};
     use meerkat_media::{ClipSettings, ClipSize, ClipWriter};
 
@@ -252,7 +276,7 @@ mod tests {
     use crate::testing::NOON;
 
     /// A clip of half a second.
-    fn film(path: &Path) {
+    pub(in crate::notifier) fn film(path: &Path) {
         let settings = ClipSettings {
             size: ClipSize::AsReceived,
             preset: "ultrafast".parse().unwrap(),
@@ -268,21 +292,70 @@ mod tests {
         writer.finish().unwrap();
     }
 
+    fn workshop(data_dir: &Path, clock: &ManualClock) -> Shared {
+        Shared {
+            folder: data_dir.join(FOLDER),
+            limit: Duration::from_secs(60),
+            clock: Arc::new(clock.clone()),
+            one_at_a_time: Arc::default(),
+            failed: Default::default(),
+        }
+    }
+
+    #[test]
+    fn whoever_began_to_wait_after_a_failure_is_not_told_of_it_but_has_a_try() {
+        let (folder, clock) = (tempfile::tempdir().unwrap(), ManualClock::new(NOON));
+        let shared = workshop(folder.path(), &clock);
+        let clip = folder.path().join("a.mp4");
+        let make = |since| shared.make(&clip, Duration::from_millis(500), 1_000_000, since);
+        let began = clock.mono();
+        let second = Duration::from_secs(1);
+        std::fs::write(&clip, b"no film").unwrap();
+        clock.advance(second);
+        assert!(make(began).is_err());
+        std::fs::remove_file(&clip).unwrap();
+        film(&clip);
+        clock.advance(second);
+        for since in [began, began.after(second)] {
+            assert!(make(since).is_err(), "other channels wait for it as long as the first");
+        }
+        assert!(make(clock.mono()).is_ok(), "put back by hand");
+    }
+
+    #[test]
+    fn a_thread_that_works_is_waited_for_also_by_those_who_come_after_the_one_it_works_for() {
+        crate::in_system(async {
+            let (folder, clock) = (tempfile::tempdir().unwrap(), ManualClock::new(NOON));
+            let shrinker = Shrinker { shared: Arc::new(workshop(folder.path(), &clock)) };
+            let clip = folder.path().join("a.mp4");
+            film(&clip);
+            let half = Duration::from_millis(500);
+            {
+                // The thread stops where it looks up what failed.
+                let _held = shrinker.shared.failed();
+                let mut first = Box::pin(shrinker.shrink(&clip, half, 1_000_000, Duration::ZERO));
+                let mut context = Context::from_waker(Waker::noop());
+                assert!(first.as_mut().poll(&mut context).is_pending());
+                // A reload: nobody waits for it any more, and it goes on.
+                drop(first);
+                assert!(shrinker.shared.one_at_a_time.try_lock().is_err(), "it is at work still");
+            }
+            let second = shrinker.shrink(&clip, half, 1_000_000, Duration::ZERO).await;
+            assert_eq!(second.unwrap().0, folder.path().join(FOLDER).join("a-1000000.mp4"));
+            assert!(shrinker.shared.failed().is_empty());
+        });
+    }
+
     #[test]
     fn what_the_disk_does_not_take_is_tried_again_and_what_cannot_be_is_not() {
         let (folder, clock) = (tempfile::tempdir().unwrap(), ManualClock::new(NOON));
         let away = folder.path().join("away");
-        let shared = Shared {
-            folder: away.join(FOLDER),
-            limit: Duration::from_secs(60),
-            clock: Arc::new(clock.clone()),
-            one_at_a_time: Mutex::default(),
-            failed: Default::default(),
-        };
+        let shared = workshop(&away, &clock);
         let (clip, broken) = (folder.path().join("a.mp4"), folder.path().join("b.mp4"));
         film(&clip);
         std::fs::write(&broken, b"no film").unwrap();
-        let make = |path: &Path| shared.make(path, Duration::from_millis(500), 1_000_000);
+        let began = clock.mono();
+        let make = |path: &Path| shared.make(path, Duration::from_millis(500), 1_000_000, began);
         let wait = |made: Result<(PathBuf, u64), NotSmaller>| match made {
             Err(NotSmaller::Later { wait, .. }) => Some(wait),
             Err(NotSmaller::Never { .. }) | Ok(_) => None,

@@ -1,6 +1,11 @@
 //! Clips that follow their message.
 
+use meerkat_notify::testing::{MockServer, Received};
+use meerkat_notify::{Ntfy, NtfyLogin, NtfySettings, RateBook};
+use meerkat_outbound::{HttpClient, OutboundSettings, SecretUrl};
+
 use super::*;
+use crate::notifier::shrinker::tests::film;
 
 const CLIP: &str = "capture/clip/door/2026-11-20/a.mp4";
 
@@ -143,5 +148,142 @@ fn a_clip_that_the_disk_does_not_take_smaller_is_put_off_a_few_times_before_it_b
         let (_, clip) = rig.clips().remove(0);
         assert!(clip.file.is_none() && clip.link.is_some());
         assert_eq!(rig.waiting().await, 0);
+    });
+}
+
+/// The clip of a moment, as large as that: boxes that mean nothing may stand in any MP4 (ISO 14496-12, 8.1.2).
+fn large_film(bytes: u32) -> Vec<u8> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.mp4");
+    film(&path);
+    let mut large = std::fs::read(path).unwrap();
+    large.extend(bytes.to_be_bytes());
+    large.extend(b"free");
+    large.resize(large.len() + bytes as usize - 8, 0);
+    large
+}
+
+#[test]
+fn a_clip_that_the_service_itself_finds_too_large_is_made_smaller() {
+    crate::in_system(async {
+        let rig = Rig::new(Fake::default());
+        let clock = Arc::new(rig.clock.clone());
+        let server = MockServer::ntfy("yard", "", 1 << 20, clock.clone()).unwrap();
+        let topic = NtfySettings::new(
+            "fake",
+            SecretUrl::parse(&server.base()).unwrap(),
+            meerkat_base::Secret::new("yard"),
+            NtfyLogin::Anonymous,
+        );
+        let client = HttpClient::new(OutboundSettings::default()).unwrap();
+        let ntfy = Arc::new(Ntfy::new(topic, client, clock, &RateBook::default()));
+        let post = Arc::new(Post::new(rig.tools.clone(), ntfy));
+        let (mut lane, clips) = (Lane::new(Arc::clone(&post)), ClipLane::new(post));
+        let event = rig.alert(1, None).await;
+        rig.clip(&event, CLIP, &large_film(3 << 20)).await;
+        rig.settle(&mut lane).await;
+        settle(&clips).await;
+        assert_eq!(server.refused().len(), 1, "{:?}", server.refused());
+        let received = server.received();
+        assert!(matches!(&received[1], Received::File { bytes, .. } if bytes.len() < 1 << 20));
+        assert_eq!((received.len(), rig.waiting().await), (2, 0));
+        assert_eq!(rig.counts().await.dead, 0);
+    });
+}
+
+#[test]
+fn what_a_service_takes_in_no_size_becomes_a_link_and_so_do_the_next_for_an_hour() {
+    crate::in_system(async {
+        let rig = Rig::new(Fake { clip_limit: Some(100), ..Fake::default() });
+        let post = rig.post();
+        let (mut lane, clips) = (Lane::new(Arc::clone(&post)), ClipLane::new(post));
+        let event = rig.alert(1, None).await;
+        rig.settle(&mut lane).await;
+        rig.clip(&event, CLIP, b"a film").await;
+        rig.script([refused("status 413")]);
+        settle(&clips).await;
+        rig.clip(&event, "capture/clip/door/2026-11-20/b.mp4", b"another").await;
+        settle(&clips).await;
+        rig.clock.advance(Duration::from_secs(3_601));
+        rig.clip(&event, "capture/clip/door/2026-11-20/c.mp4", b"the last").await;
+        settle(&clips).await;
+        let forms = |rig: &Rig| -> Vec<(bool, bool)> {
+            rig.clips().iter().map(|(_, clip)| (clip.file.is_some(), clip.link.is_some())).collect()
+        };
+        let (file, link) = ((true, false), (false, true));
+        assert_eq!(forms(&rig), [file, link, link, file]);
+        assert_eq!(rig.counts().await, OutboxCounts { waiting: 0, delivered: 4, dead: 0 });
+
+        // That a file is too large says nothing of the channel, that a link or something else is refused does.
+        rig.script((0..2).map(|_| refused("status 413")));
+        rig.clip(&event, "capture/clip/door/2026-11-20/d.mp4", b"a film").await;
+        settle(&clips).await;
+        rig.clock.advance(Duration::from_secs(3_601));
+        rig.script([refused("status 410")]);
+        rig.clip(&event, "capture/clip/door/2026-11-20/e.mp4", b"a film").await;
+        settle(&clips).await;
+        assert_eq!(forms(&rig).split_off(4), [file, link, file]);
+        assert_eq!(rig.counts().await, OutboxCounts { waiting: 0, delivered: 4, dead: 2 });
+    });
+}
+
+#[test]
+fn files_that_are_too_large_for_their_service_make_no_channel_fail_and_without_links_they_die() {
+    crate::in_system(async {
+        let rig = Rig::new(Fake { clip_limit: Some(100), ..Fake::default() });
+        let mut tools = rig.tools.clone();
+        tools.clips.links = None;
+        tools.delivery.breaker_failures = 1;
+        let post = Arc::new(Post::new(tools, rig.channel.clone()));
+        let (mut lane, clips) = (Lane::new(Arc::clone(&post)), ClipLane::new(Arc::clone(&post)));
+        let event = rig.alert(1, None).await;
+        rig.settle(&mut lane).await;
+        rig.script([refused("status 413")]);
+        rig.clip(&event, CLIP, b"a film").await;
+        settle(&clips).await;
+        let id = event.id;
+        let rows = rig.tools.archivist.ask(move |store| store.alerts_of(id)).await.unwrap();
+        let why = rows[1].last_error.clone().unwrap();
+        assert!(rows[1].state == OutboxState::Dead && why.contains("status 413"), "{:?}", rows[1]);
+        assert!(why.contains("http.public_url"), "{why}");
+        assert!(!rig.says_it_fails());
+        assert_eq!(post.breaker(), BreakerState::Closed);
+
+        // Who puts it back by hand may know that the service takes it by now.
+        rig.clock.advance(Duration::from_secs(1));
+        let (id, now) = (rows[1].id, rig.clock.wall());
+        rig.tools.archivist.ask(move |store| store.requeue(id, now)).await.unwrap();
+        settle(&clips).await;
+        assert_eq!(rig.counts().await, OutboxCounts { waiting: 0, delivered: 2, dead: 0 });
+        assert!(rig.clips().iter().all(|(_, clip)| clip.file.is_some()) && rig.clips().len() == 2);
+    });
+}
+
+#[test]
+fn clips_that_cannot_be_read_stand_before_no_other_and_die_of_age() {
+    crate::in_system(async {
+        let mut rig = Rig::new(Fake { clip_limit: Some(100), ..Fake::default() });
+        rig.tools.policy.give_up_after = Duration::from_secs(3_600);
+        let post = rig.post();
+        let (mut lane, clips) = (Lane::new(Arc::clone(&post)), ClipLane::new(post));
+        let event = rig.alert(1, None).await;
+        rig.settle(&mut lane).await;
+        for n in 0..33 {
+            rig.clip(&event, &format!("capture/clip/door/2026-11-19/{n}.mp4"), b"film").await;
+        }
+        // Their folder is none any more, which is not the same as that it is gone.
+        let folder = rig.folder.path().join("capture/clip/door/2026-11-19");
+        std::fs::remove_dir_all(&folder).unwrap();
+        std::fs::write(&folder, b"").unwrap();
+        settle(&clips).await;
+        rig.clip(&event, CLIP, b"film").await;
+        settle(&clips).await;
+        assert_eq!(rig.counts().await, OutboxCounts { waiting: 33, delivered: 2, dead: 0 });
+        for _ in 0..8 {
+            rig.clock.advance(Duration::from_secs(601));
+            settle(&clips).await;
+        }
+        assert_eq!(rig.counts().await, OutboxCounts { waiting: 0, delivered: 2, dead: 33 });
+        assert_eq!(rig.clips().len(), 1);
     });
 }
