@@ -14,6 +14,7 @@ use tracing::{info, warn};
 use super::clip::{begin_clip, begin_segment, begin_video};
 use super::encoder::Encoders;
 use super::link::{OpenEnd, Order, RecorderLink, Reply, SnapshotFile, Stored, Stream};
+use super::missing::{append, frames_since};
 use super::open::OpenSpool;
 use super::stills::Stills;
 use crate::camera::Camera;
@@ -269,7 +270,7 @@ impl Recorder {
             info!(camera = %camera.id(), "recording goes on");
         }
         let Some(clip) = &mut self.clip else { return Ok(()) };
-        if let Err(error) = clip.append(frame) {
+        if let Err(error) = append(camera, clip, frame) {
             if !matches!(error, StoreError::Poisoned { .. }) {
                 return Err(error);
             }
@@ -313,7 +314,7 @@ impl Recorder {
         }
         self.check_room(frame.len())?;
         if let Some(segment) = &mut self.segment {
-            match segment.append(frame) {
+            match append(camera, segment, frame) {
                 Err(StoreError::Poisoned { .. }) => {
                     let ended = self.end_segment();
                     if let Err(error) = ended {
@@ -427,7 +428,7 @@ impl Recorder {
         let rest = frames_since(camera, last_seq, end);
         self.link.shared.legacy().active.clear();
         let Some(mut clip) = self.clip.take() else { return Ok(()) };
-        let appended = rest.iter().try_for_each(|frame| clip.append(frame));
+        let appended = clip.append_all(&rest);
         if appended.is_err() {
             self.link.shared.legacy().miss();
         }
@@ -435,12 +436,6 @@ impl Recorder {
         info!(camera = %camera.id(), "recording ended");
         appended
     }
-}
-
-/// Frames in the ring with higher numbers than this that belong to a recording.
-fn frames_since(camera: &Arc<Camera>, last_seq: u64, end: OpenEnd) -> Vec<Frame> {
-    let state = camera.ring();
-    state.ring.iter().filter(|f| f.seq > last_seq && end.takes(f.mono)).cloned().collect()
 }
 
 impl Component for Recorder {

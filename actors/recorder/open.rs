@@ -56,20 +56,34 @@ impl OpenSpool {
 
     /// Appends a frame; one that is in it already (an order given twice) is left out.
     pub fn append(&mut self, frame: &Frame) -> Result<(), StoreError> {
-        if frame.seq <= self.last_seq {
+        self.append_all(std::slice::from_ref(frame))
+    }
+
+    /// Appends several frames, oldest first, in `power` mode with one sync for all; those that are in it already are
+    /// left out. When it fails those before the one that failed are in it and do not come again.
+    pub fn append_all(&mut self, frames: &[Frame]) -> Result<(), StoreError> {
+        let known = frames.partition_point(|frame| frame.seq <= self.last_seq);
+        let new = frames.get(known..).unwrap_or_default();
+        if new.is_empty() {
             return Ok(());
         }
-        self.writer.append(frame)?;
-        self.first.get_or_insert(frame.mono);
-        self.last_seq = frame.seq;
-        {
-            let mut legacy = self.link.shared.legacy();
-            let last = legacy.last(self.stream);
-            *last = frame.seq.max(*last);
+        let before = self.writer.frames();
+        let appended = self.writer.append_all(new);
+        // Nobody knows what a poisoned one has: the next spool begins with all of them.
+        let count = if self.writer.is_poisoned() { 0 } else { self.writer.frames() - before };
+        let taken = new.get(..usize::try_from(count).unwrap_or(usize::MAX)).unwrap_or_default();
+        if let (Some(first), Some(newest)) = (taken.first(), taken.last()) {
+            self.first.get_or_insert(first.mono);
+            self.last_seq = newest.seq;
+            {
+                let mut legacy = self.link.shared.legacy();
+                let last = legacy.last(self.stream);
+                *last = newest.seq.max(*last);
+            }
+            self.following.has(self.writer.bytes());
+            self.following.more();
         }
-        self.following.has(self.writer.bytes());
-        self.following.more();
-        Ok(())
+        appended
     }
 
     /// Its folder.

@@ -204,6 +204,11 @@ impl SpoolWriter {
         self.len
     }
 
+    /// Whether it takes nothing any more; of what came last nothing is promised.
+    pub fn is_poisoned(&self) -> bool {
+        self.poisoned
+    }
+
     fn put(&mut self, frame: &Frame) -> Result<()> {
         if frame.len() > MAX_FRAME_BYTES {
             return Err(StoreError::Refused(format!(
