@@ -185,7 +185,8 @@ impl Evictor {
         self.episode = None;
     }
 
-    fn look_at_clock(&mut self) {
+    /// Looks at the clock. Returns what it said, and whether something may go by that.
+    fn look_at_clock(&mut self) -> (WallTime, bool) {
         let now = self.clocks();
         let reader = self.hands.as_ref().map(|(_, hands)| &hands.reader);
         let limits = (self.tools.storage.clock_jump, self.tools.storage.clock_gap);
@@ -205,8 +206,10 @@ impl Evictor {
             // What is being swept goes by the old clock, and what is the oldest may be another thing.
             (self.sweep, self.candidates) = (None, None);
         }
-        gauge!(metric::CLOCK_TRUSTED).set(if look.doubt.is_none() { 1.0 } else { 0.0 });
+        let by_age = look.doubt.is_none();
+        gauge!(metric::CLOCK_TRUSTED).set(if by_age { 1.0 } else { 0.0 });
         self.tools.state.lock().clock_doubt = look.doubt;
+        (now.wall, by_age)
     }
 
     fn notice(&self, kind: EventKind, subject: &str, holds: bool, detail: &str) {
@@ -369,6 +372,20 @@ impl Evictor {
         Step::Again
     }
 
+    /// Begins a sweep, with what goes at its beginning. `now` is a look at the clock of this very step.
+    fn begin_sweep(&mut self, now: WallTime, by_age: bool) {
+        self.next_sweep = Instant::now() + SWEEP;
+        let keep = self.tools.faces.read().unwrap_or_else(PoisonError::into_inner).unknown_keep;
+        let tidied = self.hands.as_ref().map_or(Ok(()), |(_, hands)| unknown::tidy(hands, keep, by_age, now));
+        if let Err(error) = tidied {
+            self.complain(&error);
+        }
+        let rules = self.tools.retention.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let (spool, times) = (self.tools.spool.clone(), self.clock.behind());
+        let plan = SweepPlan { rules, spool, now, by_age, times };
+        self.sweep = Some(Sweep::new(plan, &self.tools.state.report()));
+    }
+
     fn work(&mut self) -> Result<Step, StoreError> {
         // A database that was made anew does not let go what the one before did.
         let outdated = self.hands.as_ref().is_some_and(|(_, hands)| !hands.reader.is_current());
@@ -404,19 +421,13 @@ impl Evictor {
             }
             (self.candidates, self.episode) = (None, None);
             self.nothing_may_go(false);
-            if self.sweep.is_none() && Instant::now() >= self.next_sweep {
-                self.next_sweep = Instant::now() + SWEEP;
-                let rules = self.tools.retention.read().unwrap_or_else(PoisonError::into_inner).clone();
-                let report = self.tools.state.report();
-                let by_age = report.clock_doubt.is_none();
-                let keep = self.tools.faces.read().unwrap_or_else(PoisonError::into_inner).unknown_keep;
-                let tidied =
-                    self.hands.as_ref().map_or(Ok(()), |(_, hands)| unknown::tidy(hands, keep, by_age, now));
-                if let Err(error) = tidied {
-                    self.complain(&error);
+            let is_due = self.sweep.is_none() && Instant::now() >= self.next_sweep;
+            if is_due || self.sweep.is_some() {
+                // Whoever sets it does so between two looks: nothing goes by what it was then.
+                let (wall, by_age) = self.look_at_clock();
+                if is_due {
+                    self.begin_sweep(wall, by_age);
                 }
-                let (spool, times) = (self.tools.spool.clone(), self.clock.behind());
-                self.sweep = Some(Sweep::new(SweepPlan { rules, spool, now, by_age, times }, &report));
             }
             let Some((_, hands)) = &mut self.hands else { return Ok(Step::Sleep(RETRY)) };
             if let Some(sweep) = &mut self.sweep {

@@ -507,6 +507,33 @@ fn unknown_faces_go_when_their_time_is_over_but_not_by_a_clock_in_doubt() {
 }
 
 #[test]
+fn a_sweep_that_begins_right_after_the_clock_was_set_deletes_nothing_by_it() {
+    let rig = Rig::new(&[("retention.days", "30")]);
+    let _ = rig.clip(1, 1, EventKind::Person);
+    let face = NewUnknown {
+        camera: CameraId::parse("door").unwrap(),
+        at: WallTime(NOON.0 - DAY),
+        width_px: 50.0,
+        jpeg: b"jpeg".to_vec(),
+        embedding: Embedding { space: "net".into(), values: vec![1.0, 0.0] },
+    };
+    let limits = UnknownLimits { likeness: 0.5, groups: 9, pictures: 9, bytes: 1 << 20 };
+    rig.ask(move |store| store.keep_unknown(&face, &limits));
+    let mut evictor = Evictor::new(Arc::clone(&rig.tools));
+    evictor.step().unwrap();
+    assert_eq!(rig.state.report().clock_doubt, None);
+    // Sooner than the next look that comes by itself.
+    rig.clock.jump_wall(400 * DAY);
+    let mut evictor = evictor.sweeping_now();
+    for _ in 0..30 {
+        evictor.step().unwrap();
+    }
+    assert!(rig.state.report().clock_doubt.is_some());
+    assert_eq!(rig.left().len(), 3, "the clip and what belongs to it");
+    assert_eq!(rig.ask(|store| store.unknown_totals()).groups, 1);
+}
+
+#[test]
 fn kept_spools_go_by_their_age_and_never_those_of_clips_that_are_kept() {
     let rig = Rig::new(&[("spool.keep", "12h")]);
     let clip = |n, at| {
