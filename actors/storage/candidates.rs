@@ -128,7 +128,7 @@ impl Candidates {
         let Some((_, lane, source)) = fronts.min() else {
             return Ok(self.awaited.pop_front().map_or(Next::Nothing, Next::Goes));
         };
-        Ok(self.lanes[lane].take(source).map_or(Next::NotYet, Next::Goes))
+        Ok(self.lanes[lane].take(source, reader, remover)?.map_or(Next::NotYet, Next::Goes))
     }
 
     /// Folders that could not be read and were left out.
@@ -222,18 +222,27 @@ impl Lane {
         row.into_iter().chain(spool).chain(image).min()
     }
 
-    fn take(&mut self, source: Source) -> Option<Candidate> {
-        match source {
+    /// Takes the oldest of a sort out. None: a spool that may go no longer, as what was made of it is kept since it was
+    /// found. Of rows that is asked when they are marked.
+    fn take(
+        &mut self,
+        source: Source,
+        reader: &StoreReader,
+        remover: &Remover,
+    ) -> Result<Option<Candidate>, StoreError> {
+        Ok(match source {
             Source::Row => self.rows.pop_front(),
-            Source::Spool => {
-                let RestingSpool { path, at, .. } = self.spool.take()?;
-                Some(Candidate::without_row(path, Evidence::Spool, at))
-            }
-            Source::Image => {
-                let OldImage { path, at } = self.images.take()?;
-                Some(Candidate::without_row(path, Evidence::Image, at))
-            }
-        }
+            Source::Spool => match self.spool.take() {
+                Some(spool) if spool_may_go(reader, remover, &spool)? => {
+                    Some(Candidate::without_row(spool.path, Evidence::Spool, spool.at))
+                }
+                Some(_) | None => None,
+            },
+            Source::Image => self
+                .images
+                .take()
+                .map(|OldImage { path, at }| Candidate::without_row(path, Evidence::Image, at)),
+        })
     }
 }
 

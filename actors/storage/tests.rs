@@ -559,6 +559,30 @@ fn kept_spools_go_by_their_age_and_never_those_of_clips_that_are_kept() {
 }
 
 #[test]
+fn a_spool_of_a_clip_that_is_kept_while_it_waits_for_its_turn_stays() {
+    let rig = Rig::new(&[]);
+    let event = rig.clip(1, 1, EventKind::Person);
+    let made = format!("capture/clip/door/{}/1.mp4", event.started.date());
+    let (spool, other) = (rig.kept_spool(2, &made), rig.kept_spool(1, "x.mp4"));
+    let picture = rig.image("yard", WallTime(NOON.0 - 5 * DAY));
+    let hands = rig.hands();
+    let times = timekeeper::behind_in(rig.folder.path());
+    let mut candidates = candidates::Candidates::begin(&hands.reader, times).unwrap();
+    let mut next = || loop {
+        match candidates.next(&hands.reader, &hands.remover).unwrap() {
+            candidates::Next::Goes(one) => break Some(one.path),
+            candidates::Next::NotYet => {}
+            candidates::Next::Nothing => break None,
+        }
+    };
+    assert_eq!(next(), Some(picture));
+    // By now it is known as the oldest spool; other things go before.
+    rig.ask(move |store| store.keep(&KeepTarget::Event(event.id), true));
+    let rest: Vec<String> = std::iter::from_fn(next).collect();
+    assert!(!rest.contains(&spool) && rest.contains(&other), "{rest:?}");
+}
+
+#[test]
 fn kept_spools_beyond_their_bytes_go_oldest_first() {
     let rig = Rig::new(&[("spool.keep", "4000h"), ("spool.keep_bytes", "3000")]);
     let event = rig.clip(1, 1, EventKind::Person);
