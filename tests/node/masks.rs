@@ -1,12 +1,22 @@
 //! Privacy masks: what is covered is in nothing that the node keeps, shows or looks at.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use meerkat_base::{ImageWish, PixelFormat};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use meerkat_base::{EventKind, ImageWish, PixelFormat};
 use meerkat_media::{ReadOptions, Reader};
+use meerkat_notify::testing::{MockServer, Received};
 use rustix::process::Signal;
+use serde_json::Value;
 
-use crate::harness::{Node, PATIENCE, Plan, eventually, files_below, jpeg, made, stir};
+use crate::harness::{Backend, Node, PATIENCE, Plan, data, eventually, files_below, jpeg, made, stir};
+
+const SECRET: &str = "a-secret-of-the-tests";
+const KEY: &str = "693a91f6-7xxx-4bc4-97a0-0ec2sifa5aaa";
+/// The detectors are slow and the machine may be busy.
+const LONG: Duration = Duration::from_secs(180);
 
 /// The left half of the yard is nobody's business.
 const MASKED: &str = r#"
@@ -93,10 +103,27 @@ fn pictures_and_videos_are_kept_covered_and_what_cannot_be_covered_is_refused() 
     assert!(node.stop().success(), "{}", node.log());
 }
 
+/// What stands in a message as base64.
+#[track_caller]
+fn attached(value: &Value) -> Vec<u8> {
+    STANDARD.decode(value.as_str().expect("it goes along")).unwrap()
+}
+
 #[test]
-fn snapshots_and_clips_are_covered() {
+fn snapshots_and_clips_are_covered_where_they_lie_and_where_they_are_sent() {
+    let (hook, robot) = (MockServer::webhook(SECRET).unwrap(), MockServer::wecom(KEY).unwrap());
     let plan = Plan::new().file(MASKED).with_quick_motion();
     let plan = plan.set("clip.kinds", "motion").set("clip.pre_roll_secs", 1).set("clip.post_roll_secs", 0.2);
+    let plan = plan
+        .set("notify.channels.hook.type", "webhook")
+        .set("notify.channels.hook.url", hook.base())
+        .set("notify.channels.hook.secret", SECRET)
+        .set("notify.channels.hook.kinds", "motion")
+        .set("notify.channels.hook.max_clip_bytes", 10_000_000)
+        .set("notify.channels.robot.type", "wecom")
+        .set("notify.channels.robot.url", format!("{}/cgi-bin/webhook/send?key={KEY}", robot.base()))
+        .set("notify.channels.robot.kinds", "motion")
+        .set("notify.channels.robot.include_clip", false);
     let mut node = plan.start();
     let mut yard = node.camera("yard", 3);
     let event = node.stir(&mut yard, "yard");
@@ -106,6 +133,79 @@ fn snapshots_and_clips_are_covered() {
     });
     assert!(assert_video_covered(&node.data().join(&clip.0)) > 5);
     assert_covered(&std::fs::read(node.data().join(&clip.1)).unwrap(), "the snapshot");
+
+    // What somebody sees who is told of it.
+    let part = |name: &str| {
+        eventually(&format!("{name} is sent"), PATIENCE, || {
+            hook.received().into_iter().find_map(|message| match message {
+                Received::Hook { body, .. } if body["part"] == name => Some(body),
+                _ => None,
+            })
+        })
+    };
+    assert_covered(&attached(&part("alert")["snapshot"]), "the picture beside the message");
+    let sent = node.data().with_file_name("sent.mp4");
+    std::fs::write(&sent, attached(&part("clip")["clip"]["data"])).unwrap();
+    assert!(assert_video_covered(&sent) > 5);
+    let picture = eventually("the picture is sent", PATIENCE, || {
+        robot.received().into_iter().find_map(|message| match message {
+            Received::Picture(bytes) => Some(bytes),
+            _ => None,
+        })
+    });
+    assert_covered(&picture, "the picture that is a message of its own");
+    assert!(node.stop().success(), "{}", node.log());
+}
+
+#[test]
+fn what_moves_under_a_mask_is_no_movement() {
+    // What stirs does so in the middle of the picture: there the yard is covered, the gate below it.
+    let masks = "[cameras.yard]\nmasks = [\"0,0.25,1,0.5\"]\n[cameras.gate]\nmasks = [\"0,0.75,1,0.25\"]\n";
+    let mut node = Plan::new().file(masks).with_quick_motion().start();
+    let (mut yard, mut gate) = (node.camera("yard", 3), node.camera("gate", 3));
+    eventually("the yard is looked at often enough", PATIENCE, || {
+        stir(&mut yard);
+        let looked = [("camera", "yard"), ("stage", "motion"), ("result", "ok")];
+        (node.metric("meerkat_frames_total", &looked) >= 20.0).then_some(())
+    });
+    // The same is an event where it can be seen, and by the time it is over the yard would have had its own.
+    node.stir(&mut gate, "gate");
+    let seen = node.events("yard");
+    assert!(seen.is_empty(), "{seen:?}");
+    assert_eq!(node.metric("meerkat_events_total", &[("camera", "yard"), ("kind", "motion")]), 0.0);
+    assert!(node.stop().success(), "{}", node.log());
+}
+
+#[test]
+fn a_face_under_a_mask_is_nobodys() {
+    let (Some(folder), Some(backend)) = (data("faces/lfw10x10"), Backend::candle()) else { return };
+    let portrait = std::fs::read(folder.join("Tony_Blair/Tony_Blair_0002.jpg")).unwrap();
+    // The face is in the middle of the picture: at the yard it is covered, at the gate only an edge is.
+    let masks = "[cameras.yard]\nmasks = [\"0.1,0.1,0.8,0.8\"]\n[cameras.gate]\nmasks = [\"0,0,0.04,1\"]\n";
+    let plan = Plan::new()
+        .file(masks)
+        .set("motion.enabled", false)
+        .set("detectors.face.gate", "none")
+        .set("events.face.end_secs", 0.5)
+        .set("events.face.cooldown_secs", 0)
+        .set("clip.post_roll_secs", 0)
+        .set("clip.preset", "ultrafast");
+    let mut node = backend.of(plan).start();
+    backend.check(&node, "face");
+    let (mut yard, mut gate) = (node.camera("yard", 5), node.camera("gate", 5));
+    eventually("the yard is looked at often enough", LONG, || {
+        assert_eq!(yard.frame(&portrait), b'1');
+        let looked = [("camera", "yard"), ("stage", "face"), ("result", "ok")];
+        (node.metric("meerkat_frames_total", &looked) >= 8.0).then_some(())
+    });
+    assert_eq!(node.metric("meerkat_unknown_faces_total", &[("result", "kept")]), 0.0);
+    // The same picture is an event where the face can be seen.
+    eventually("the face is found at the gate", LONG, || {
+        assert_eq!(gate.frame(&portrait), b'1');
+        node.events("gate").iter().any(|row| row.kind == EventKind::Face).then_some(())
+    });
+    let seen = node.events("yard");
+    assert!(seen.is_empty(), "{seen:?}");
     assert!(node.stop().success(), "{}", node.log());
 }
 
