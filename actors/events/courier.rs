@@ -632,7 +632,7 @@ mod tests {
     fn a_snapshot_that_nobody_stores_is_counted_once() {
         let (mut rig, counters) = (rig(), Counters::default());
         rig.courier.tools.rules.write().unwrap().recorded = vec![rig.event.kind];
-        let started = Change { event: rig.event.clone(), at: rig.at };
+        let started = Change { event: rig.event.clone(), at: rig.at, proven: false };
         // Nobody takes the recorder's orders: it is late, and then it is given up.
         counters.during(|| runtime().block_on(rig.courier.started(&started)));
         let snapshots = |result| counters.get(metric::SNAPSHOTS, &[result]);
@@ -644,7 +644,7 @@ mod tests {
         let (mut rig, counters) = (rig(), Counters::default());
         let _release = rig.stop_archivist();
         rig.courier.tools.running.store(MOST_WAITING + 1, Ordering::Release);
-        let started = Change { event: rig.event.clone(), at: rig.at };
+        let started = Change { event: rig.event.clone(), at: rig.at, proven: false };
         let (update, end, at) = (rig.change(EventPhase::Updated), rig.change(EventPhase::Ended), rig.at);
         counters.during(|| {
             runtime().block_on(async {

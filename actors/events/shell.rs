@@ -237,7 +237,7 @@ mod tests {
         let after = sighting();
         let began = event(&plain_frame(1), 1);
         let event = Event { sightings: vec![before, after.clone()], ..began };
-        let mut change = Change { event, at: MonoTime(1) };
+        let mut change = Change { event, at: MonoTime(1), proven: false };
         leave_out_outdated(&door, &mut change);
         assert_eq!(change.event.sightings, [after]);
     }
@@ -246,7 +246,7 @@ mod tests {
     fn a_change_that_finds_its_courier_far_behind_is_counted_as_lost() {
         let counters = Counters::default();
         let frame = plain_frame(1);
-        let change = || Change { event: event(&frame, 1), at: MonoTime(1) };
+        let change = || Change { event: event(&frame, 1), at: MonoTime(1), proven: false };
         counters.during(|| {
             let (courier, changes) = channel(1);
             assert!(hand_over(&courier, change()));
