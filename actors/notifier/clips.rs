@@ -181,7 +181,13 @@ impl ClipLane {
         let tools = &self.post.tools.clips;
         let path = self.post.tools.data_dir.join(&clip.path);
         let limit = self.post.channel.clip_limit().map(|limit| limit.min(tools.max_bytes));
-        let part = ClipPart { name: name(row, clip), file: None, link: None, duration: clip.duration };
+        let part = ClipPart {
+            part: row.part,
+            name: name(row, clip),
+            file: None,
+            link: None,
+            duration: clip.duration,
+        };
         let bytes = match size(path.clone()).await {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {

@@ -85,6 +85,8 @@ impl fmt::Debug for Alert {
 /// The alert that goes with it has the id of the first part and says what the clip shows.
 #[derive(Clone, PartialEq)]
 pub struct ClipPart {
+    /// Which of the clips that follow the message, from 1 on: a long event has several.
+    pub part: u32,
     /// Name for the file, such as `front_2026-11-21_053114.mp4`.
     pub name: String,
     /// The MP4, not larger than [`crate::Channel::clip_limit`]; none where no version of it is small enough.
@@ -95,10 +97,22 @@ pub struct ClipPart {
     pub duration: Duration,
 }
 
+impl ClipPart {
+    /// What tells it from the other parts of its message: `clip`, from the second clip on `clip-2` and so on. Together with
+    /// [`Alert::id`] it names what is sent for ever.
+    pub fn word(&self) -> String {
+        match self.part {
+            0 | 1 => "clip".to_owned(),
+            later => format!("clip-{later}"),
+        }
+    }
+}
+
 impl fmt::Debug for ClipPart {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // The link is a key to the clip.
         f.debug_struct("ClipPart")
+            .field("part", &self.part)
             .field("name", &self.name)
             .field("file_bytes", &self.file.as_ref().map(Bytes::len))
             .field("has_link", &self.link.is_some())

@@ -1,7 +1,7 @@
 //! E-mail: one letter per alert, with the picture in it, and another for the clip. What a letter looks like is in
 //! `letter`, the conversation with the server in `post`.
 //!
-//! Every letter's Message-ID is made of the alert's id: a letter that is sent again because nobody knows whether it
+//! Every letter's Message-ID is made of the alert's id and of which part of it the letter is: a letter that is sent again because nobody knows whether it
 //! arrived is the same letter, and mail systems that compare ids show it once. Of several recipients those who have got
 //! it are remembered (the first seven over a restart, see [`Had`]), so that one whose server is slow costs the others no
 //! copies; nor does that one say anything about the channel.
@@ -213,7 +213,14 @@ impl Email {
         }
         let references = vec![format!("event.{}", alert.event), alert.id.to_string()];
         let file = file.map(|file| (clip.name.as_str(), file));
-        self.send(format!("{}.clip", alert.id), references, &text, (None, file), alert.already_sent).await
+        self.send(
+            format!("{}.{}", alert.id, clip.word()),
+            references,
+            &text,
+            (None, file),
+            alert.already_sent,
+        )
+        .await
     }
 
     async fn send(

@@ -101,6 +101,8 @@ impl<'a> Message<'a> {
 pub struct Clip<'a> {
     /// The same as the alert's.
     pub(crate) id: Uuid,
+    /// What tells it from the alert's other clips.
+    pub(crate) part: String,
     /// Words that refer to the alert.
     pub(crate) text: String,
     /// Name for the file.
@@ -135,6 +137,7 @@ impl<'a> Clip<'a> {
         };
         Some(Self {
             id: alert.id,
+            part: clip.word(),
             text: render::clip_text(alert, clip, &common.style),
             name: &clip.name,
             duration: clip.duration,

@@ -247,7 +247,8 @@ impl Mqtt {
 
     async fn clip(&self, alert: &Alert, clip: &ClipPart) -> Outcome {
         let said = json!({
-            "event_type": "clip", "id": alert.id, "event": alert.event, "camera": alert.camera, "kind": alert.kind,
+            "event_type": "clip", "id": alert.id, "part": clip.word(), "event": alert.event, "camera": alert.camera,
+            "kind": alert.kind,
             "started": alert.started, "name": clip.name, "seconds": clip.duration.as_secs_f32(), "link": clip.link,
         });
         let topic = topics::camera(&self.settings, &alert.camera, "event");

@@ -530,6 +530,7 @@ mod tests {
     #[test]
     fn clips_and_tests_say_what_they_are() {
         let clip = ClipPart {
+            part: 1,
             name: "front.mp4".into(),
             file: None,
             link: None,

@@ -21,6 +21,7 @@ pub(crate) fn samples(name: &str) -> Option<Vec<Value>> {
         }
         templates::CLIP => {
             let clips = [None, Some("https://example.org/clip".to_owned())].map(|link| ClipPart {
+                part: 1,
                 name: "front.mp4".to_owned(),
                 file: None,
                 link,

@@ -35,7 +35,13 @@ pub(crate) fn hostile() -> Alert {
 }
 
 pub(crate) fn clip(file: Option<&[u8]>, link: Option<&str>) -> ClipPart {
+    later_clip(1, file, link)
+}
+
+/// The clip of this number: a long event has several.
+pub(crate) fn later_clip(part: u32, file: Option<&[u8]>, link: Option<&str>) -> ClipPart {
     ClipPart {
+        part,
         name: "front_2026-11-21_053114.mp4".into(),
         file: file.map(Bytes::copy_from_slice),
         link: link.map(str::to_owned),

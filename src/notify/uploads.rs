@@ -23,7 +23,7 @@ pub(crate) struct Uploads {
 #[derive(Debug)]
 struct Upload {
     id: Uuid,
-    what: &'static str,
+    what: String,
     at: MonoTime,
     name: String,
 }
@@ -34,11 +34,12 @@ impl Uploads {
         Self { kept_for, known: Mutex::new(Vec::new()) }
     }
 
-    /// The service's name for a file of a message, uploaded with `upload` where it has none.
+    /// The service's name for a file of a message, uploaded with `upload` where it has none. `what` tells the files of one
+    /// message apart: a long event has several clips.
     pub(crate) async fn name_of(
         &self,
         id: Uuid,
-        what: &'static str,
+        what: &str,
         now: MonoTime,
         upload: impl Future<Output = Result<String, Failure>>,
     ) -> Result<String, Failure> {
@@ -50,7 +51,7 @@ impl Uploads {
         if known.len() >= UPLOADS {
             known.remove(0);
         }
-        known.push(Upload { id, what, at: now, name: name.clone() });
+        known.push(Upload { id, what: what.to_owned(), at: now, name: name.clone() });
         Ok(name)
     }
 
@@ -82,6 +83,8 @@ mod tests {
         assert_eq!(name(0, "a").await.unwrap(), "a");
         assert_eq!(name(9, "b").await.unwrap(), "a");
         assert_eq!(name(10, "c").await.unwrap(), "c");
+        let film = uploads.name_of(id, "clip", at(10), async { Ok("another file".to_owned()) });
+        assert_eq!(film.await.unwrap(), "another file");
         uploads.forget("c");
         assert_eq!(name(10, "d").await.unwrap(), "d");
         for n in 2..100 {

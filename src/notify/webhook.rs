@@ -26,7 +26,8 @@
 //! `snapshot` is missing when there is none, when it may not leave the node (face pictures by default), and when it is
 //! larger than the limit; only in the last case `snapshot_bytes` is there without it.
 //!
-//! The clip follows when it is ready, with the same id and `"part":"clip"`: id and part together are the idempotency key.
+//! The clip follows when it is ready, with the same id and `"part":"clip"`; a long event has several, and the later ones are
+//! `"clip-2"`, `"clip-3"` and so on. Id and part together are the idempotency key.
 //! Beside what names the event it has `"clip":{"name":"….mp4","duration_secs":12.4,"bytes":…,"sha256":"…","link":"…",
 //! "data":"<base64>"}`; `bytes` and `sha256` are there when the node had the file at hand, `data` when it is not larger than
 //! `max_clip_bytes`, `link` when the node has a public address.
@@ -169,8 +170,9 @@ impl Webhook {
         let now = self.outlet.clock.wall();
         let file = clip.file.as_ref();
         let sent = file.filter(|file| file.len() as u64 <= self.settings.max_clip_bytes);
+        let part = clip.word();
         let body = ClipBody {
-            head: self.head(alert, "clip", now, render::clip_text(alert, clip, &common.style)),
+            head: self.head(alert, &part, now, render::clip_text(alert, clip, &common.style)),
             clip: ClipFileBody {
                 name: &clip.name,
                 duration_secs: clip.duration.as_secs_f64(),
@@ -183,7 +185,7 @@ impl Webhook {
         self.post(alert.id, now, &body).await
     }
 
-    fn head<'a>(&self, alert: &'a Alert, part: &'static str, now: WallTime, text: String) -> HeadBody<'a> {
+    fn head<'a>(&self, alert: &'a Alert, part: &'a str, now: WallTime, text: String) -> HeadBody<'a> {
         HeadBody {
             version: 1,
             r#type: "alert",

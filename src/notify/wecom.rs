@@ -166,7 +166,7 @@ impl Wecom {
         // Not uploaded in vain.
         self.outlet.check_rate()?;
         let upload = self.upload(clip.name, file);
-        let media = self.uploads.name_of(clip.id, "file", self.outlet.clock.mono(), upload).await?;
+        let media = self.uploads.name_of(clip.id, &clip.part, self.outlet.clock.mono(), upload).await?;
         let sent = self.post(&json!({"msgtype": "file", "file": {"media_id": media}})).await;
         if matches!(&sent, Err(Failure::Refused { .. })) {
             self.uploads.forget(&media);

@@ -169,7 +169,7 @@ impl WecomApp {
     async fn send_picture(&self, message: &Message<'_>, picture: &[u8]) -> Result<(), Failure> {
         let (name, content_type) = picture_type(picture);
         let upload = Upload { kind: "image", name, content_type, bytes: picture };
-        self.send_media(message.id, &upload, json!({}), message.is_test).await
+        self.send_media((message.id, "image"), &upload, json!({}), message.is_test).await
     }
 
     async fn send_video(&self, clip: &Clip<'_>, file: &[u8]) -> Result<(), Failure> {
@@ -179,20 +179,21 @@ impl WecomApp {
         let words = json!({"title": cut(title, 128), "description": cut(&text, 512)});
         let upload =
             Upload { kind: "video", name: clip.name, content_type: clip_type(clip.name), bytes: file };
-        self.send_media(clip.id, &upload, words, false).await
+        self.send_media((clip.id, &clip.part), &upload, words, false).await
     }
 
-    /// Uploads and sends; the message has `words` beside the name that the service gives to the upload.
+    /// Uploads and sends; the message has `words` beside the name that the service gives to the upload. The file is known by
+    /// its message and by what it is of it.
     async fn send_media(
         &self,
-        id: Uuid,
+        (id, what): (Uuid, &str),
         upload: &Upload<'_>,
         mut words: Value,
         is_test: bool,
     ) -> Result<(), Failure> {
         self.outlet.check_rate()?;
         let now = self.outlet.clock.mono();
-        let media = self.uploads.name_of(id, upload.kind, now, self.upload(upload)).await?;
+        let media = self.uploads.name_of(id, what, now, self.upload(upload)).await?;
         words["media_id"] = media.as_str().into();
         let sent = self.post(upload.kind, words, is_test).await;
         if matches!(&sent, Err(Failure::Refused { .. })) {

@@ -47,7 +47,7 @@ pub struct Rebuilt {
     pub clips: u64,
     /// Snapshots that came from the folders.
     pub snapshots: u64,
-    /// Sidecars that could not be read; what their file's name says was taken.
+    /// Sidecars that could not be read; what their file's name says was taken, and the file is kept.
     pub unreadable: u64,
     /// Alerts that waited in the copy and are dead letters now: they may have been delivered long ago.
     pub dead_alerts: u64,
@@ -210,11 +210,13 @@ impl Gatherer<'_, '_> {
         }
         match name.rsplit_once('.') {
             Some((stem, "mp4")) => {
-                // What a good sidecar says comes from there.
-                if matches!(sidecar::read_in(self.root, &path), Ok(Some(_))) {
-                    return Ok(());
+                match sidecar::read_in(self.root, &path) {
+                    // What a good sidecar says comes from there.
+                    Ok(Some(_)) => Ok(()),
+                    Ok(None) => self.bare_clip(folder, &path, stem, false),
+                    // Who knows what it said: rather kept too long than not at all.
+                    Err(_) => self.bare_clip(folder, &path, stem, true),
                 }
-                self.bare_clip(folder, &path, stem)
             }
             Some((stem, "jpg" | "png" | "webp" | "bmp")) => self.snapshot(folder, &path, stem),
             _ => Ok(()),
@@ -242,8 +244,8 @@ impl Gatherer<'_, '_> {
         Ok(())
     }
 
-    /// A clip without a good sidecar: what its name says.
-    fn bare_clip(&mut self, folder: &Folder, path: &str, stem: &str) -> Result<()> {
+    /// A clip without a good sidecar: what its name says. `keep`: it has one that cannot be read.
+    fn bare_clip(&mut self, folder: &Folder, path: &str, stem: &str, keep: bool) -> Result<()> {
         let Some(camera) = camera_of(path) else { return Ok(()) };
         let (started, rest) = stem.split_once('_').unwrap_or((stem, ""));
         let event: Option<EventId> = rest.get(..36).and_then(|id| id.parse().ok());
@@ -253,7 +255,7 @@ impl Gatherer<'_, '_> {
             .query_row("SELECT number FROM clips WHERE path = ?1 LIMIT 1", [path], |row| row.get(0))
             .optional()?;
         if known.is_some() {
-            return Ok(());
+            return if keep { self.keep_clip(path) } else { Ok(()) };
         }
         let bytes = std::fs::symlink_metadata(folder.path().join(file_name(path))).map_or(0, |m| m.len());
         let row = ClipRow {
@@ -269,7 +271,7 @@ impl Gatherer<'_, '_> {
             skipped: 0,
             missing: None,
         };
-        self.add_clip(&row, false)
+        self.add_clip(&row, keep)
     }
 
     fn snapshot(&mut self, folder: &Folder, path: &str, stem: &str) -> Result<()> {
@@ -396,9 +398,11 @@ impl Gatherer<'_, '_> {
                 count(clip.skipped)
             ])?;
         self.rebuilt.clips += added as u64;
-        if keep {
-            self.rows.prepare_cached("UPDATE clips SET kept = 1 WHERE path = ?1")?.execute([&clip.path])?;
-        }
+        if keep { self.keep_clip(&clip.path) } else { Ok(()) }
+    }
+
+    fn keep_clip(&self, path: &str) -> Result<()> {
+        self.rows.prepare_cached("UPDATE clips SET kept = 1 WHERE path = ?1")?.execute([path])?;
         Ok(())
     }
 

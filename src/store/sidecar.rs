@@ -166,23 +166,33 @@ pub fn remove(data_dir: &Path, clip: &str) -> Result<()> {
 }
 
 impl Store {
-    /// Writes the sidecar of a clip or video anew from its rows. Without `keep` the flag stays what the earlier sidecar
-    /// said, and false when there was none. Returns whether there are rows to write it from.
+    /// Writes the sidecar of a clip or video anew from its rows. Without `keep` the file is kept when one of its rows or
+    /// the earlier sidecar says so, and when nobody can read what that one said; then the rows say it too. Returns
+    /// whether there are rows to write it from.
     pub fn write_sidecar(&self, clip: &str, keep: Option<bool>) -> Result<bool> {
         let keep = match keep {
             Some(keep) => keep,
-            None => match read_in(self.root(), clip) {
-                Ok(earlier) => earlier.is_some_and(|sidecar| sidecar.keep),
-                Err(error @ StoreError::BadSidecar { .. }) => {
-                    // Who knows what it said: rather kept too long than not at all.
-                    tracing::warn!(%error, "a damaged sidecar is replaced, its file is kept");
-                    true
-                }
-                Err(error) => return Err(error),
-            },
+            None => self.is_kept(clip)? || self.keep_again(clip)?,
         };
         let Some(sidecar) = self.sidecar(clip, keep)? else { return Ok(false) };
         write_in(self.root(), &sidecar, self.durability())?;
+        Ok(true)
+    }
+
+    /// Has a file kept whose sidecar says so, and one whose sidecar is damaged: who knows what it said, and rather kept
+    /// too long than not at all. Rows alone are asked when something has to go. Returns whether it is kept.
+    fn keep_again(&self, clip: &str) -> Result<bool> {
+        match read_in(self.root(), clip) {
+            Ok(earlier) if earlier.as_ref().is_some_and(|sidecar| sidecar.keep) => {}
+            Ok(_) => return Ok(false),
+            Err(error @ StoreError::BadSidecar { .. }) => {
+                tracing::warn!(%error, "a damaged sidecar is replaced, its file is kept");
+            }
+            Err(error) => return Err(error),
+        }
+        self.connection
+            .prepare_cached("UPDATE clips SET kept = 1 WHERE path = ?1 AND deleting = 0")?
+            .execute([clip])?;
         Ok(true)
     }
 }

@@ -70,6 +70,7 @@ fn a_clip_follows_its_message_under_the_same_key() {
         assert_eq!((sent[0].1.link.as_deref(), sent[0].1.duration), (None, Duration::from_secs(5)));
         assert!(sent[0].1.name.starts_with("door_2026-11-20_") && sent[0].1.name.ends_with(".mp4"));
         assert!(sent[1].1.name.ends_with("_part2.mp4"), "{}", sent[1].1.name);
+        assert_eq!([sent[0].1.word(), sent[1].1.word()], ["clip", "clip-2"], "each has a name of its own");
         assert_eq!(rig.counts().await, OutboxCounts { waiting: 0, delivered: 3, dead: 0 });
     });
 }

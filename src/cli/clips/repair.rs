@@ -9,9 +9,12 @@ use meerkat_store::evidence::sha256_of;
 use meerkat_store::sidecar;
 use meerkat_store::spool::{self, SpoolItem, SpoolReader};
 use meerkat_store::verify::{DAMAGED_ENDING, Finding, Wrong};
-use meerkat_store::{ClipRow, ClipState, Store};
+use meerkat_store::{ClipRow, ClipState, KeepTarget, Store};
 
 use crate::settings::{Settings, VideoSize};
+
+/// Letters of an event's id in the name of a file.
+const ID_LENGTH: usize = 36;
 
 /// Puts it right if that can be done, and says how.
 pub fn repair(
@@ -61,6 +64,10 @@ fn adopt(settings: &Settings, store: &mut Store, path: &str) -> anyhow::Result<S
         for row in &rows {
             store.add_clip(row)?;
         }
+        if sidecar.keep {
+            // Rows alone are asked when something has to go.
+            store.keep(&KeepTarget::Path(path.to_owned()), true)?;
+        }
         return Ok(format!("has its rows again, {} by its sidecar", rows.len()));
     }
     let row = row_of(settings, path, sum)?;
@@ -72,7 +79,7 @@ fn adopt(settings: &Settings, store: &mut Store, path: &str) -> anyhow::Result<S
     })
 }
 
-/// A row from a file alone: `capture/<kind>/<camera>/<date>/<start>_<event or camera>.mp4`.
+/// A row from a file alone: `capture/<kind>/<camera>/<date>/<start>_<event or camera>_<nonce>.mp4`.
 fn row_of(settings: &Settings, path: &str, sum: String) -> anyhow::Result<ClipRow> {
     let file = settings.data_dir.join(path);
     let found = probe(&file).context("what is in it cannot be read")?;
@@ -81,7 +88,9 @@ fn row_of(settings: &Settings, path: &str, sum: String) -> anyhow::Result<ClipRo
     let camera = parts.nth(1).unwrap_or_default();
     let stem = name.strip_suffix(".mp4").unwrap_or(name);
     let (start, rest) = stem.split_once('_').unwrap_or((stem, ""));
-    let event: Option<EventId> = if path.starts_with("capture/clip/") { rest.parse().ok() } else { None };
+    // Behind the event stands the number of the spool; earlier versions put none there.
+    let id = rest.get(..ID_LENGTH).filter(|_| path.starts_with("capture/clip/"));
+    let event: Option<EventId> = id.and_then(|id| id.parse().ok());
     Ok(ClipRow {
         event,
         camera: CameraId::from_folder(camera).context("its folder is that of no camera")?,

@@ -10,6 +10,7 @@ use crate::alert::tests::alert;
 use crate::render::Language;
 use crate::testing::tls::CA_PEM;
 use crate::testing::{MailFault, MailRules, MailServer, MailTls};
+use crate::testkit::later_clip;
 
 const USER: &str = "alerts@example.org";
 const PASSWORD: &str = "correct-horse";
@@ -160,6 +161,7 @@ async fn pictures_follow_policy_and_limit() {
 async fn a_clip_follows_as_a_file_or_as_a_link() {
     let s = scene_with(MailRules::default(), |settings| settings.max_clip_bytes = 100);
     let clip = |bytes: usize, link: Option<&str>| ClipPart {
+        part: 1,
         name: "front_2026-11-20_213114.mp4".to_owned(),
         file: Some(Bytes::from(vec![7; bytes])),
         link: link.map(str::to_owned),
@@ -186,6 +188,29 @@ async fn a_clip_follows_as_a_file_or_as_a_link() {
     assert!(linked["parts"][1]["text"].as_str().unwrap().contains(link));
     assert!(linked["parts"][2]["text"].as_str().unwrap().contains(&format!("<a href=\"{link}\">")));
     assert!(!linked["parts"].as_array().unwrap().iter().any(|part| part["type"] == "video/mp4"));
+}
+
+#[tokio::test]
+async fn every_clip_of_a_long_event_is_a_letter_of_its_own() {
+    let rules = MailRules { greylisted: vec!["bob@example.org".to_owned()], ..MailRules::default() };
+    let s = scene_with(rules, |_| {});
+    let a = alert(EventKind::Person, None);
+    // Of the first Bob is put off, and the second goes meanwhile.
+    let first = s.email.deliver_clip(&a, &later_clip(1, Some(b"film 1"), None)).await;
+    assert!(matches!(first, Outcome::Retry { sent: 1, .. }), "{first:?}");
+    for n in [2, 1] {
+        let outcome = s.email.deliver_clip(&a, &later_clip(n, Some(b"film n"), None)).await;
+        assert_eq!(outcome, Outcome::Delivered);
+    }
+    let got: Vec<(String, usize)> = s
+        .server
+        .received()
+        .iter()
+        .map(|letter| (letter.header("Message-ID").unwrap(), letter.to.len()))
+        .collect();
+    let id = |part: &str| format!("<01920000-0000-7000-8000-000000000001.{part}@example.org>");
+    let expected = [(id("clip"), 1), (id("clip-2"), 2), (id("clip"), 1)];
+    assert_eq!(got, expected, "Ann gets both");
 }
 
 #[tokio::test]

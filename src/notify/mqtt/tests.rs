@@ -414,6 +414,7 @@ async fn notices_unknown_cameras_clips_digests_and_tests_are_told() {
     assert!(s.retained().contains_key("homeassistant/binary_sensor/node1/10-0-0-5--2_motion/config"));
 
     let clip = ClipPart {
+        part: 1,
         name: "front.mp4".to_owned(),
         file: None,
         link: Some("https://example.org/c".to_owned()),
@@ -424,8 +425,8 @@ async fn notices_unknown_cameras_clips_digests_and_tests_are_told() {
     assert_eq!(s.mqtt.deliver_clip(&person, &clip).await, Outcome::Delivered);
     let told = s.observer.wait_for(PATIENCE, |m| m.json()["event_type"] == "clip").unwrap().json();
     assert_eq!(
-        (&told["link"], &told["id"]),
-        (&"https://example.org/c".into(), &person.id.to_string().into())
+        (&told["link"], &told["id"], &told["part"]),
+        (&"https://example.org/c".into(), &person.id.to_string().into(), &"clip".into())
     );
     let face = event_of(EventKind::Face, 5, EventPhase::Started);
     assert!(matches!(s.mqtt.deliver_clip(&face, &clip).await, Outcome::Refused { .. }));

@@ -78,6 +78,7 @@ fn templates_are_told_what_the_documentation_lists() {
          2026-11-20 21:31:14Z|2026-11-20|21:31:14|UTC|somebody not enrolled+Ann|2|87|warning|a b\nc|True"
     );
     let clip = ClipPart {
+        part: 1,
         name: "front.mp4".to_owned(),
         file: None,
         link: Some("https://example.org/c?t=1".to_owned()),

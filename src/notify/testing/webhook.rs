@@ -50,7 +50,7 @@ impl Receiver {
         if body["id"].as_str() != Some(id) || body["version"] != 1 {
             return Err((400, "id or version do not agree".into()));
         }
-        // A clip has the id of its alert.
+        // A clip has the id of its alert, and the clips of a long event have parts of their own.
         let repeated =
             !self.ids.insert((id.to_owned(), body["part"].as_str().unwrap_or_default().to_owned()));
         Ok(Received::Hook { id: id.to_owned(), repeated, body })

@@ -8,7 +8,7 @@ use uuid::Uuid;
 pub(super) struct HeadBody<'a> {
     pub(super) version: u8,
     pub(super) r#type: &'static str,
-    pub(super) part: &'static str,
+    pub(super) part: &'a str,
     pub(super) id: Uuid,
     pub(super) time: WallTime,
     pub(super) event: EventId,

@@ -11,7 +11,7 @@ use crate::Style;
 use crate::alert::DigestLine;
 use crate::alert::tests::alert;
 use crate::testing::{Fault, MockServer, Received};
-use crate::testkit::{LINK, clip, test_message};
+use crate::testkit::{LINK, clip, later_clip, test_message};
 
 const SECRET: &str = "0123456789abcdef-hmac";
 const TOKEN: &str = "t0ken-in-the-path";
@@ -144,6 +144,27 @@ async fn the_clip_follows_under_the_same_id_as_another_part() {
         Outcome::Delivered
     );
     assert_eq!(s.server.received().len(), 4, "faces stay at home");
+}
+
+#[tokio::test]
+async fn every_clip_of_a_long_event_is_a_part_of_its_own() {
+    let s = scene();
+    let a = alert(EventKind::Person, None);
+    for n in [1, 2, 3] {
+        let film = [b'0' + n as u8; 6];
+        let part = later_clip(n, Some(&film), None);
+        assert_eq!(s.hook.deliver_clip(&a, &part).await, Outcome::Delivered);
+    }
+    // The answer to one of them was lost: that one is known again.
+    let again = later_clip(2, Some(b"222222"), None);
+    assert_eq!(s.hook.deliver_clip(&a, &again).await, Outcome::Delivered);
+    let received = s.server.received();
+    let repeats: Vec<bool> =
+        received.iter().map(|r| matches!(r, Received::Hook { repeated: true, .. })).collect();
+    assert_eq!(repeats, [false, false, false, true]);
+    let parts: Vec<_> = received.iter().map(|r| body(r)["part"].as_str().unwrap()).collect();
+    assert_eq!(parts, ["clip", "clip-2", "clip-3", "clip-2"], "the first as ever");
+    assert!(received.iter().all(|r| body(r)["id"] == a.id.to_string()), "of one alert");
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use crate::alert::tests::alert;
 use crate::channel::Channel;
 use crate::render::Language;
 use crate::testing::{Fault, MockServer, Received};
-use crate::testkit::{JPEG, LINK, client, clip, clock, digest, hostile, person, test_message};
+use crate::testkit::{JPEG, LINK, client, clip, clock, digest, hostile, later_clip, person, test_message};
 
 const KEY: &str = "693a1e36-7a0c-4bc4-97a0-0ec2f1fa5aaa";
 
@@ -344,6 +344,27 @@ async fn a_clip_is_uploaded_once_however_often_its_message_is_tried() {
     let other = Alert { id: uuid::Uuid::from_u128(99), ..person(None) };
     retry(s.robot.deliver_clip(&other, &part).await);
     assert_eq!(uploads(&s), 2);
+}
+
+#[tokio::test]
+async fn every_clip_of_a_long_event_is_uploaded_and_sent() {
+    let s = scene();
+    for (n, film) in [(1, b"film 1"), (2, b"film 2")] {
+        assert_eq!(
+            s.robot.deliver_clip(&person(None), &later_clip(n, Some(film), None)).await,
+            Outcome::Delivered
+        );
+    }
+    let films: Vec<Vec<u8>> = s
+        .server
+        .received()
+        .into_iter()
+        .map(|received| match received {
+            Received::File { bytes, .. } => bytes,
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(films, [b"film 1", b"film 2"]);
 }
 
 #[tokio::test]

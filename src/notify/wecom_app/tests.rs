@@ -8,7 +8,8 @@ use crate::alert::tests::alert;
 use crate::channel::Channel;
 use crate::testing::{Fault, MockServer, Received};
 use crate::testkit::{
-    JPEG, LINK, assert_silent, client, clip, clock, digest, hostile, person, refusal, retry, test_message,
+    JPEG, LINK, assert_silent, client, clip, clock, digest, hostile, later_clip, person, refusal, retry,
+    test_message,
 };
 
 const SECRET: &str = "application-secret-of-tests";
@@ -214,6 +215,27 @@ async fn wrong_credentials_and_receivers_are_refused_and_explained() {
     assert_eq!(s.app.deliver(&person(None)).await, Outcome::Delivered);
     let (reason, _) = refusal(&s.app, s.app.deliver_test(&test_message()).await, SECRETS);
     assert_eq!(reason, "invaliduser: nobody");
+}
+
+#[tokio::test]
+async fn every_clip_of_a_long_event_is_uploaded_and_sent() {
+    let s = scene();
+    for (n, film) in [(1, b"film 1"), (2, b"film 2")] {
+        assert_eq!(
+            s.app.deliver_clip(&person(None), &later_clip(n, Some(film), None)).await,
+            Outcome::Delivered
+        );
+    }
+    let films: Vec<Vec<u8>> = s
+        .server
+        .received()
+        .into_iter()
+        .map(|received| match received {
+            Received::File { bytes, .. } => bytes,
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(films, [b"film 1", b"film 2"]);
 }
 
 #[tokio::test]

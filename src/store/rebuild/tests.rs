@@ -279,7 +279,26 @@ fn files_without_a_good_sidecar_are_known_by_their_names() {
     let row = store.clip_at(video).unwrap().unwrap();
     assert_eq!((row.event, row.camera.as_str()), (None, "fe80::1~2"));
     assert_eq!(store.event(wanted.id).unwrap(), None, "nothing says what kind of event it was");
+    assert!(store.is_kept(&format!("{DAY}/1.mp4")).unwrap(), "nobody can read any more whether it was kept");
+    assert!(!store.is_kept(&bare).unwrap() && !store.is_kept(video).unwrap());
     assert_eq!(evidence(path), before);
+}
+
+#[test]
+fn a_clip_that_an_older_copy_knows_is_kept_when_its_sidecar_cannot_be_read() {
+    let (folder, mut store) = store();
+    let path = folder.path();
+    for n in 1..=2 {
+        recorded(path, &mut store, n, false);
+    }
+    store.nightly_backup(WallTime(5), 7, &mut |_, _, _| {}).unwrap();
+    drop(store);
+    std::fs::write(path.join(DAY).join("1.mp4.json"), b"{").unwrap();
+    damage(path);
+    let (opener, _) = opener(path);
+    let store = opener.at_start(&mut |_, _, _| {}).unwrap();
+    let kept = [1, 2].map(|n| store.is_kept(&format!("{DAY}/{n}.mp4")).unwrap());
+    assert_eq!(kept, [true, false]);
 }
 
 #[test]

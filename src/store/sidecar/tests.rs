@@ -197,8 +197,19 @@ fn the_store_writes_it_from_its_rows() {
     assert!(found.events[0].keep, "the event has one of its own");
 
     std::fs::write(folder.path().join(path_of(CLIP)), b"{").unwrap();
+    store.keep(&crate::KeepTarget::Event(first.id), false).unwrap();
+    assert!(!store.is_kept(CLIP).unwrap());
     store.write_sidecar(CLIP, None).unwrap();
     assert!(read(folder.path(), CLIP).unwrap().unwrap().keep, "what nobody can read any more is kept");
+    assert!(store.is_kept(CLIP).unwrap(), "and its rows, which alone are asked, say so");
+
+    remove(folder.path(), CLIP).unwrap();
+    store.write_sidecar(CLIP, None).unwrap();
+    assert!(read(folder.path(), CLIP).unwrap().unwrap().keep, "a row says it where no sidecar does");
+    store.keep(&crate::KeepTarget::parse(CLIP), false).unwrap();
+    store.write_sidecar(CLIP, Some(false)).unwrap();
+    store.write_sidecar(CLIP, None).unwrap();
+    assert!(!read(folder.path(), CLIP).unwrap().unwrap().keep && !store.is_kept(CLIP).unwrap());
 }
 
 proptest! {
