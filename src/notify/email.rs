@@ -1,9 +1,9 @@
 //! E-mail: one letter per alert, with the picture in it, and another for the clip. What a letter looks like is in
 //! `letter`, the conversation with the server in `post`.
 //!
-//! Every letter's Message-ID is made of the alert's id and of which part of it the letter is: a letter that is sent again because nobody knows whether it
-//! arrived is the same letter, and mail systems that compare ids show it once. Of several recipients those who have got
-//! it are remembered (the first seven over a restart, see [`Had`]), so that one whose server is slow costs the others no
+//! Every letter's Message-ID is made of the alert's id and of which part of the alert it is: a letter that is sent again
+//! because nobody knows whether it arrived is the same letter, and mail systems that compare ids show it once. Of several
+//! recipients those who have got it are remembered (see `receivers`), so that one whose server is slow costs the others no
 //! copies; nor does that one say anything about the channel.
 
 mod letter;

@@ -7,7 +7,7 @@
 //! | header | value |
 //! |---|---|
 //! | `X-Meerkat-Time` | Unix time of this attempt, whole seconds |
-//! | `X-Meerkat-Id` | the message's id, a UUID, the same on every attempt: the idempotency key |
+//! | `X-Meerkat-Id` | the message's id, a UUID, the same on every attempt and of its clips: with `part`, the idempotency key |
 //! | `X-Meerkat-Signature` | `v1=` and in lower-case hex HMAC-SHA256(secret, time + `\n` + id + `\n` + body) |
 //!
 //! The body of an alert:
