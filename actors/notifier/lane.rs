@@ -166,7 +166,7 @@ impl Lane {
             return post.book(move |store| store.digest_delivered(id, now)).await;
         }
         let digest = digest(open, &counts);
-        let facts = (0, open.attempts, age(open.made, now));
+        let facts = (open.sent, open.attempts, age(open.made, now));
         let Some(attempted) = post.attempt(post.channel.deliver_digest(&digest), ATTEMPT_LIMIT, facts).await
         else {
             return;
@@ -183,9 +183,9 @@ impl Lane {
                 post.book(move |store| store.digest_dead(id, now, &reason)).await;
                 "refused"
             }
-            Booking::Retry(next, reason, _) => {
+            Booking::Retry(next, reason, sent) => {
                 debug!(channel, digest = %id, reason, "digest delayed");
-                post.book(move |store| store.digest_retry(id, next, &reason)).await;
+                post.book(move |store| store.digest_retry(id, next, &reason, sent)).await;
                 "retry"
             }
         };
@@ -241,5 +241,6 @@ fn digest(open: &OpenDigest, counts: &[DigestCount]) -> Digest {
                 count: line.count,
             })
             .collect(),
+        already_sent: open.sent,
     }
 }

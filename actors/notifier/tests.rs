@@ -536,6 +536,28 @@ fn a_digest_with_unknown_outcome_comes_again_as_the_same_and_a_refused_one_dies(
 }
 
 #[test]
+fn a_digest_is_told_again_only_what_of_it_has_not_arrived_over_restarts_too() {
+    crate::in_system(async {
+        let rig = Rig::new(Fake::default());
+        for number in 1..=5 {
+            rig.alert(number, None).await;
+        }
+        let mut tools = rig.tools.clone();
+        tools.delivery.digest_newest = 0;
+        rig.clock.advance(Duration::from_secs(601));
+        rig.script([retry(None, 1), Outcome::PutOff { reason: "mailbox full".to_owned(), sent: 1 }]);
+        let lane = || Lane::new(Arc::new(Post::new(tools.clone(), rig.channel.clone())));
+        for _ in 0..3 {
+            rig.settle(&mut lane()).await;
+            rig.clock.advance(Duration::from_secs(60));
+        }
+        let sent: Vec<u8> = rig.digests().iter().map(|digest| digest.already_sent).collect();
+        assert_eq!(sent, [0, 1, 1]);
+        assert_eq!(rig.counts().await, OutboxCounts { waiting: 0, delivered: 5, dead: 0 });
+    });
+}
+
+#[test]
 fn a_channel_that_is_held_back_is_asked_when_it_is_ready() {
     crate::in_system(async {
         let clock = ManualClock::new(NOON);

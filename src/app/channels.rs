@@ -13,8 +13,9 @@ use meerkat_actors::notices;
 use meerkat_base::{Clock, Secret, SystemClock, WallTime};
 use meerkat_notify::{
     Channel, Common, DingTalk, DingTalkSettings, Earlier, Email, Feishu, FeishuApplication, FeishuSettings,
-    GoingOn, Mqtt, MqttMemory, Ntfy, NtfyLogin, NtfySettings, PicturePolicy, RateBook, Receivers, Style,
-    Telegram, TelegramSettings, Webhook, WebhookSettings, Wecom, WecomApp, WecomAppSettings, WecomSettings,
+    GoingOn, MailMemory, Mqtt, MqttMemory, Ntfy, NtfyLogin, NtfySettings, PicturePolicy, RateBook, Receivers,
+    Style, Telegram, TelegramSettings, Webhook, WebhookSettings, Wecom, WecomApp, WecomAppSettings,
+    WecomSettings,
 };
 use meerkat_outbound::{HttpClient, OutboundSettings, SecretUrl};
 use meerkat_store::{EventRow, StoreReader};
@@ -37,6 +38,8 @@ pub(crate) struct Lasting {
     book: RateBook,
     /// What homes have been told: what goes on there goes on.
     homes: MqttMemory,
+    /// Who has got which letter.
+    letters: MailMemory,
 }
 
 impl Lasting {
@@ -96,7 +99,7 @@ pub(crate) fn all(
         let style = styles.of(channel);
         let made = match &channel.target {
             ChannelTarget::Mqtt(target) => home(name, channel, target, style, settings, clock, lasting),
-            ChannelTarget::Email(target) => mail(name, channel, target, style, notify, clock),
+            ChannelTarget::Email(target) => mail(name, channel, target, style, notify, clock, lasting),
             _ => one(name, channel, &style, &mut clients, clock, &lasting.book),
         };
         channels.push(made.with_context(|| format!("notify.channels.{name}"))?);
@@ -125,12 +128,13 @@ fn mail(
     style: Style,
     notify: &NotifySettings,
     clock: &Arc<dyn Clock>,
+    lasting: &Lasting,
 ) -> anyhow::Result<Arc<dyn Channel>> {
     let mut own = email_settings(name, target)?;
     own.allow_link_local = notify.allow_link_local;
     own.pictures = pictures(channel);
     own.style = style;
-    Ok(Arc::new(Email::new(own, Arc::clone(clock))?))
+    Ok(Arc::new(Email::new(own, Arc::clone(clock), &lasting.book, &lasting.letters)?))
 }
 
 fn pictures(channel: &ChannelSettings) -> PicturePolicy {
@@ -300,6 +304,22 @@ mod tests {
         assert_eq!(said.lines().count(), 4, "{said}");
         let right = "[notify.templates.zh]\nmotion = \"{{ what }}\"\nperson_ended = \"{{ camera }}\"\ndigest = \"{{ total }}\"";
         checked(&format!("{right}\n[notify.channels.mail]\n{MAIL}template = \"{{{{ kind }}}}\"")).unwrap();
+    }
+
+    #[test]
+    fn what_left_before_a_reload_counts_after_it_also_for_mail() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("node.toml");
+        std::fs::write(&path, format!("[notify.channels.mail]\n{MAIL}per_minute = 2\n")).unwrap();
+        let settings = Settings::load(&[path], std::iter::empty()).unwrap();
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+        let lasting = Lasting::default();
+        let before = all(&settings, &clock, &lasting).unwrap();
+        before[0].remember(&[Earlier { ago: Duration::from_secs(1), with_file: false }; 2]);
+        let after = all(&settings, &clock, &lasting).unwrap();
+        assert!(after[0].ready_in() > Duration::ZERO, "two have left in this minute");
+        let another = all(&settings, &clock, &Lasting::default()).unwrap();
+        assert_eq!(another[0].ready_in(), Duration::ZERO);
     }
 
     #[test]

@@ -132,6 +132,8 @@ pub struct Digest {
     pub newest: WallTime,
     /// How many of which kind at which camera, in the order in which they shall be listed.
     pub counts: Vec<DigestLine>,
+    /// What earlier attempts have completed of it, as in [`Alert::already_sent`].
+    pub already_sent: u8,
 }
 
 /// One line of a [`Digest`].

@@ -134,7 +134,7 @@ pub trait Channel: Send + Sync {
         Box::pin(async { Outcome::Refused { reason: "this channel takes no clips".to_owned(), sent: 0 } })
     }
 
-    /// Delivers a digest, in one step.
+    /// Delivers what of a digest has not been delivered yet: its words, to everybody.
     fn deliver_digest<'a>(&'a self, digest: &'a Digest) -> Delivery<'a>;
 
     /// Delivers a message that says that it is a test, by the way of an alert and with all that an alert needs

@@ -8,13 +8,14 @@
 
 mod letter;
 mod post;
+mod receivers;
 
-use std::collections::{BTreeSet, VecDeque};
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use lettre::Address;
 use lettre::message::Mailbox;
 use meerkat_base::{Clock, EventKind, Secret};
 use meerkat_outbound::ExtraRoots;
@@ -23,14 +24,14 @@ use uuid::Uuid;
 
 use crate::alert::{Alert, ClipPart, Digest, PicturePolicy, TestMessage};
 use crate::channel::{Channel, Delivery, Earlier, Failure, Outcome};
-use crate::limiter::Limiter;
+use crate::limiter::{Gate, Rate, RateBook, Start};
 use crate::render::{self, Style};
 
 use letter::Letter;
 use post::Server;
+use receivers::{Had, Partly};
 
-/// Letters whose recipients have not all got them yet that are remembered.
-const REMEMBERED: usize = 256;
+pub use receivers::MailMemory;
 
 /// How the way to the mail server is protected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -127,48 +128,26 @@ pub enum BadEmail {
     Tls(String),
 }
 
-/// Recipients of one letter, by their places, of whom nothing more is to be asked.
-#[derive(Debug, Clone, Default)]
-struct Had {
-    accepted: BTreeSet<usize>,
-    refused: BTreeSet<usize>,
-}
-
-/// The first places each have a bit of what is kept beside the message; the last bit stands for all others together.
-const REST: usize = 7;
-
-impl Had {
-    /// What was kept beside the message. Of those who share the last bit only a running node knows who it was.
-    fn from_kept(bits: u8) -> Self {
-        let accepted = (0..REST).filter(|place| bits & (1 << place) != 0).collect();
-        Self { accepted, refused: BTreeSet::new() }
-    }
-
-    /// What is kept beside the message: 0 while nobody has it.
-    fn kept(&self) -> u8 {
-        self.accepted.iter().fold(0, |bits, place| bits | (1 << place.min(&REST)))
-    }
-
-    fn has(&self, place: usize) -> bool {
-        self.accepted.contains(&place) || self.refused.contains(&place)
-    }
-}
-
 /// One e-mail channel.
 pub struct Email {
     settings: EmailSettings,
     from: Mailbox,
     to: Vec<Mailbox>,
     server: Server,
-    limiter: Mutex<Limiter>,
-    /// Letters that some of the recipients have got, oldest first.
-    partly: Mutex<VecDeque<(String, Had)>>,
+    gate: Gate,
+    partly: Arc<Partly>,
     clock: Arc<dyn Clock>,
 }
 
 impl Email {
-    /// Checks the addresses and reads the certificates; connects to nothing yet.
-    pub fn new(settings: EmailSettings, clock: Arc<dyn Clock>) -> Result<Self, BadEmail> {
+    /// Checks the addresses and reads the certificates; connects to nothing yet. What `book` and `memory` hold outlives the
+    /// channel.
+    pub fn new(
+        settings: EmailSettings,
+        clock: Arc<dyn Clock>,
+        book: &RateBook,
+        memory: &MailMemory,
+    ) -> Result<Self, BadEmail> {
         let parse = |key, address: &String| {
             let plain = address.chars().all(|c| !c.is_control());
             let parsed = address
@@ -183,8 +162,13 @@ impl Email {
             return Err(BadEmail::Nobody);
         }
         let server = Server::new(&settings)?;
-        let limiter = Mutex::new(Limiter::new(settings.per_minute, Duration::from_secs(60)));
-        Ok(Self { settings, from, to, server, limiter, partly: Mutex::default(), clock })
+        // What the server allows an account is not known: all that limits the channel are its settings.
+        let user = settings.credentials.as_ref().map_or(settings.from.as_str(), |(user, _)| user);
+        let account = ["email", &settings.host, user].map(Secret::new);
+        let own = [Rate { most: settings.per_minute, window: Duration::from_secs(60) }];
+        let gate = book.gate(&settings.name, &account.each_ref(), &[], &own, Start::Fresh, clock.mono());
+        let partly = memory.of(&settings.name);
+        Ok(Self { settings, from, to, server, gate, partly, clock })
     }
 
     async fn alert(&self, alert: &Alert) -> Outcome {
@@ -249,28 +233,24 @@ impl Email {
             }
         };
         let now = self.clock.mono();
-        if let Err(wait) = self.limiter.lock().unwrap_or_else(PoisonError::into_inner).take(now) {
+        if let Err(wait) = self.gate.take(now) {
             return Outcome::Held { wait, sent: already_sent };
         }
-        let mut had = Had::from_kept(already_sent);
-        if let Some(known) = self.have_got(&id) {
-            had.accepted.extend(known.accepted);
-            had.refused = known.refused;
-        }
+        // Whoever knows the addresses knows more than the number.
+        let mut had = self.partly.of(&id).unwrap_or_else(|| Had::from_kept(already_sent, &self.to));
         let outcome = self.hand_over(&mut had, &bytes, already_sent).await;
         match outcome {
-            Outcome::Delivered | Outcome::Refused { .. } => self.forget(&id),
-            _ => self.note_receivers(id, had),
+            Outcome::Delivered | Outcome::Refused { .. } => self.partly.forget(&id),
+            _ => self.partly.note(id, had),
         }
         outcome
     }
 
     /// Hands a letter over for everybody who has not got it yet, and notes who has then.
     async fn hand_over(&self, had: &mut Had, letter: &[u8], already_sent: u8) -> Outcome {
-        let before = had.kept();
-        let missing: Vec<usize> = (0..self.to.len()).filter(|place| !had.has(*place)).collect();
-        let addresses: Vec<_> =
-            missing.iter().filter_map(|place| self.to.get(*place)).map(|m| &m.email).collect();
+        let before = had.kept(&self.to);
+        let addresses: Vec<&Address> =
+            self.to.iter().map(|mailbox| &mailbox.email).filter(|address| !had.has(address)).collect();
         if addresses.is_empty() {
             return Outcome::Delivered;
         }
@@ -286,10 +266,10 @@ impl Email {
             let channel = &self.settings.name;
             warn!(channel, reason = named(&posted.refused), "some recipients are refused for good");
         }
-        let places = |at: &usize| missing.get(*at).copied();
-        had.accepted.extend(posted.accepted.iter().filter_map(places));
-        had.refused.extend(posted.refused.iter().filter_map(|(at, _)| places(at)));
-        let (sent, reason) = (had.kept(), named(&posted.delayed));
+        let at = |place: &usize| addresses.get(*place).map(|address| (*address).clone());
+        had.accepted.extend(posted.accepted.iter().filter_map(at));
+        had.refused.extend(posted.refused.iter().filter_map(|(place, _)| at(place)));
+        let (sent, reason) = (had.kept(&self.to), named(&posted.delayed));
         match (posted.delayed.is_empty(), sent) {
             (true, 0) => Outcome::Refused { reason: named(&posted.refused), sent: 0 },
             (true, _) => Outcome::Delivered,
@@ -299,29 +279,8 @@ impl Email {
         }
     }
 
-    fn have_got(&self, id: &str) -> Option<Had> {
-        let partly = self.partly.lock().unwrap_or_else(PoisonError::into_inner);
-        partly.iter().find(|(letter, _)| letter == id).map(|(_, had)| had.clone())
-    }
-
-    fn note_receivers(&self, id: String, had: Had) {
-        let mut partly = self.partly.lock().unwrap_or_else(PoisonError::into_inner);
-        partly.retain(|(letter, _)| *letter != id);
-        if had.accepted.is_empty() && had.refused.is_empty() {
-            return;
-        }
-        if partly.len() >= REMEMBERED {
-            partly.pop_front();
-        }
-        partly.push_back((id, had));
-    }
-
-    fn forget(&self, id: &str) {
-        self.partly.lock().unwrap_or_else(PoisonError::into_inner).retain(|(letter, _)| letter != id);
-    }
-
-    async fn digest(&self, id: Uuid, text: &str) -> Outcome {
-        self.send(id.to_string(), Vec::new(), text, (None, None), 0).await
+    async fn words(&self, id: Uuid, text: &str, already_sent: u8) -> Outcome {
+        self.send(id.to_string(), Vec::new(), text, (None, None), already_sent).await
     }
 }
 
@@ -335,12 +294,12 @@ impl Channel for Email {
     }
 
     fn ready_in(&self) -> Duration {
-        self.limiter.lock().unwrap_or_else(PoisonError::into_inner).wait(self.clock.mono())
+        self.gate.wait(self.clock.mono())
     }
 
     fn remember(&self, earlier: &[Earlier]) {
         let ages: Vec<Duration> = earlier.iter().map(|one| one.ago).collect();
-        self.limiter.lock().unwrap_or_else(PoisonError::into_inner).remember(self.clock.mono(), &ages);
+        self.gate.remember(self.clock.mono(), &ages);
     }
 
     fn picture_limit(&self) -> Option<u64> {
@@ -368,15 +327,16 @@ impl Channel for Email {
     }
 
     fn deliver_digest<'a>(&'a self, digest: &'a Digest) -> Delivery<'a> {
-        Box::pin(
-            async move { self.digest(digest.id, &render::digest_text(digest, &self.settings.style)).await },
-        )
+        Box::pin(async move {
+            let text = render::digest_text(digest, &self.settings.style);
+            self.words(digest.id, &text, digest.already_sent).await
+        })
     }
 
     fn deliver_test<'a>(&'a self, test: &'a TestMessage) -> Delivery<'a> {
         Box::pin(async move {
-            self.digest(test.id, &render::test_text(&self.settings.name, test.time, &self.settings.style))
-                .await
+            let text = render::test_text(&self.settings.name, test.time, &self.settings.style);
+            self.words(test.id, &text, 0).await
         })
     }
 

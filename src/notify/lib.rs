@@ -40,7 +40,7 @@ mod testkit;
 pub use alert::{Alert, ClipPart, Digest, PicturePolicy, TestMessage};
 pub use channel::{Channel, Delivery, Earlier, Outcome};
 pub use dingtalk::{DingTalk, DingTalkSettings};
-pub use email::{Email, EmailSettings, Encryption};
+pub use email::{Email, EmailSettings, Encryption, MailMemory};
 pub use feishu::{Feishu, FeishuApplication, FeishuSettings};
 pub use limiter::RateBook;
 pub use mqtt::{GoingOn, Mqtt, MqttMemory, MqttSettings};

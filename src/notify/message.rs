@@ -68,7 +68,8 @@ impl<'a> Message<'a> {
 
     fn of_digest(digest: &Digest, common: &Common) -> Self {
         let words = render::digest_text(digest, &common.style);
-        Self { severity: Severity::Warning, ..Self::of_words(digest.id, words, common) }
+        let sent = digest.already_sent;
+        Self { severity: Severity::Warning, sent, ..Self::of_words(digest.id, words, common) }
     }
 
     fn of_test(test: &TestMessage, common: &Common) -> Self {

@@ -562,6 +562,7 @@ mod tests {
             oldest: WallTime(1_795_210_274_000_000),
             newest: WallTime(1_795_210_334_000_000),
             counts: vec![line("front", EventKind::Person, 12), line("yard", EventKind::Motion, u64::MAX)],
+            already_sent: 0,
         };
         assert_eq!(digest.total(), u64::MAX);
         digest.counts[1].count = 30;

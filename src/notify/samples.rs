@@ -76,5 +76,11 @@ fn sample_digest(lines: usize) -> Digest {
         kind: EventKind::Person,
         count: 3,
     };
-    Digest { id: Uuid::nil(), oldest: WallTime(0), newest: WallTime(0), counts: vec![line; lines] }
+    Digest {
+        id: Uuid::nil(),
+        oldest: WallTime(0),
+        newest: WallTime(0),
+        counts: vec![line; lines],
+        already_sent: 0,
+    }
 }

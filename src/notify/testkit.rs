@@ -63,6 +63,7 @@ pub(crate) fn digest() -> Digest {
         oldest: WallTime(0),
         newest: WallTime(1_000_000),
         counts: (0..20).map(line).collect(),
+        already_sent: 0,
     }
 }
 

@@ -10,7 +10,7 @@ use crate::alert::tests::alert;
 use crate::render::Language;
 use crate::testing::tls::CA_PEM;
 use crate::testing::{MailFault, MailRules, MailServer, MailTls};
-use crate::testkit::later_clip;
+use crate::testkit::{digest, later_clip};
 
 const USER: &str = "alerts@example.org";
 const PASSWORD: &str = "correct-horse";
@@ -18,7 +18,29 @@ const PASSWORD: &str = "correct-horse";
 struct Scene {
     server: MailServer,
     clock: ManualClock,
+    book: RateBook,
+    memory: MailMemory,
     email: Email,
+}
+
+impl Scene {
+    /// The channel that a reload makes, perhaps with other settings.
+    fn reloaded(&self, change: impl FnOnce(&mut EmailSettings)) -> Email {
+        let mut settings = self.email.settings.clone();
+        change(&mut settings);
+        Email::new(settings, Arc::new(self.clock.clone()), &self.book, &self.memory).unwrap()
+    }
+
+    /// The channel of the next run: it knows only what was kept beside the messages.
+    fn restarted(&self) -> Email {
+        let (book, memory) = (RateBook::default(), MailMemory::default());
+        Email::new(self.email.settings.clone(), Arc::new(self.clock.clone()), &book, &memory).unwrap()
+    }
+
+    /// Who got which letter, in their order.
+    fn got(&self) -> Vec<Vec<String>> {
+        self.server.received().into_iter().map(|letter| letter.to).collect()
+    }
 }
 
 fn scene_with(rules: MailRules, change: impl FnOnce(&mut EmailSettings)) -> Scene {
@@ -36,8 +58,9 @@ fn scene_with(rules: MailRules, change: impl FnOnce(&mut EmailSettings)) -> Scen
     settings.roots = Some(ExtraRoots::parse(CA_PEM).unwrap());
     settings.style.language = Language::English;
     change(&mut settings);
-    let email = Email::new(settings, Arc::new(clock.clone())).unwrap();
-    Scene { server, clock, email }
+    let (book, memory) = (RateBook::default(), MailMemory::default());
+    let email = Email::new(settings, Arc::new(clock.clone()), &book, &memory).unwrap();
+    Scene { server, clock, book, memory, email }
 }
 
 fn scene() -> Scene {
@@ -314,9 +337,8 @@ async fn a_recipient_who_is_put_off_costs_the_others_no_copies() {
         "Ann has it: {outcome:?}"
     );
     assert_eq!(s.email.deliver(&a).await, Outcome::Delivered);
-    let to: Vec<Vec<String>> = s.server.received().into_iter().map(|letter| letter.to).collect();
-    assert_eq!(to, [vec!["ann@example.org".to_owned()], vec!["bob@example.org".to_owned()]]);
-    assert_eq!(s.email.partly.lock().unwrap().len(), 0);
+    assert_eq!(s.got(), [["ann@example.org"], ["bob@example.org"]]);
+    assert!(s.email.partly.of(&a.id.to_string()).is_none(), "nothing more to remember");
 
     let s = scene_with(rules, |settings| settings.to = vec!["carol@example.org".to_owned()]);
     let outcome = s.email.deliver(&a).await;
@@ -330,8 +352,7 @@ async fn a_full_mailbox_says_nothing_about_the_channel_and_a_restart_sends_no_co
     let mut a = alert(EventKind::Person, None);
     assert!(matches!(s.email.deliver(&a).await, Outcome::Retry { sent: 1, .. }));
     a.already_sent = 1;
-    // A new run knows only what was kept beside the message.
-    let again = Email::new(s.email.settings.clone(), Arc::new(s.clock.clone())).unwrap();
+    let again = s.restarted();
     for _ in 0..2 {
         s.server.script([MailFault::Answer("RCPT", "452 4.2.2 mailbox full")]);
         match again.deliver(&a).await {
@@ -342,22 +363,49 @@ async fn a_full_mailbox_says_nothing_about_the_channel_and_a_restart_sends_no_co
     s.server.script([MailFault::Answer("EHLO", "421 4.3.2 going down")]);
     assert!(matches!(again.deliver(&a).await, Outcome::Retry { sent: 1, .. }), "that is the channel's");
     assert_eq!(again.deliver(&a).await, Outcome::Delivered);
-    let to: Vec<Vec<String>> = s.server.received().into_iter().map(|letter| letter.to).collect();
-    assert_eq!(to, [vec!["ann@example.org".to_owned()], vec!["bob@example.org".to_owned()]]);
+    assert_eq!(s.got(), [["ann@example.org"], ["bob@example.org"]]);
     a.already_sent = 3;
     assert_eq!(again.deliver(&a).await, Outcome::Delivered, "everybody has it");
     assert_eq!(s.server.received().len(), 2);
 }
 
-#[test]
-fn who_has_a_letter_fits_beside_it() {
-    let had = |places: &[usize]| Had { accepted: places.iter().copied().collect(), ..Had::default() };
-    for (places, kept) in [(&[][..], 0), (&[0, 2], 5), (&[6], 64), (&[7], 128), (&[1, 9, 40], 130)] {
-        assert_eq!(had(places).kept(), kept, "{places:?}");
-    }
-    let known = Had::from_kept(0b1000_0101);
-    assert!(known.has(0) && known.has(2) && !known.has(1));
-    assert!(!known.has(7) && !known.has(8), "who of the rest it was is not known");
+#[tokio::test]
+async fn a_reload_forgets_neither_who_has_a_letter_nor_how_many_have_left() {
+    let rules = MailRules { greylisted: vec!["bob@example.org".to_owned()], ..MailRules::default() };
+    let s = scene_with(rules, |settings| settings.per_minute = 3);
+    let a = alert(EventKind::Person, None);
+    assert!(matches!(s.email.deliver(&a).await, Outcome::Retry { sent: 1, .. }));
+    // Who stands where has changed, and a third has come.
+    let reloaded = s.reloaded(|settings| {
+        settings.to.insert(0, "carol@example.org".to_owned());
+        settings.to.swap(1, 2);
+    });
+    let again = Alert { already_sent: 1, ..a };
+    assert_eq!(reloaded.deliver(&again).await, Outcome::Delivered);
+    assert_eq!(s.got(), [&["ann@example.org"][..], &["carol@example.org", "bob@example.org"]]);
+    let third = Alert { id: Uuid::from_u128(9), already_sent: 0, ..again.clone() };
+    assert_eq!(reloaded.deliver(&third).await, Outcome::Delivered);
+    let last = s.reloaded(|settings| settings.per_minute = 3);
+    assert_eq!(last.ready_in(), Duration::from_secs(60));
+    assert_eq!(last.deliver(&again).await, Outcome::Held { wait: Duration::from_secs(60), sent: 1 });
+}
+
+#[tokio::test]
+async fn a_digest_costs_no_copies_over_reloads_and_restarts() {
+    let rules = MailRules { greylisted: vec!["bob@example.org".to_owned()], ..MailRules::default() };
+    let s = scene_with(rules, |_| {});
+    let mut digest = digest();
+    assert!(matches!(s.email.deliver_digest(&digest).await, Outcome::Retry { sent: 1, .. }));
+    let full = MailFault::Answer("RCPT", "452 4.2.2 mailbox full");
+    s.server.script([full]);
+    // Nothing was booked yet, and the settings are reloaded.
+    assert!(matches!(s.reloaded(|_| {}).deliver_digest(&digest).await, Outcome::PutOff { sent: 1, .. }));
+    digest.already_sent = 1;
+    s.server.script([full]);
+    let restarted = s.restarted();
+    assert!(matches!(restarted.deliver_digest(&digest).await, Outcome::PutOff { sent: 1, .. }));
+    assert_eq!(restarted.deliver_digest(&digest).await, Outcome::Delivered);
+    assert_eq!(s.got(), [["ann@example.org"], ["bob@example.org"]]);
 }
 
 #[tokio::test]
@@ -401,7 +449,7 @@ async fn nothing_in_the_clear_leaves_this_machine() {
 #[tokio::test]
 async fn digests_and_tests_are_letters_too() {
     let s = scene();
-    let digest = Digest { id: Uuid::from_u128(7), oldest: WallTime(0), newest: WallTime(1), counts: vec![] };
+    let digest = digest();
     assert_eq!(s.email.deliver_digest(&digest).await, Outcome::Delivered);
     let test = TestMessage { id: Uuid::from_u128(8), time: WallTime(0) };
     assert_eq!(s.email.deliver_test(&test).await, Outcome::Delivered);
@@ -415,7 +463,8 @@ fn wrong_addresses_are_named() {
     let clock: Arc<dyn Clock> = Arc::new(ManualClock::new(WallTime(0)));
     let new = |from: &str, to: &[&str]| {
         let to = to.iter().map(|&address| address.to_owned()).collect();
-        Email::new(EmailSettings::new("mail", "127.0.0.1", from, to), Arc::clone(&clock))
+        let settings = EmailSettings::new("mail", "127.0.0.1", from, to);
+        Email::new(settings, Arc::clone(&clock), &RateBook::default(), &MailMemory::default())
     };
     assert!(matches!(new("a b@example.org", &["x@example.org"]), Err(BadEmail::Address { key: "from", .. })));
     for wrong in

@@ -186,7 +186,13 @@ async fn an_end_that_was_summed_up_in_a_digest_is_an_end() {
         kind: EventKind::Motion,
         count: 5,
     };
-    let digest = Digest { id: Uuid::from_u128(7), oldest: started, newest: started, counts: vec![line] };
+    let digest = Digest {
+        id: Uuid::from_u128(7),
+        oldest: started,
+        newest: started,
+        counts: vec![line],
+        already_sent: 0,
+    };
     assert_eq!(s.mqtt.deliver_digest(&digest).await, Outcome::Delivered);
     s.says("node1/front/motion", "OFF");
     s.says("node1/front/person", "ON");
@@ -431,7 +437,13 @@ async fn notices_unknown_cameras_clips_digests_and_tests_are_told() {
     let face = event_of(EventKind::Face, 5, EventPhase::Started);
     assert!(matches!(s.mqtt.deliver_clip(&face, &clip).await, Outcome::Refused { .. }));
 
-    let digest = Digest { id: Uuid::from_u128(7), oldest: WallTime(0), newest: WallTime(1), counts: vec![] };
+    let digest = Digest {
+        id: Uuid::from_u128(7),
+        oldest: WallTime(0),
+        newest: WallTime(1),
+        counts: vec![],
+        already_sent: 0,
+    };
     assert_eq!(s.mqtt.deliver_digest(&digest).await, Outcome::Delivered);
     let test = TestMessage { id: Uuid::from_u128(8), time: WallTime(0) };
     assert_eq!(s.mqtt.deliver_test(&test).await, Outcome::Delivered);

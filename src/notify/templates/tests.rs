@@ -103,6 +103,7 @@ fn templates_are_told_what_the_documentation_lists() {
             kind: EventKind::Motion,
             count: 4,
         }],
+        already_sent: 0,
     };
     let text = "{{ total }} from {{ oldest }}{% for line in counts %}; {{ line.camera }} {{ line.count }}{% endfor %}";
     assert_eq!(digest_text(&digest, &style(&[("digest", text)])), "4 from 1970-01-01 00:00:00Z; yard 4");

@@ -191,6 +191,7 @@ async fn a_digest_is_counted() {
         oldest: WallTime(0),
         newest: WallTime(1_000_000),
         counts: vec![line],
+        already_sent: 0,
     };
     assert_eq!(s.hook.deliver_digest(&digest).await, Outcome::Delivered);
     let received = s.server.received();

@@ -22,6 +22,8 @@ pub struct OpenDigest {
     pub attempts: u64,
     /// When the next one may be made.
     pub next_attempt_at: WallTime,
+    /// Steps of it that have arrived, or which of several receivers have it: as with a message.
+    pub sent: u8,
 }
 
 /// How many alerts of one kind at one camera a digest stands for.
@@ -47,13 +49,21 @@ impl StoreReader {
         let mut statement = self
             .connection
             .prepare_cached("SELECT id, made, attempts, next_attempt FROM digests WHERE channel = ?1")?;
+        // No message has arrived in part when it comes into a digest, and then all of them arrive as the digest does: each
+        // of them can say how far that is.
+        let mut sent = self.connection.prepare_cached(
+            "SELECT sent FROM outbox INDEXED BY outbox_by_digest
+             WHERE digest = ?1 AND part = 0 AND state = 'waiting' LIMIT 1",
+        )?;
         statement
             .query_and_then([channel], |row| {
+                let id = parsed(row, 0, |text| Uuid::parse_str(text).ok())?;
                 Ok(OpenDigest {
-                    id: parsed(row, 0, |text| Uuid::parse_str(text).ok())?,
+                    id,
                     made: WallTime(row.get(1)?),
                     attempts: from_count(row.get(2)?),
                     next_attempt_at: WallTime(row.get(3)?),
+                    sent: sent.query_row([id.to_string()], |row| row.get(0)).optional()?.unwrap_or(0),
                 })
             })?
             .next()
@@ -136,7 +146,7 @@ impl Store {
             .prepare_cached("INSERT INTO digests (id, channel, made, next_attempt) VALUES (?1, ?2, ?3, ?3)")?
             .execute(params![id.to_string(), channel, now.0])?;
         transaction.commit()?;
-        Ok(Some(OpenDigest { id, made: now, attempts: 0, next_attempt_at: now }))
+        Ok(Some(OpenDigest { id, made: now, attempts: 0, next_attempt_at: now, sent: 0 }))
     }
 
     /// Notes in one commit that a digest arrived, and with it everything that it stands for. Returns how many rows
@@ -174,14 +184,23 @@ impl Store {
         Ok(changed)
     }
 
-    /// Notes a failed attempt at a digest, and when to try again. Returns whether there is such a digest.
-    pub fn digest_retry(&mut self, id: Uuid, next_at: WallTime, error: &str) -> Result<bool> {
+    /// Notes a failed attempt at a digest, what of it has arrived all the same, and when to try again. Returns whether
+    /// there is such a digest.
+    pub fn digest_retry(&mut self, id: Uuid, next_at: WallTime, error: &str, sent: u8) -> Result<bool> {
         let transaction = self.begin()?;
         let changed = transaction
             .prepare_cached(
                 "UPDATE digests SET attempts = attempts + 1, next_attempt = ?2, last_error = ?3 WHERE id = ?1",
             )?
             .execute(params![id.to_string(), next_at.0, cut(error)])?;
+        if sent > 0 {
+            transaction
+                .prepare_cached(
+                    "UPDATE outbox INDEXED BY outbox_by_digest SET sent = ?2
+                     WHERE digest = ?1 AND part = 0 AND state = 'waiting' AND sent < ?2",
+                )?
+                .execute(params![id.to_string(), sent])?;
+        }
         transaction.commit()?;
         Ok(changed == 1)
     }
@@ -222,9 +241,12 @@ mod tests {
         let left = store.heads("wecom", Queue::Alerts, Order::OldestFirst, FAR, 9).unwrap();
         assert_eq!(left.len(), 2, "what stands in a digest is not sent by itself");
 
-        assert!(store.digest_retry(digest.id, WallTime(9), "busy").unwrap());
+        assert_eq!(digest.sent, 0);
+        assert!(store.digest_retry(digest.id, WallTime(9), "one mailbox is full", 5).unwrap());
+        assert!(store.digest_retry(digest.id, WallTime(9), "busy", 0).unwrap());
         let again = store.open_digest("wecom").unwrap().unwrap();
-        assert_eq!((again.id, again.attempts, again.next_attempt_at), (digest.id, 1, WallTime(9)));
+        assert_eq!((again.id, again.attempts, again.next_attempt_at), (digest.id, 2, WallTime(9)));
+        assert_eq!(again.sent, 5, "who has it, over restarts");
         assert_eq!(store.digest_counts(digest.id).unwrap(), counts, "it says the same again");
         assert_eq!(store.digest_delivered(digest.id, FAR).unwrap(), 4);
         assert_eq!(store.digest_delivered(digest.id, FAR).unwrap(), 0, "only once");
@@ -257,5 +279,17 @@ mod tests {
         assert!(store.open_digest("wecom").unwrap().is_some(), "one of it is not too old");
         store.give_up("wecom", FAR, FAR, "too old").unwrap();
         assert_eq!(store.open_digest("wecom").unwrap(), None);
+        assert_eq!(store.outbox_counts().unwrap().dead, 3);
+    }
+
+    #[test]
+    fn what_is_left_of_a_digest_that_people_have_read_is_given_up_without_a_dead_letter() {
+        let (_folder, mut store) = store();
+        fill(&mut store, 1..=3);
+        let digest = store.begin_digest("wecom", i64::MAX, 100, FAR).unwrap().unwrap();
+        store.digest_retry(digest.id, WallTime(9), "one mailbox is full", 1).unwrap();
+        store.give_up("wecom", FAR, FAR, "too old").unwrap();
+        let counts = store.outbox_counts().unwrap();
+        assert_eq!(counts, OutboxCounts { waiting: 3, delivered: 3, dead: 0 });
     }
 }
