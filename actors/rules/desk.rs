@@ -134,6 +134,7 @@ fn alert(event: &Event, telling: &Telling, said: Said<'_>, in_chinese: bool) -> 
     if telling.merge_key.is_some() || event.kind.is_notice() {
         draft.lines.push(AlertDraft::line(event, camera_name));
     }
+    // The picture goes with the start; where a channel hears of the end only, the store brings it.
     let snapshot = said.snapshot.filter(|_| event.phase != EventPhase::Ended).map(str::to_owned);
     ToldAlert {
         alert: NewAlert {

@@ -7,6 +7,7 @@ use meerkat_base::{Event, EventPhase, WallTime};
 use rusqlite::{OptionalExtension, Transaction, params};
 
 use crate::attendance;
+use crate::clips::newest_snapshot;
 use crate::database::Store;
 use crate::error::Result;
 use crate::events;
@@ -109,18 +110,26 @@ pub(crate) fn tell(
         EventPhase::Started | EventPhase::Updated => EventPhase::Started,
         EventPhase::Ended => EventPhase::Ended,
     };
+    let mut alert = told.alert.clone();
+    // Whoever hears of the end only sees the picture with it.
+    if phase == EventPhase::Ended
+        && alert.snapshot.is_none()
+        && !is_told(transaction, event, EventPhase::Started, &alert.channel)?
+    {
+        alert.snapshot = newest_snapshot(transaction, event.id)?;
+    }
     let Some(merge) = &told.merge else {
-        return outbox::insert(transaction, event, phase, &told.alert, None);
+        return outbox::insert(transaction, event, phase, &alert, None);
     };
-    if is_told(transaction, event, phase, &told.alert.channel)? {
+    if is_told(transaction, event, phase, &alert.channel)? {
         return Ok(());
     }
-    let Some(message) = join(transaction, event, &told.alert, merge, now)? else {
-        return outbox::insert(transaction, event, phase, &told.alert, Some(&merge.key));
+    let Some(message) = join(transaction, event, &alert, merge, now)? else {
+        return outbox::insert(transaction, event, phase, &alert, Some(&merge.key));
     };
     transaction
         .prepare_cached("INSERT INTO outbox_shares (event, phase, channel, message) VALUES (?1, ?2, ?3, ?4)")?
-        .execute(params![event.id.to_string(), phase_name(phase), told.alert.channel, message])?;
+        .execute(params![event.id.to_string(), phase_name(phase), alert.channel, message])?;
     Ok(())
 }
 
@@ -181,6 +190,7 @@ mod tests {
     use super::*;
     use crate::faces::Consent;
     use crate::orphans::Fate;
+    use crate::clips::SnapshotRow;
     use crate::outbox::OutboxState;
     use crate::testing::{FAR, alert, event, store};
 
@@ -225,6 +235,34 @@ mod tests {
         store.report(&[report(7, "a")], WallTime(DUE.0 - MERGE_MARGIN_MICROS)).unwrap();
         assert_eq!(counts(&store), [5, 1, 1]);
         assert_eq!(store.event_count().unwrap(), 7);
+    }
+
+    #[test]
+    fn who_hears_of_the_end_only_gets_the_picture_with_it() {
+        let (_folder, mut store) = store();
+        let now = WallTime(2_000_000);
+        let told = |event: Event, channels: &[&str]| Report {
+            alerts: channels.iter().map(|channel| alert(channel).into()).collect(),
+            event,
+            ..report(1, "a")
+        };
+        let began = event(1);
+        let mut start = told(began.clone(), &["both"]);
+        // One more has heard of the start in a message with others.
+        start.alerts.extend([report(1, "a").alerts.remove(0)]);
+        store.report(&[report(2, "a"), start], now).unwrap();
+        let picture =
+            SnapshotRow { event: began.id, path: "capture/a.jpg".to_owned(), taken: began.started, bytes: 9 };
+        store.add_snapshot(&picture).unwrap();
+        let over = Event { phase: EventPhase::Ended, ended: Some(now), ..began.clone() };
+        store.report(&[told(over, &["both", "hook", "ends"])], now).unwrap();
+        let rows = store.alerts_of(began.id).unwrap();
+        let ends: Vec<_> = rows
+            .iter()
+            .filter(|row| row.phase == EventPhase::Ended)
+            .map(|row| (row.channel.as_str(), row.snapshot.as_deref()))
+            .collect();
+        assert_eq!(ends, [("both", None), ("hook", None), ("ends", Some("capture/a.jpg"))]);
     }
 
     #[test]

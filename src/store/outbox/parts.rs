@@ -1,12 +1,16 @@
 //! Second parts: the clips that follow a message. They are written in the commit that writes the clip's own row.
 
-use meerkat_base::{EventKind, WallTime};
+use meerkat_base::{EventId, EventKind, EventPhase, WallTime};
 use rusqlite::{Transaction, params};
 use uuid::Uuid;
 
-use crate::clips::{ClipRow, ClipState, insert_clip};
+use crate::clips::{ClipRow, ClipState, clips_of, insert_clip};
 use crate::database::Store;
 use crate::error::Result;
+use crate::sql::phase_name;
+
+/// How many face events before the end of a clip are looked at; more do not go on at one camera at the same time.
+const FACES_LOOKED_AT: i64 = 256;
 
 /// A channel that wants clips.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,16 +23,17 @@ pub struct ClipWish {
 
 impl Store {
     /// Writes the rows of a clip and, in the same commit, one part for each message about their events that was
-    /// delivered by itself or waits to be, at the channels that want clips. Repeating the call changes nothing.
+    /// delivered by itself or waits to be, at the channels that want clips. A clip in which a face event goes on is for
+    /// those only that want clips of faces, whatever else goes on in it. Repeating the call changes nothing.
     /// Returns how many parts were new.
     pub fn book_clip(&mut self, clips: &[ClipRow], wishes: &[ClipWish], now: WallTime) -> Result<usize> {
         let transaction = self.begin()?;
-        let mut parts = 0;
         for clip in clips {
             insert_clip(&transaction, clip)?;
-            if clip.state != ClipState::SetAside {
-                parts += insert_parts(&transaction, clip, wishes, now)?;
-            }
+        }
+        let mut parts = 0;
+        for clip in clips.iter().filter(|clip| clip.state != ClipState::SetAside) {
+            parts += insert_parts(&transaction, clip, wishes, now)?;
         }
         transaction.commit()?;
         Ok(parts)
@@ -43,62 +48,111 @@ struct First {
     kind: String,
 }
 
+/// The messages about an event that clips follow: about its start, or about its end where that is all that a channel
+/// hears of it.
+fn firsts(transaction: &Transaction<'_>, event: EventId) -> Result<Vec<First>> {
+    let mut statement = transaction.prepare_cached(
+        "SELECT number, phase, channel, kind FROM outbox
+         WHERE event = ?1 AND part = 0 AND state <> 'dead' AND digest IS NULL
+             AND (phase = 'started' OR phase = 'ended'
+                 AND NOT EXISTS (SELECT 1 FROM outbox AS began
+                     WHERE began.event = ?1 AND began.phase = 'started' AND began.channel = outbox.channel
+                         AND began.part = 0)
+                 AND NOT EXISTS (SELECT 1 FROM outbox_shares AS share
+                     WHERE share.event = ?1 AND share.phase = 'started' AND share.channel = outbox.channel))
+         ORDER BY number",
+    )?;
+    let found = statement.query_map([event.to_string()], |row| {
+        Ok(First { number: row.get(0)?, phase: row.get(1)?, channel: row.get(2)?, kind: row.get(3)? })
+    })?;
+    Ok(found.collect::<std::result::Result<_, _>>()?)
+}
+
 fn insert_parts(
     transaction: &Transaction<'_>,
     clip: &ClipRow,
     wishes: &[ClipWish],
     now: WallTime,
 ) -> Result<usize> {
-    let Some(event) = clip.event.map(|event| event.to_string()) else { return Ok(0) };
-    let firsts: Vec<First> = transaction
-        .prepare_cached(
-            "SELECT number, phase, channel, kind FROM outbox
-             WHERE event = ?1 AND part = 0 AND state <> 'dead' AND digest IS NULL AND phase = 'started'
-             ORDER BY number",
-        )?
-        .query_map([&event], |row| {
-            Ok(First { number: row.get(0)?, phase: row.get(1)?, channel: row.get(2)?, kind: row.get(3)? })
-        })?
-        .collect::<std::result::Result<_, _>>()?;
+    let Some(event) = clip.event else { return Ok(0) };
     let mut new = 0;
-    for first in firsts {
-        let wants = |wish: &ClipWish| {
+    for first in firsts(transaction, event)? {
+        let wants = |wish: &&ClipWish| {
             wish.channel == first.channel && wish.kinds.iter().any(|kind| kind.as_str() == first.kind)
         };
-        if !wishes.iter().any(wants) {
-            continue;
+        let Some(wish) = wishes.iter().find(wants) else { continue };
+        let clips = if first.phase == phase_name(EventPhase::Ended) {
+            // The event may have been too long for one clip: those before had no message yet that they could follow.
+            clips_of(transaction, event)?
+        } else {
+            vec![clip.clone()]
+        };
+        for film in clips {
+            let is_there = film.state != ClipState::SetAside && film.missing.is_none();
+            if !is_there
+                || (!wish.kinds.contains(&EventKind::Face) && shows_a_face_event(transaction, &film)?)
+            {
+                continue;
+            }
+            new += insert_part(transaction, event, &first, &film.path, now)?;
         }
-        new += transaction
-            .prepare_cached(
-                "INSERT INTO outbox (id, key, event, phase, channel, part, camera, kind, payload, snapshot, clip,
-                                     created, queued, next_attempt)
-                 SELECT ?2, key, event, phase, channel,
-                        (SELECT max(part) + 1 FROM outbox AS other
-                         WHERE other.event = outbox.event AND other.phase = outbox.phase
-                             AND other.channel = outbox.channel),
-                        camera, kind, payload, snapshot, ?3, ?4, ?4, ?4
-                 FROM outbox
-                 WHERE number = ?1 AND NOT EXISTS (SELECT 1 FROM outbox AS same
-                     WHERE same.event = ?5 AND same.phase = ?6 AND same.channel = ?7 AND same.clip = ?3)",
-            )?
-            .execute(params![
-                first.number,
-                Uuid::new_v4().to_string(),
-                clip.path,
-                now.0,
-                event,
-                first.phase,
-                first.channel
-            ])?;
     }
     Ok(new)
+}
+
+/// Whether a face event goes on in a clip: one that shares its file, or any other at that time.
+fn shows_a_face_event(transaction: &Transaction<'_>, clip: &ClipRow) -> Result<bool> {
+    let micros = i64::try_from(clip.duration.as_micros()).unwrap_or(i64::MAX);
+    let mut statement = transaction.prepare_cached(
+        "SELECT EXISTS (SELECT 1 FROM clips JOIN events ON events.id = clips.event
+                 WHERE clips.path = ?1 AND events.kind = ?2)
+             OR EXISTS (SELECT 1 FROM (
+                     SELECT ended FROM events INDEXED BY events_by_camera_and_kind
+                     WHERE camera = ?3 AND kind = ?2 AND started <= ?5 ORDER BY started DESC, id DESC LIMIT ?6)
+                 WHERE ended IS NULL OR ended >= ?4)",
+    )?;
+    let (from, to) = (clip.started.0, clip.started.offset_micros(micros).0);
+    Ok(statement.query_row(
+        params![clip.path, EventKind::Face.as_str(), clip.camera.as_str(), from, to, FACES_LOOKED_AT],
+        |row| row.get(0),
+    )?)
+}
+
+fn insert_part(
+    transaction: &Transaction<'_>,
+    event: EventId,
+    first: &First,
+    path: &str,
+    now: WallTime,
+) -> Result<usize> {
+    let mut statement = transaction.prepare_cached(
+        "INSERT INTO outbox (id, key, event, phase, channel, part, camera, kind, payload, snapshot, clip,
+                             created, queued, next_attempt)
+         SELECT ?2, key, event, phase, channel,
+                (SELECT max(part) + 1 FROM outbox AS other
+                 WHERE other.event = outbox.event AND other.phase = outbox.phase
+                     AND other.channel = outbox.channel),
+                camera, kind, payload, snapshot, ?3, ?4, ?4, ?4
+         FROM outbox
+         WHERE number = ?1 AND NOT EXISTS (SELECT 1 FROM outbox AS same
+             WHERE same.event = ?5 AND same.phase = ?6 AND same.channel = ?7 AND same.clip = ?3)",
+    )?;
+    Ok(statement.execute(params![
+        first.number,
+        Uuid::new_v4().to_string(),
+        path,
+        now.0,
+        event.to_string(),
+        first.phase,
+        first.channel
+    ])?)
 }
 
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
 
-    use meerkat_base::Event;
+    use meerkat_base::{CameraId, Event};
 
     use super::*;
     use crate::outbox::{Order, OutboxRow, OutboxState, Queue};
@@ -207,5 +261,61 @@ mod tests {
         let wishes = [wish("shy", false), wish("open", true)];
         assert_eq!(store.book_clip(&[aside, clip(&face, "a.mp4")], &wishes, WallTime(9)).unwrap(), 1);
         assert_eq!(parts(&store, &face)[0].channel, "open");
+    }
+
+    #[test]
+    fn a_clip_in_which_a_face_event_goes_on_is_for_those_who_may_see_faces() {
+        let wishes = [wish("shy", false), wish("open", true)];
+        let channels = |store: &Store, event: &Event| -> Vec<String> {
+            parts(store, event).into_iter().map(|row| row.channel).collect()
+        };
+        let (_folder, mut store) = store();
+        let (person, face) = (event(2), Event { kind: EventKind::Face, ..event(3) });
+        store.start_event(&person, &[alert("shy"), alert("open")]).unwrap();
+        store.start_event(&face, &[]).unwrap();
+        // The face event shares the file.
+        store.book_clip(&[clip(&person, "a.mp4"), clip(&face, "a.mp4")], &wishes, WallTime(9)).unwrap();
+        assert_eq!(channels(&store, &person), ["open"]);
+        // It has no clips of its own, and goes on all the same: it began within this one, 5 s long.
+        store.book_clip(&[clip(&person, "b.mp4")], &wishes, WallTime(9)).unwrap();
+        assert_eq!(channels(&store, &person), ["open", "open"]);
+
+        let over = Event { ended: Some(WallTime(4_000_000)), ..face };
+        store.end_event(&over, &[]).unwrap();
+        let elsewhere =
+            Event { kind: EventKind::Face, camera: CameraId::parse("yard").unwrap(), ..event(20) };
+        store.start_event(&elsewhere, &[]).unwrap();
+        let later = event(21);
+        store.start_event(&later, &[alert("shy")]).unwrap();
+        store.book_clip(&[clip(&later, "c.mp4")], &wishes, WallTime(9)).unwrap();
+        assert_eq!(channels(&store, &later), ["shy"], "over, or at another camera");
+    }
+
+    #[test]
+    fn who_hears_of_ends_only_gets_every_clip_after_the_end() {
+        let (_folder, mut store) = store();
+        let wishes = [wish("both", false), wish("ends", false)];
+        let began = event(1);
+        store.start_event(&began, &[alert("both")]).unwrap();
+        // Longer than one clip may be: the first is ready before the end.
+        store.book_clip(&[clip(&began, "a.mp4")], &wishes, WallTime(7)).unwrap();
+        let over = Event { ended: Some(WallTime(2_000_000)), ..began.clone() };
+        store.end_event(&over, &[alert("both"), alert("ends")]).unwrap();
+        for _ in 0..2 {
+            store.book_clip(&[clip(&began, "b.mp4")], &wishes, WallTime(8)).unwrap();
+        }
+        let rows = parts(&store, &began);
+        let found: Vec<_> = rows
+            .iter()
+            .map(|row| (row.channel.as_str(), row.phase, row.part, row.clip.as_deref().unwrap()))
+            .collect();
+        let (started, ended) = (EventPhase::Started, EventPhase::Ended);
+        let expected = [
+            ("both", started, 1, "a.mp4"),
+            ("both", started, 2, "b.mp4"),
+            ("ends", ended, 1, "a.mp4"),
+            ("ends", ended, 2, "b.mp4"),
+        ];
+        assert_eq!(found, expected, "each once");
     }
 }
