@@ -4,6 +4,8 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use lettre::Address;
 use lettre::transport::smtp::Error;
 use lettre::transport::smtp::authentication::{Credentials, DEFAULT_MECHANISMS};
@@ -12,6 +14,7 @@ use lettre::transport::smtp::client::{
 };
 use lettre::transport::smtp::commands::{Data, Mail, Rcpt};
 use lettre::transport::smtp::extension::ClientId;
+use meerkat_base::Secret;
 use meerkat_outbound::address::resolve;
 
 use super::{BadEmail, EmailSettings, Encryption};
@@ -27,6 +30,10 @@ const BYTES_PER_SEC: u64 = 128 * 1024;
 const ACCOUNT_WAIT: Duration = Duration::from_secs(5 * 60);
 /// What a server said is cut here, characters.
 const SAID_CHARS: usize = 200;
+/// By so many characters of its beginning a secret in base64 is known, though somebody cut it off after them.
+const KNOWN_BY_CHARS: usize = 8;
+
+const REDACTED: &str = "[redacted]";
 
 /// Who got the letter; recipients by their place in the list.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -47,12 +54,20 @@ pub(super) struct Server {
     allow_link_local: bool,
     tls: TlsParameters,
     credentials: Option<Credentials>,
+    /// The password, and what it is in base64 by itself (AUTH LOGIN) and with the user (AUTH PLAIN).
+    password: Option<Secret>,
+    encoded: Vec<Secret>,
     hello: ClientId,
 }
 
 impl Server {
     pub fn new(settings: &EmailSettings) -> Result<Self, BadEmail> {
         let credentials = settings.credentials.as_ref();
+        let password = credentials.map(|(_, word)| word.clone()).filter(|word| !word.reveal().is_empty());
+        let encoded = credentials.filter(|_| password.is_some()).map(|(user, word)| {
+            let plain = format!("\0{user}\0{}", word.reveal());
+            [plain, word.reveal().to_owned()].map(|sent| Secret::new(STANDARD.encode(sent)))
+        });
         Ok(Self {
             host: settings.host.clone(),
             port: settings.port,
@@ -62,6 +77,8 @@ impl Server {
             tls: tls(settings)?,
             credentials: credentials
                 .map(|(user, word)| Credentials::new(user.clone(), word.reveal().to_owned())),
+            password,
+            encoded: encoded.into_iter().flatten().collect(),
             hello: ClientId::default(),
         })
     }
@@ -167,11 +184,33 @@ impl Server {
             said = format!("{said}: {deeper}");
             source = deeper.source();
         }
-        let said: String =
-            crate::render::printable(&said).replace('\n', " ").chars().take(SAID_CHARS).collect();
+        let whole = crate::render::printable(&said).replace('\n', " ");
+        // Before it is cut: half a password is one, too.
+        let shown: String = self.scrub(whole).chars().take(SAID_CHARS).collect();
         let word = if error.is_permanent() || error.is_transient() { "refuses" } else { "failed at" };
-        format!("{} {word} {what}: {said}", self.host)
+        format!("{} {word} {what}: {shown}", self.host)
     }
+
+    /// Takes the password out of what a server said: some answer a command with the command.
+    fn scrub(&self, said: String) -> String {
+        let hidden = self.encoded.iter().fold(said, |said, secret| hide(&said, secret.reveal()));
+        match &self.password {
+            Some(password) => hidden.replace(password.reveal(), REDACTED),
+            None => hidden,
+        }
+    }
+}
+
+/// Takes a secret in base64 out of a text, and whatever could be the rest of it where it was cut off or goes on.
+fn hide(text: &str, secret: &str) -> String {
+    let known_by = secret.get(..KNOWN_BY_CHARS).unwrap_or(secret);
+    let (mut shown, mut rest) = (String::with_capacity(text.len()), text);
+    while let Some((before, found)) = rest.split_once(known_by) {
+        shown.push_str(before);
+        shown.push_str(REDACTED);
+        rest = found.trim_start_matches(|c: char| c.is_ascii_alphanumeric() || "+/=".contains(c));
+    }
+    shown + rest
 }
 
 fn all_here(addresses: &[SocketAddr]) -> bool {

@@ -274,6 +274,36 @@ async fn passwords_and_letters_travel_only_through_tls() {
 }
 
 #[tokio::test]
+async fn a_server_that_repeats_the_password_does_not_bring_it_into_the_log() {
+    use base64::Engine;
+    use base64::engine::general_purpose::STANDARD;
+    let plain = STANDARD.encode(format!("\0{USER}\0{PASSWORD}"));
+    let alone = STANDARD.encode(PASSWORD);
+    let cut_off = plain[..plain.len() - 3].to_owned();
+    let login = Some((USER.to_owned(), PASSWORD.to_owned()));
+    for (at, said) in [
+        ("AUTH", format!("535 5.7.8 what is AUTH PLAIN {plain}, says the server")),
+        ("AUTH", format!("535 5.7.8 what is AUTH PLAIN {cut_off}... says the server")),
+        ("AUTH", format!("454 4.7.0 \"{alone}\" says the server")),
+        ("MAIL", format!("550 5.7.1 {PASSWORD} is no good password, says the server")),
+    ] {
+        let rules = MailRules { tls: MailTls::StartTls, login: login.clone(), ..MailRules::default() };
+        let s = scene_with(rules, |settings| {
+            settings.credentials = Some((USER.to_owned(), Secret::new(PASSWORD)));
+        });
+        s.server.script([MailFault::Answer(at, said.clone().leak())]);
+        let reason = match s.email.deliver(&alert(EventKind::Person, None)).await {
+            Outcome::Retry { reason, .. } | Outcome::Refused { reason, .. } => reason,
+            other => panic!("{other:?}"),
+        };
+        assert!(reason.contains("[redacted]"), "{said}: {reason}");
+        for secret in [&plain[..16], &alone[..8], &PASSWORD[..6]] {
+            assert!(!reason.contains(secret), "{said}: {reason}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_server_without_starttls_gets_nothing() {
     let s = scene_with(MailRules::default(), |settings| {
         settings.encryption = Encryption::StartTls;
