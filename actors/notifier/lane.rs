@@ -6,17 +6,16 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use meerkat_base::{WallTime, metric};
-use meerkat_notify::Digest;
-use meerkat_notify::alert::DigestLine;
-use meerkat_store::{DigestCount, OpenDigest, OutboxRow};
+use meerkat_store::{OpenDigest, OutboxRow};
 use metrics::{counter, histogram};
 use tokio::time::timeout;
 use tracing::{debug, info, warn};
 
 use super::breaker::{Leave, Turn};
 use super::choice::{CatchUp, Choice, DigestSettings, choose};
-use super::compose::{camera_name, message};
+use super::compose::message;
 use super::post::{Attempted, BOOKING_WAIT, Booking, Post, age};
+use super::summary::Summary;
 use super::{ATTEMPT_LIMIT, INTERVAL};
 use crate::supervision::{ActorKind, Failure, fault};
 
@@ -154,18 +153,18 @@ impl Lane {
     async fn deliver_digest(&mut self, open: &OpenDigest, now: WallTime) {
         let post = Arc::clone(&self.post);
         let id = open.id;
-        let counts = match post.tools.archivist.ask(move |store| store.digest_counts(id)).await {
-            Ok(counts) => counts,
+        let summary = match post.tools.archivist.ask(move |store| Summary::of(store, id)).await {
+            Ok(summary) => summary,
             Err(problem) => {
                 debug!(channel = post.channel.name(), %problem, "a digest cannot be read");
                 return;
             }
         };
-        if counts.is_empty() {
+        if summary.is_empty() {
             // Nothing of it waits any more: there is nothing to say.
             return post.book(move |store| store.digest_delivered(id, now)).await;
         }
-        let digest = digest(open, &counts);
+        let digest = summary.digest(open);
         let facts = (open.sent, open.attempts, age(open.made, now));
         let Some(attempted) = post.attempt(post.channel.deliver_digest(&digest), ATTEMPT_LIMIT, facts).await
         else {
@@ -224,23 +223,5 @@ impl Lane {
             Ok(alerts) => warn!(channel = self.post.channel.name(), alerts, "alerts given up: too old"),
             Err(problem) => debug!(%problem, "old alerts cannot be given up"),
         }
-    }
-}
-
-fn digest(open: &OpenDigest, counts: &[DigestCount]) -> Digest {
-    Digest {
-        id: open.id,
-        oldest: counts.iter().map(|line| line.oldest).min().unwrap_or(WallTime(0)),
-        newest: counts.iter().map(|line| line.newest).max().unwrap_or(WallTime(0)),
-        counts: counts
-            .iter()
-            .map(|line| DigestLine {
-                camera: line.camera.clone(),
-                camera_name: camera_name(&line.payload),
-                kind: line.kind,
-                count: line.count,
-            })
-            .collect(),
-        already_sent: open.sent,
     }
 }

@@ -7,6 +7,7 @@ mod clips;
 mod compose;
 mod lane;
 mod post;
+mod summary;
 
 mod breaker;
 mod links;

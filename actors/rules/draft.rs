@@ -72,6 +72,11 @@ impl AlertDraft {
         }
     }
 
+    /// How many of what, where the message may be about several events.
+    pub(crate) fn counted(&self) -> Vec<DigestLine> {
+        self.lines.iter().filter_map(digest_line).collect()
+    }
+
     /// Everything that is said besides camera, kind and time: the words of a notice, then how many of what.
     pub fn said(&self) -> String {
         let total = self.lines.iter().fold(0u64, |sum, line| sum.saturating_add(line.count));
@@ -79,7 +84,7 @@ impl AlertDraft {
             return self.detail.clone();
         }
         let language = if self.in_chinese { Language::Chinese } else { Language::English };
-        let lines: Vec<DigestLine> = self.lines.iter().filter_map(digest_line).collect();
+        let lines = self.counted();
         let mut said = self.detail.clone();
         if !said.is_empty() {
             said.push('\n');

@@ -70,18 +70,20 @@ impl StoreReader {
             .transpose()
     }
 
-    /// What a digest stands for, the most frequent first; at most [`MAX_ROWS`] lines.
+    /// What a digest stands for, the most frequent first; at most [`MAX_ROWS`] lines. Messages that may be about several
+    /// events are not among it: see [`StoreReader::digest_groups`].
     pub fn digest_counts(&self, id: Uuid) -> Result<Vec<DigestCount>> {
         // SQLite takes the other columns of a group from the row that has the one maximum.
         let mut statement = self.connection.prepare_cached(
             "SELECT camera, kind, count(*), max(number), payload, created
              FROM outbox INDEXED BY outbox_by_digest
-             WHERE digest = ?1 AND part = 0 AND state = 'waiting'
+             WHERE digest = ?1 AND part = 0 AND state = 'waiting' AND merge_key IS NULL
              GROUP BY camera, kind ORDER BY count(*) DESC, camera, kind LIMIT ?2",
         )?;
         let mut oldest = self.connection.prepare_cached(
             "SELECT min(created) FROM outbox INDEXED BY outbox_by_digest
-             WHERE digest = ?1 AND part = 0 AND state = 'waiting' AND camera = ?2 AND kind = ?3",
+             WHERE digest = ?1 AND part = 0 AND state = 'waiting' AND merge_key IS NULL
+                 AND camera = ?2 AND kind = ?3",
         )?;
         statement
             .query_and_then(params![id.to_string(), count(MAX_ROWS as u64)], |row| {
@@ -101,6 +103,28 @@ impl StoreReader {
                 })
             })?
             .collect()
+    }
+
+    /// Calls `each` with every message in a digest that may be about several events, in the order of writing: how many
+    /// and of what is said by its payload, in the caller's own form.
+    pub fn digest_groups(&self, id: Uuid, mut each: impl FnMut(DigestCount)) -> Result<()> {
+        let mut statement = self.connection.prepare_cached(
+            "SELECT camera, kind, created, payload FROM outbox INDEXED BY outbox_by_digest
+             WHERE digest = ?1 AND part = 0 AND state = 'waiting' AND merge_key IS NOT NULL ORDER BY number",
+        )?;
+        let mut rows = statement.query([id.to_string()])?;
+        while let Some(row) = rows.next()? {
+            let written = WallTime(row.get(2)?);
+            each(DigestCount {
+                camera: parsed(row, 0, |text| CameraId::from_shown(text).ok())?,
+                kind: parsed(row, 1, |text| text.parse().ok())?,
+                count: 1,
+                oldest: written,
+                newest: written,
+                payload: parsed(row, 3, |text| serde_json::from_str(text).ok())?,
+            });
+        }
+        Ok(())
     }
 }
 
