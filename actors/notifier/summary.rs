@@ -137,6 +137,7 @@ mod tests {
         };
         let merge = key.map(|key| Merge { key: key.to_owned(), combine: merge_into });
         Report {
+            attendance: None,
             event,
             detail: None,
             snoozed: false,

@@ -188,9 +188,9 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::clips::SnapshotRow;
     use crate::faces::Consent;
     use crate::orphans::Fate;
-    use crate::clips::SnapshotRow;
     use crate::outbox::OutboxState;
     use crate::testing::{FAR, alert, event, store};
 
