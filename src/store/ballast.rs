@@ -36,11 +36,12 @@ pub fn make(data_dir: &Path, bytes: u64) -> Result<()> {
     made
 }
 
-/// Gives the ballast up. Returns the bytes that it had.
+/// Gives the ballast up, and one that a crash kept from being finished. Returns the bytes that it had.
 pub fn give_up(data_dir: &Path) -> Result<u64> {
     let root = Folder::existing(data_dir)?;
-    let bytes = root.len_of(BALLAST).unwrap_or(0);
+    let mut bytes = 0;
     for name in [BALLAST, UNFINISHED] {
+        bytes += root.len_of(name).unwrap_or(0);
         root.remove(name)?;
     }
     Ok(bytes)

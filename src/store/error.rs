@@ -79,6 +79,19 @@ pub enum StoreError {
         /// Why there is no copy.
         source: Box<StoreError>,
     },
+    /// The database cannot be opened because there is no room at all, and none that the node may make.
+    #[error(
+        "{path} cannot be opened because its disk is full: {source}. There is no ballast (any more) that could be given \
+         up. Free some megabytes on the disk of the data folder by deleting or moving what is not this program's, or \
+         files under capture/ that are not needed, never meerkat.db and what is called like it; then start the node \
+         again: it makes more room by itself"
+    )]
+    NoRoomToOpen {
+        /// The database.
+        path: PathBuf,
+        /// What the disk did not take.
+        source: Box<StoreError>,
+    },
     /// Something is there already, and nothing is ever overwritten.
     #[error("{path} exists already")]
     Exists {
@@ -181,13 +194,34 @@ impl StoreError {
 
     /// Whether the disk (or the quota, or the file size limit) is used up.
     pub fn is_disk_full(&self) -> bool {
+        // SQLITE_IOERR_SHMSIZE: the index of the log cannot grow, which is the first thing that is written when a
+        // database is opened.
+        const NO_INDEX: i32 = 4874;
         match self {
             StoreError::Io { source, .. } => matches!(
                 source.kind(),
                 io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge
             ),
-            StoreError::Database(e) => e.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull),
+            StoreError::Database(rusqlite::Error::SqliteFailure(failure, _)) => {
+                failure.code == rusqlite::ErrorCode::DiskFull || failure.extended_code == NO_INDEX
+            }
             _ => false,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_whose_index_finds_no_room_is_a_full_disk() {
+        let of = |code| {
+            StoreError::Database(rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(code), None))
+        };
+        let (full, shm_size, read, busy) = (13, 4874, 266, 5);
+        assert!(of(full).is_disk_full() && of(shm_size).is_disk_full());
+        assert!(!of(read).is_disk_full() && !of(busy).is_disk_full());
+        assert!(!of(shm_size).is_damage());
     }
 }

@@ -1,12 +1,18 @@
 //! Opens the database of a node, whatever state it is in: a damaged one is set aside and made anew, at the start before
-//! anything else happens, later on a thread of its own while the node goes on recording.
+//! anything else happens, later on a thread of its own while the node goes on recording. At the start a full disk is
+//! given the ballast; other room is made by the running node.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::backup::Report;
-use crate::database::{DataLock, Store, StoreOptions};
+use crate::ballast;
+use crate::database::{DATABASE, DataLock, Store, StoreOptions};
+use crate::disk::free_bytes;
 use crate::error::{Result, StoreError};
 use crate::rebuild::{Rebuilt, rebuild};
+
+/// With fewer bytes free than this, what the disk did not do is put down to that.
+const HARDLY_ANY: u64 = 1 << 20;
 
 /// Opens the database of one data folder again and again.
 pub struct Opener {
@@ -46,11 +52,57 @@ impl Opener {
         &self.lock
     }
 
-    /// Opens the database; a damaged one is set aside and made anew first, which may take minutes.
+    /// Opens the database; a damaged one is set aside and made anew first, which may take minutes. Where there is no
+    /// room for either, the ballast is given up first: only a node that runs can make more.
     ///
     /// # Errors
     /// Whatever keeps it from being opened or made anew; then the damaged one stays where it is.
+    /// [`StoreError::NoRoomToOpen`] when that is a full disk.
     pub fn at_start(&self, report: Report<'_>) -> Result<Store> {
+        loop {
+            let refused = match self.open_or_make_anew(report) {
+                Err(error) if self.is_for_want_of_room(&error) => error,
+                opened => return opened,
+            };
+            match ballast::give_up(self.lock.folder()) {
+                Ok(0) => return Err(self.no_room(refused)),
+                Ok(bytes) => {
+                    let why = refused.to_string();
+                    tracing::warn!(bytes, why, "the ballast was given up so that the database can be opened");
+                }
+                Err(problem) => {
+                    tracing::warn!(%problem, "the ballast cannot be given up");
+                    return Err(self.no_room(refused));
+                }
+            }
+        }
+    }
+
+    fn no_room(&self, refused: StoreError) -> StoreError {
+        match refused {
+            // Says itself what is to be done.
+            StoreError::NoMigrationBackup { .. } => refused,
+            refused => {
+                let path = self.lock.folder().join(DATABASE);
+                StoreError::NoRoomToOpen { path, source: Box::new(refused) }
+            }
+        }
+    }
+
+    /// Whether more room on the disk may be all that is missing.
+    fn is_for_want_of_room(&self, error: &StoreError) -> bool {
+        match error {
+            StoreError::NoRoom { .. } | StoreError::NoMigrationBackup { .. } => true,
+            error if error.is_disk_full() => true,
+            // Some file systems, when they are full, refuse to make the files beside the database, and SQLite does not
+            // say why.
+            error => {
+                error.is_disk_failure() && free_bytes(self.lock.folder()).is_ok_and(|free| free < HARDLY_ANY)
+            }
+        }
+    }
+
+    fn open_or_make_anew(&self, report: Report<'_>) -> Result<Store> {
         match Store::open_under(&self.lock, (self.options)()) {
             Err(error) if error.is_damage() => self.make_anew(&error, report)?,
             opened => return opened,

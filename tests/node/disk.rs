@@ -197,6 +197,49 @@ fn a_disk_full_to_the_last_byte_keeps_what_is_kept_and_recording_goes_on_when_th
 }
 
 #[test]
+fn a_node_starts_on_a_full_disk_with_the_room_of_its_ballast_and_says_what_is_wrong_without() {
+    if !inside("a_node_starts_on_a_full_disk_with_the_room_of_its_ballast_and_says_what_is_wrong_without") {
+        return;
+    }
+    let mut stage = start(plan(), Disk::new(48));
+    let (path, bytes) = kept_clip(&stage);
+    let has_ballast = |node: &Node| {
+        eventually("there is ballast", PATIENCE, || {
+            (node.metric("meerkat_ballast_bytes", &[]) > 0.0).then_some(())
+        });
+    };
+    has_ballast(&stage.node);
+    // An orderly end, so that the files beside the database have to be made anew.
+    assert!(stage.node.stop().success());
+    let filler = fill(&stage.kept);
+    stage.node.restart();
+    let said = stage.node.wait_for_log("the ballast was given up so that the database can be opened");
+    assert_eq!(said["bytes"], 2 << 20);
+    // It works, with as much as there is room for.
+    let mut yard = stage.node.camera("yard", 4);
+    let event = stage.node.stir(&mut yard, "yard");
+    assert!(stage.node.store().event(event.id).unwrap().is_some(), "events are written");
+    assert_eq!(std::fs::read(stage.data.join(&path)).unwrap(), bytes, "what is kept is untouched");
+    drop(filler);
+    until_taken(&stage.node, 2);
+    has_ballast(&stage.node);
+    assert!(stage.node.stop().success());
+
+    // Without ballast it says so, ends, and starts as soon as there is room.
+    std::fs::remove_file(stage.data.join("meerkat.ballast")).unwrap();
+    let filler = fill(&stage.kept);
+    let root = stage.data.parent().unwrap();
+    let output = plan().command(root).arg("run").output().unwrap();
+    let log = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{log}");
+    assert!(log.contains("its disk is full") && log.contains("Free some megabytes"), "{log}");
+    drop(filler);
+    stage.node.restart();
+    assert_eq!(std::fs::read(stage.data.join(&path)).unwrap(), bytes);
+    assert!(stage.node.stop().success());
+}
+
+#[test]
 fn a_disk_that_is_taken_away_and_given_back_is_recorded_to_by_itself() {
     if !inside("a_disk_that_is_taken_away_and_given_back_is_recorded_to_by_itself") {
         return;
