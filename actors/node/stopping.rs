@@ -7,6 +7,9 @@ use tracing::{info, warn};
 
 use super::Node;
 
+/// Time that there is in any case for saying that clips which are not finished have not failed.
+const TAKE_BACK: Duration = Duration::from_secs(1);
+
 impl Node {
     /// Takes everything down in the order of the flow; says who is late. Sessions must have been told by the
     /// shutdown signal.
@@ -35,6 +38,7 @@ impl Node {
         if self.encoders.waiting() > 0 {
             info!(spools = self.encoders.waiting(), "clips that are not finished will be at the next start");
         }
+        self.encoders.stop(left().max(TAKE_BACK));
         if !self.crier.stop(left()) {
             warn!(actor = "crier", "late at shutdown");
         }

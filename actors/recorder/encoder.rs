@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -18,6 +19,7 @@ use metrics::{counter, histogram};
 use serde::{Deserialize, Serialize};
 use tracing::{error, info, warn};
 
+use super::attempts::Attempts;
 use super::job::{Begun, Gone, Job};
 use super::pictures::Pictures;
 use super::turns::Turns;
@@ -106,6 +108,8 @@ pub(super) struct Shared {
     pub settings: EncoderSettings,
     /// Whose turn it is to make a file.
     pub turns: Turns,
+    /// Attempts at making one that are under way.
+    pub attempts: Attempts,
     /// Decoded pictures that two files of one camera have in common.
     pub pictures: Pictures,
     jobs: Mutex<HashMap<PathBuf, Entry>>,
@@ -164,8 +168,8 @@ impl Encoders {
             counter!(metric::LIMIT_HITS, "limit" => limit).increment(0);
         }
         let pictures = Pictures::default();
-        let (jobs, telling) = (Mutex::default(), OnceLock::new());
-        let shared = Shared { crew, tools, settings, turns, pictures, jobs, telling };
+        let (attempts, jobs, telling) = (Attempts::default(), Mutex::default(), OnceLock::new());
+        let shared = Shared { crew, tools, settings, turns, attempts, pictures, jobs, telling };
         Self { shared: Arc::new(shared) }
     }
 
@@ -260,6 +264,20 @@ impl Encoders {
     /// Spools that are not finished.
     pub fn waiting(&self) -> usize {
         self.jobs().len()
+    }
+
+    /// The node stops in order: what is being made is made anew at the next start, and that is none of the three attempts
+    /// of its spool. Waits so long at most, as the disk may hang.
+    pub fn stop(&self, patience: Duration) {
+        let (attempts, deadline) = (self.shared.attempts.clone(), self.shared.settings.deadline);
+        let (done, waiting) = mpsc::channel::<()>();
+        let taking_back = std::thread::Builder::new().name("attempts".to_owned()).spawn(move || {
+            attempts.stop(deadline);
+            drop(done);
+        });
+        if taking_back.is_err() || waiting.recv_timeout(patience) == Err(RecvTimeoutError::Timeout) {
+            warn!("attempts at making clips that the end of the node interrupts may count");
+        }
     }
 
     /// Refuses when the spools that have no file yet hold more than so many bytes.

@@ -20,6 +20,7 @@ use meerkat_store::{
 use metrics::{counter, histogram};
 use tracing::{error, info, warn};
 
+use super::attempts::Attempt;
 use super::encoder::{Encoders, SizeNote};
 use super::pictures::User;
 use super::turns::Turn;
@@ -82,8 +83,8 @@ pub(super) struct Job {
     finished: bool,
     skipped: Vec<u64>,
     ended: Option<Instant>,
-    /// An attempt stands on the disk that may have to be taken back.
-    counted: bool,
+    /// The attempt that is under way; it may have to be taken back.
+    attempt: Option<Attempt>,
     /// The disk refused: everything begins again.
     refused: bool,
 }
@@ -120,7 +121,7 @@ impl Job {
             finished: false,
             skipped: Vec::new(),
             ended: None,
-            counted: false,
+            attempt: None,
             refused: false,
         }))
     }
@@ -131,9 +132,13 @@ impl Job {
         if !self.turn.take() {
             return Ok(false);
         }
-        let attempt = spool::begin_attempt(&self.path).map_err(Failure::error)?;
-        self.counted = true;
-        if attempt > spool::MAX_ATTEMPTS {
+        // Else the node stops.
+        let Some(attempt) = shared.attempts.begin(&self.path).map_err(Failure::error)? else {
+            return Ok(false);
+        };
+        let which = attempt.which();
+        self.attempt = Some(attempt);
+        if which > spool::MAX_ATTEMPTS {
             self.pool.set_aside(&self.path, Some(&self.meta), "three attempts at finishing it failed");
             self.stage = Stage::Over;
             return Ok(true);
@@ -387,7 +392,10 @@ impl Component for Gone {
 
 impl Component for Job {
     fn step(&mut self) -> Result<Step, Failure> {
-        match self.advance() {
+        self.note_work(true);
+        let advanced = self.advance();
+        self.note_work(false);
+        match advanced {
             Err(Failure::Error(words)) if is_of_the_disk(&words) => self.wait_for_disk(&words),
             other => other,
         }
@@ -408,14 +416,18 @@ impl Job {
         Ok(Step::Sleep(DISK_RETRY))
     }
 
+    fn note_work(&self, is_at_work: bool) {
+        if let Some(attempt) = &self.attempt {
+            attempt.works(is_at_work);
+        }
+    }
+
     /// After the disk refused; it may refuse this too, and then nothing is counted that was not taken back.
     fn begin_again(&mut self) -> Result<(), Failure> {
-        if std::mem::take(&mut self.counted)
-            && let Err(error) = spool::forgive_attempt(&self.path)
-        {
-            self.counted = true;
-            return Err(Failure::error(error));
+        if let Some(attempt) = &self.attempt {
+            attempt.forgive().map_err(Failure::error)?;
         }
+        self.attempt = None;
         let begun = Begun {
             path: self.path.clone(),
             meta: self.meta.clone(),

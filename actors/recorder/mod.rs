@@ -1,7 +1,9 @@
 //! Everything that is written to disk for one camera: pictures, and the spools of its video, its clip and its segment.
 //! `link.rs` is the way in, `component.rs` the recorder, `open.rs` and `clip.rs` what is open, `missing.rs` what the ring
-//! makes up for; `encoder.rs` and `job.rs` make files for people out of spools, those whose turn it is by `turns.rs`.
+//! makes up for; `encoder.rs` and `job.rs` make files for people out of spools, those whose turn it is by `turns.rs`, in
+//! attempts that `attempts.rs` counts.
 
+mod attempts;
 mod clip;
 mod component;
 mod encoder;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use meerkat_base::EventId;
 use meerkat_store::evidence::sha256_of;
-use meerkat_store::{ClipRow, ClipState, EventCursor, EventQuery, SpoolKind, StoreError, spool};
+use meerkat_store::{ClipRow, ClipState, EventCursor, EventQuery, SpoolKind, StoreError};
 use tracing::warn;
 
 use super::Job;
@@ -110,7 +110,9 @@ impl Job {
                 }
                 Err(error @ (ArchiveError::Busy | ArchiveError::Lost)) => {
                     // Nor after so long: the database is being made anew, perhaps.
-                    spool::forgive_attempt(&self.path).map_err(Failure::error)?;
+                    if let Some(attempt) = &self.attempt {
+                        attempt.forgive().map_err(Failure::error)?;
+                    }
                     return Err(Failure::error(error));
                 }
                 Err(error) => return Err(Failure::error(error)),

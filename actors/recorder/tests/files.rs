@@ -201,6 +201,41 @@ fn what_becomes_of_missed_snapshots_is_counted() {
 }
 
 #[test]
+fn a_stop_while_a_file_is_made_is_no_failed_attempt() {
+    let rig = Rig::new(&[]);
+    let frames = pictures(&rig, 12);
+    begin(&rig, &frames).finish().unwrap();
+    let path = rig.spool_paths().remove(0);
+    let attempts = || std::fs::metadata(path.join("attempts")).map_or(0, |metadata| metadata.len());
+    // On this thread, so that it is known how far it has come.
+    let job = || {
+        let begun = Begun {
+            path: path.clone(),
+            meta: SpoolMeta {
+                camera: rig.camera.id().clone(),
+                kind: meerkat_store::SpoolKind::Clip { event: event(&frames[0], 1).id },
+                started: frames[0].wall,
+                mode: meerkat_base::Mode::Video,
+                settings: serde_json::Value::Null,
+            },
+            writer_gone: Arc::new(AtomicBool::new(true)),
+            left: false,
+        };
+        Job::begin(rig.tools.encoders.clone(), begun).unwrap().unwrap()
+    };
+    let mut one = job();
+    assert_eq!(one.step(), Ok(Step::Again), "a part of it is encoded");
+    assert_eq!(attempts(), 1);
+    rig.tools.encoders.stop(PATIENCE);
+    assert_eq!(attempts(), 0, "the next start has all three");
+    drop(one);
+    // None is begun that would be interrupted at once.
+    assert!(matches!(job().step(), Ok(Step::Sleep(_))));
+    assert_eq!(attempts(), 0);
+    assert_eq!(clips(&rig), [""; 0]);
+}
+
+#[test]
 fn a_recording_that_never_got_a_picture_is_no_damage() {
     let mut rig = Rig::new(&[]);
     let frames = pictures(&rig, 1);
