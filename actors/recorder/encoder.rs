@@ -195,9 +195,11 @@ impl Encoders {
         Ok(())
     }
 
-    /// Finishes the spools that an earlier run left. Before the first recording. Returns how many there are.
+    /// Finishes the spools that an earlier run left. Before the first recording. Returns how many there are. One that can
+    /// be neither removed nor set aside is told of, and holds up no other.
     pub fn recover(&self) -> Result<usize, StoreError> {
-        let found = spool::recover(&self.shared.tools.places.spools())?;
+        let mut stuck = |path: &Path, problem: &StoreError| self.stays(path, None, problem);
+        let found = spool::recover_telling(&self.shared.tools.places.spools(), &mut stuck)?;
         let count = found.len();
         for left in found {
             match left.meta {
@@ -208,7 +210,11 @@ impl Encoders {
                     following.end();
                 }
                 // A recording that had not got its first picture: nothing in it was answered for.
-                Some(_) if left.corrupt_bytes == 0 => spool::remove(&left.path)?,
+                Some(meta) if left.corrupt_bytes == 0 => {
+                    if let Err(problem) = spool::remove(&left.path) {
+                        self.stays(&left.path, Some(&meta.camera), &problem);
+                    }
+                }
                 Some(meta) => self.set_aside(&left.path, Some(&meta), "no picture in it is whole"),
                 None => self.set_aside(&left.path, None, "its beginning is damaged"),
             }
@@ -316,6 +322,8 @@ impl Encoders {
             Ok(aside) => aside,
             Err(problem) => {
                 error!(spool = %path.display(), why, %problem, "a spool cannot be set aside");
+                let words = format!("the spool is to be set aside ({why}), and cannot be: {problem}");
+                self.damaged(path, meta.map(|meta| &meta.camera), words);
                 return;
             }
         };
@@ -352,6 +360,12 @@ impl Encoders {
         if !offered {
             warn!(spool = %aside.display(), "a spool that was set aside has no row");
         }
+    }
+
+    /// Says that a spool with nothing in it cannot be removed; the next start tries again.
+    fn stays(&self, path: &Path, camera: Option<&CameraId>, problem: &StoreError) {
+        error!(spool = %path.display(), %problem, "a spool that is of no use cannot be removed");
+        self.damaged(path, camera, format!("a spool that is of no use cannot be removed: {problem}"));
     }
 
     /// Raises a notice about a spool.

@@ -39,7 +39,8 @@ pub use keep::{KEPT, KeptSpool, is_kept, keep, kept, kept_of};
 pub use read::{ChainSeen, SpoolEnd, SpoolFrame, SpoolItem, SpoolReader, SpoolSummary, spool_from_bytes};
 pub use record::MAX_FRAME_BYTES;
 pub use recover::{
-    FoundSpool, MAX_ATTEMPTS, SET_ASIDE, begin_attempt, forgive_attempt, is_gone, recover, remove, set_aside,
+    FoundSpool, MAX_ATTEMPTS, SET_ASIDE, begin_attempt, forgive_attempt, is_gone, recover, recover_telling,
+    remove, set_aside,
 };
 pub use write::{SpoolDone, SpoolWriter};
 

@@ -1,18 +1,19 @@
 //! The encoders with the recorder's spools: which files are made, and what becomes of spools of which none can be.
 
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use meerkat_base::{Clock, EventKind, Frame, Image, PixelFormat, metric};
+use meerkat_base::{Clock, EventKind, Frame, Image, Notice, NoticeSink, PixelFormat, metric};
 use meerkat_store::{NewAlert, SnapshotRow, SpoolMeta, SpoolWriter, StoreReader};
 
 use super::Rig;
 use crate::recorder::clip::begin_clip;
+use crate::recorder::encoder::{EncoderTools, Encoders};
 use crate::recorder::job::{Begun, Job};
 use crate::recorder::open::OpenSpool;
-use crate::supervision::{Component, Step};
+use crate::supervision::{Board, Component, Step};
 use crate::testing::{Counters, event, frame};
 
 /// Longer than anything takes.
@@ -167,6 +168,69 @@ fn a_snapshot_that_the_disk_did_not_take_is_made_of_the_recording() {
     assert_eq!(snapshot(has.id), "own.jpg");
     let waiting = &reader.alerts_of(lacking.id).unwrap()[0];
     assert_eq!(waiting.snapshot, Some(snapshot(lacking.id)), "who still waits is told with it");
+}
+
+/// Subjects of what was noticed.
+#[derive(Default)]
+struct Heard(Mutex<Vec<String>>);
+
+impl NoticeSink for Heard {
+    fn raise(&self, notice: Notice) {
+        assert!(notice.kind == EventKind::StoreDamaged && notice.holds);
+        self.0.lock().unwrap().push(notice.subject);
+    }
+}
+
+#[test]
+fn spools_that_can_be_neither_removed_nor_set_aside_hold_up_no_other() {
+    let rig = Rig::new(&[]);
+    let (frames, heard) = (pictures(&rig, 3), Arc::new(Heard::default()));
+    let board = Board::new(Arc::new(rig.clock.clone()));
+    let tools = EncoderTools {
+        places: rig.tools.places.clone(),
+        clock: Arc::new(rig.clock.clone()),
+        archivist: rig.archivist.clone(),
+        room: Arc::clone(&rig.tools.room),
+        signing: None,
+        notices: Arc::clone(&heard) as Arc<dyn NoticeSink>,
+    };
+    let settings = rig.tools.encoders.shared.settings.clone();
+    let encoders = Encoders::new(super::crew("encode", &board), tools, settings);
+
+    let meta = SpoolMeta {
+        camera: rig.camera.id().clone(),
+        kind: meerkat_store::SpoolKind::Video,
+        started: frames[0].wall,
+        mode: meerkat_base::Mode::Video,
+        settings: serde_json::Value::Null,
+    };
+    let spools = rig.tools.places.spools();
+    let create = || SpoolWriter::create(&spools, &meta, rig.tools.places.durability).unwrap();
+    let mut writer = create();
+    writer.append_all(&frames).unwrap();
+    let sound = writer.finish().unwrap().path;
+    // A folder that is not ours keeps each of them from going: of one that a crash left half removed, and of one that
+    // never got a picture.
+    std::fs::create_dir_all(spools.join(".part-left/theirs")).unwrap();
+    let empty = create().path().to_owned();
+    std::fs::create_dir(empty.join("theirs")).unwrap();
+    // Of one there is nothing to be read, and what stands in the way of setting it aside is not ours either.
+    std::fs::create_dir(spools.join("0-bad")).unwrap();
+    std::fs::write(spools.join("set-aside"), b"theirs").unwrap();
+
+    assert_eq!(encoders.recover().unwrap(), 3);
+    let mut told = heard.0.lock().unwrap().clone();
+    told.sort();
+    assert_eq!(told, [".part-left", "0-bad", empty.file_name().unwrap().to_str().unwrap()]);
+    let began = Instant::now();
+    while encoders.waiting() > 0 {
+        assert!(began.elapsed() < PATIENCE, "the sound one waits for ever");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert!(!sound.exists());
+    let day = rig.folder.path().join("capture/video/door").join(rig.clock.wall().date());
+    assert!(std::fs::read_dir(day).unwrap().count() > 0, "its file is made");
+    assert!(spools.join("0-bad").exists());
 }
 
 #[test]

@@ -40,6 +40,14 @@ pub struct FoundSpool {
 /// first recording of this run: it takes every spool for one whose writer is gone, and removes those
 /// whose making or removing a crash interrupted.
 pub fn recover(spool_root: &Path) -> Result<Vec<FoundSpool>> {
+    recover_telling(spool_root, &mut |_, _| {})
+}
+
+/// As [`recover`]; `stuck` hears of every folder that cannot be removed. Those stay, and hold up nothing else.
+pub fn recover_telling(
+    spool_root: &Path,
+    stuck: &mut dyn FnMut(&Path, &StoreError),
+) -> Result<Vec<FoundSpool>> {
     let root = Folder::root(spool_root)?;
     let mut found = Vec::new();
     for entry in root.entries()? {
@@ -47,7 +55,10 @@ pub fn recover(spool_root: &Path) -> Result<Vec<FoundSpool>> {
             continue;
         }
         if entry.name.starts_with(PART_PREFIX) {
-            root.remove_sub(&entry.name)?;
+            if let Err(error) = root.remove_sub(&entry.name) {
+                tracing::warn!(%error, spool = %entry.name, "what a crash left of a spool cannot be removed");
+                stuck(&root.path().join(&entry.name), &error);
+            }
             continue;
         }
         match examine(&root, &entry.name) {

@@ -285,6 +285,20 @@ fn spools_of_a_dead_node_are_found() {
 }
 
 #[test]
+fn what_cannot_be_removed_hides_no_spool() {
+    let temp = tempfile::tempdir().unwrap();
+    let mut writer = create(temp.path());
+    writer.append_all(&frames(2)).unwrap();
+    // Something that is not ours keeps its folder from going.
+    let stuck = temp.path().join(".part-left");
+    std::fs::create_dir_all(stuck.join("theirs")).unwrap();
+    let mut told = Vec::new();
+    let found = recover_telling(temp.path(), &mut |path, _| told.push(path.to_owned())).unwrap();
+    assert_eq!(found.iter().map(|spool| spool.frames).collect::<Vec<_>>(), [2]);
+    assert_eq!(told, [stuck.canonicalize().unwrap()]);
+}
+
+#[test]
 fn attempts_are_counted_and_the_hopeless_set_aside() {
     let temp = tempfile::tempdir().unwrap();
     let mut writer = create(temp.path());
