@@ -187,6 +187,7 @@ impl Evictor {
 
     /// Looks at the clock. Returns what it said, and whether something may go by that.
     fn look_at_clock(&mut self) -> (WallTime, bool) {
+        let began = Instant::now();
         let now = self.clocks();
         let reader = self.hands.as_ref().map(|(_, hands)| &hands.reader);
         let limits = (self.tools.storage.clock_jump, self.tools.storage.clock_gap);
@@ -208,7 +209,7 @@ impl Evictor {
         }
         let by_age = look.doubt.is_none();
         gauge!(metric::CLOCK_TRUSTED).set(if by_age { 1.0 } else { 0.0 });
-        self.tools.state.lock().clock_doubt = look.doubt;
+        self.tools.state.clock_looked_at(began, look.doubt);
         (now.wall, by_age)
     }
 

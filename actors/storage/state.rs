@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use meerkat_base::WallTime;
 use meerkat_store::disk::{HeldByCamera, Usage};
@@ -40,6 +41,8 @@ struct Inner {
     stuck: Mutex<Stuck>,
     report: Mutex<StorageReport>,
     clock_confirmed: AtomicBool,
+    /// The first and the last of the looks at the clock, without a break, that found it right.
+    clock_believed: Mutex<Option<(Instant, Instant)>>,
 }
 
 impl StorageState {
@@ -59,6 +62,34 @@ impl StorageState {
     /// Whether nothing may go by age, because the wall clock is not believed.
     pub fn doubts_clock(&self) -> bool {
         self.lock().clock_doubt.is_some()
+    }
+
+    /// Whether the wall clock was looked at in this run and is believed.
+    pub fn believes_clock(&self) -> bool {
+        self.clock_believed().is_some()
+    }
+
+    /// Whether what the wall clock said at a moment is believed: it was looked at before and after, and was right all
+    /// the while. None: not known yet.
+    pub fn believed_clock_at(&self, moment: Instant) -> Option<bool> {
+        match *self.clock_believed() {
+            Some((first, last)) if first <= moment => (last >= moment).then_some(true),
+            _ => Some(false),
+        }
+    }
+
+    /// Notes a look at the clock that began at a moment, and why the clock is not believed.
+    pub(super) fn clock_looked_at(&self, began: Instant, doubt: Option<String>) {
+        {
+            let mut believed = self.clock_believed();
+            let first = believed.map_or(began, |(first, _)| first);
+            *believed = doubt.is_none().then_some((first, began));
+        }
+        self.lock().clock_doubt = doubt;
+    }
+
+    fn clock_believed(&self) -> MutexGuard<'_, Option<(Instant, Instant)>> {
+        self.0.clock_believed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A person says that the wall clock is right. Returns whether it was in doubt.

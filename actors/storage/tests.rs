@@ -479,6 +479,34 @@ fn a_start_with_a_clock_behind_the_newest_event_is_told_of() {
 }
 
 #[test]
+fn what_the_clock_says_is_believed_between_two_looks_that_found_it_right() {
+    let rig = Rig::new(&[]);
+    let mut evictor = Evictor::new(Arc::clone(&rig.tools));
+    assert!(!rig.state.believes_clock(), "nobody has looked");
+    evictor.step().unwrap();
+    assert!(rig.state.believes_clock());
+    rig.clock.jump_wall(400 * DAY);
+    rig.look_at_clock(&mut evictor);
+    assert!(!rig.state.believes_clock());
+
+    let (state, began) = (StorageState::default(), Instant::now());
+    let at = |secs| began + Duration::from_secs(secs);
+    let looks = |secs, doubt: Option<&str>| state.clock_looked_at(at(secs), doubt.map(str::to_owned));
+    let believed_at = |secs| state.believed_clock_at(at(secs));
+    assert_eq!(believed_at(1), Some(false));
+    looks(2, None);
+    assert_eq!((believed_at(1), believed_at(3)), (Some(false), None), "nobody has looked since");
+    looks(4, None);
+    assert_eq!((believed_at(3), believed_at(5)), (Some(true), None));
+    // It had jumped by then; what it said is not believed when it is right again either.
+    looks(6, Some("it jumped"));
+    assert_eq!(believed_at(5), Some(false));
+    looks(7, None);
+    looks(9, None);
+    assert_eq!((believed_at(5), believed_at(8)), (Some(false), Some(true)));
+}
+
+#[test]
 fn unknown_faces_go_when_their_time_is_over_but_not_by_a_clock_in_doubt() {
     let rig = Rig::new(&[]);
     let limits = UnknownLimits { likeness: 0.5, groups: 9, pictures: 9, bytes: 1 << 20 };

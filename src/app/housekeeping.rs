@@ -7,7 +7,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use meerkat_actors::node::NodeHandle;
-use meerkat_base::Clock;
+use meerkat_base::{Clock, WallTime};
 use meerkat_store::PRUNE_BATCH;
 use tracing::{info, warn};
 
@@ -60,10 +60,14 @@ impl Housekeeping {
 
 fn keep_house(disk: &DiskState, node: &NodeHandle, clock: &dyn Clock, stopping: &AtomicBool) {
     let mut next_prune: Option<Instant> = None;
+    let mut present = Present::default();
     while !stopping.load(Ordering::Acquire) {
         disk.set(node.room().problem());
-        if next_prune.is_none_or(|at| Instant::now() >= at) {
-            let before = clock.wall().offset_micros(-KEEP_SETTLED_MICROS);
+        let believed_at = |moment| node.storage().believed_clock_at(moment);
+        if next_prune.is_none_or(|at| Instant::now() >= at)
+            && let Some(now) = present.believed(|| clock.wall(), believed_at)
+        {
+            let before = now.offset_micros(-KEEP_SETTLED_MICROS);
             let ask = || node.archivist().ask_blocking(move |store| store.prune(before));
             let wait = match prune_all(ask, || stopping.load(Ordering::Acquire)) {
                 Ok(rows) => {
@@ -80,6 +84,26 @@ fn keep_house(disk: &DiskState, node: &NodeHandle, clock: &dyn Clock, stopping: 
             next_prune = Some(Instant::now() + wait);
         }
         std::thread::park_timeout(LOOK);
+    }
+}
+
+/// The time by which rows are old: one that the clock was looked at before and after. By a clock that has just jumped
+/// ahead everything is old.
+#[derive(Default)]
+struct Present(Option<(WallTime, Instant)>);
+
+impl Present {
+    /// What the clock says or said a moment ago; none as long as it is not known to be right. `believed_at` tells
+    /// whether it was at a moment.
+    fn believed(
+        &mut self,
+        wall: impl FnOnce() -> WallTime,
+        believed_at: impl FnOnce(Instant) -> Option<bool>,
+    ) -> Option<WallTime> {
+        let (now, moment) = *self.0.get_or_insert_with(|| (wall(), Instant::now()));
+        let believed = believed_at(moment)?;
+        self.0 = None;
+        believed.then_some(now)
     }
 }
 
@@ -104,6 +128,19 @@ mod tests {
     use std::cell::Cell;
 
     use super::*;
+
+    #[test]
+    fn what_is_old_is_judged_by_a_clock_that_was_looked_at_since() {
+        let mut present = Present::default();
+        let mut at = |wall, believed| present.believed(|| WallTime(wall), |_| believed);
+        assert_eq!(at(900, Some(false)), None, "in doubt, or not looked at yet");
+        assert_eq!(at(5, None), None, "nobody has looked since");
+        assert_eq!(at(6, None), None);
+        assert_eq!(at(7, Some(true)), Some(WallTime(5)), "that one was right");
+        assert_eq!(at(900, None), None);
+        assert_eq!(at(901, Some(false)), None, "it had jumped");
+        assert_eq!(at(8, Some(true)), Some(WallTime(8)), "what it said meanwhile is forgotten");
+    }
 
     #[test]
     fn all_that_is_old_goes_however_much_it_is() {

@@ -197,7 +197,9 @@ impl Keeper {
             }
         };
         let now = self.clock.wall();
-        match self.reading.ask(|store| store.nightly_backup(now, self.keep, &mut report)) {
+        let is_suspect = self.state.0.opener.lock().is_suspect();
+        let keep = kept(self.keep, self.node.storage().believes_clock(), is_suspect);
+        match self.reading.ask(|store| store.nightly_backup(now, keep, &mut report)) {
             Ok(file) => {
                 info!(copy = %file.path.display(), bytes = file.bytes, "the database was copied, the copy is in order");
                 counter!(metric::STORE_BACKUPS, "result" => "ok").increment(1);
@@ -235,5 +237,22 @@ impl Keeper {
     fn raise(&self, subject: &str, holds: bool, detail: String) {
         let kind = EventKind::StoreDamaged;
         self.notices.raise(Notice { kind, camera: None, subject: subject.to_owned(), holds, detail });
+    }
+}
+
+/// How many copies stay. None goes while the clock is in doubt (the nights it counts are not real ones), nor while the
+/// database may be damaged: the earlier ones may be needed.
+fn kept(wanted: usize, believes_clock: bool, is_suspect: bool) -> usize {
+    if believes_clock && !is_suspect { wanted } else { backup::KEEP_ALL }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_copy_goes_by_a_clock_in_doubt_or_for_one_of_a_database_in_doubt() {
+        assert_eq!(kept(7, true, false), 7);
+        assert_eq!([kept(7, false, false), kept(7, true, true)], [backup::KEEP_ALL; 2]);
     }
 }

@@ -14,11 +14,14 @@ use crate::disk::free_bytes;
 use crate::error::{Result, StoreError};
 use crate::files::{Folder, PART_PREFIX};
 use crate::migrate::{self, Found, STEPS};
+use crate::suspension;
 
 /// The folder of the copies.
 pub const FOLDER: &str = "backup";
 /// Copies from before a change of the schema that are kept.
 pub const KEPT_BEFORE_SCHEMA: usize = 3;
+/// No copy is one too many.
+pub const KEEP_ALL: usize = usize::MAX;
 const NIGHTLY: &str = "nightly-";
 const BEFORE_SCHEMA: &str = "before-schema-";
 const ENDING: &str = ".db";
@@ -49,7 +52,8 @@ pub struct BackupFile {
 
 impl StoreReader {
     /// Copies the database to `backup/nightly-<time>.db`, looks through all of the copy (which tells as much of the
-    /// original), and removes the oldest nightly copies beyond `keep` (at least 1).
+    /// original), and removes the oldest nightly copies beyond `keep` (at least 1); none while deletion is suspended:
+    /// the ones from before a rebuild may be all that a person has to look at. [`KEEP_ALL`] removes none either.
     ///
     /// # Errors
     /// [`StoreError::NoRoom`], and [`StoreError::Damaged`] when the database is; then earlier copies stay.
@@ -57,7 +61,7 @@ impl StoreReader {
         let folder = Folder::existing(&self.folder)?.make_sub(FOLDER)?;
         let name = format!("{NIGHTLY}{}{ENDING}", now.compact());
         let bytes = copy(&self.connection, &folder, &name, Depth::Everything, report)?;
-        prune(&folder, NIGHTLY, keep.max(1))?;
+        prune(&folder, NIGHTLY, if may_be_pruned(&self.connection) { keep.max(1) } else { KEEP_ALL })?;
         Ok(BackupFile { path: folder.path().join(&name), name, at: now.compact(), bytes })
     }
 }
@@ -89,7 +93,17 @@ pub(crate) fn before_migration(
     }
     copy(connection, &folder, &name, Depth::Pages(None), &mut |_, _, _| {})?;
     tracing::info!(copy = %folder.path().join(&name).display(), "the database was copied before its schema changes");
-    prune(&folder, BEFORE_SCHEMA, KEPT_BEFORE_SCHEMA)
+    prune(&folder, BEFORE_SCHEMA, if may_be_pruned(connection) { KEPT_BEFORE_SCHEMA } else { KEEP_ALL })
+}
+
+/// Whether nothing stands against removing old copies. Where that cannot be read, as in a database of long ago, they
+/// stay until the next time.
+fn may_be_pruned(connection: &Connection) -> bool {
+    let may = matches!(suspension::suspended(connection), Ok(None));
+    if !may {
+        tracing::info!("deletion is suspended, or that cannot be read: no copy of the database is removed");
+    }
+    may
 }
 
 /// The newest copy that can be relied on and whose schema this program can work with, opened for reading.

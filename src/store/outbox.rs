@@ -275,8 +275,12 @@ impl Store {
     }
 
     /// Forgets alerts that were delivered or given up before a moment: at most [`PRUNE_BATCH`] a call, so that the
-    /// writer is not held up. Returns how many; call again while it is that many.
+    /// writer is not held up. Returns how many; call again while it is that many. None while deletion is suspended:
+    /// alerts that waited in the copy of a rebuilt database are among the dead, for a person to look at.
     pub fn prune(&mut self, settled_before: WallTime) -> Result<usize> {
+        if self.deletion_suspended()?.is_some() {
+            return Ok(0);
+        }
         Ok(self
             .connection
             .prepare_cached(
@@ -479,6 +483,9 @@ mod tests {
         store.delivered(one, WallTime(10)).unwrap();
         store.dead(two, WallTime(11), "no").unwrap();
         store.delivered(three, WallTime(20)).unwrap();
+        store.suspend_deletion("it was rebuilt", WallTime(12)).unwrap();
+        assert_eq!(store.prune(FAR).unwrap(), 0, "until somebody has looked");
+        store.confirm().unwrap();
         assert_eq!(store.prune(WallTime(20)).unwrap(), 2);
         assert_eq!(store.outbox_counts().unwrap(), OutboxCounts { waiting: 1, delivered: 1, dead: 0 });
         assert_eq!(store.prune(FAR).unwrap(), 1);

@@ -23,10 +23,7 @@ impl StoreReader {
     /// Why nothing may be deleted, by age or for room: the database was rebuilt and may not know everything that is to
     /// be kept. None in the ordinary case. Cheap enough to be asked before every deletion.
     pub fn deletion_suspended(&self) -> Result<Option<Suspension>> {
-        let mut statement = self.connection.prepare_cached("SELECT text, at FROM notes WHERE name = ?1")?;
-        let found = statement
-            .query_row([NOTE], |row| Ok(Suspension { reason: row.get(0)?, since: WallTime(row.get(1)?) }));
-        Ok(found.optional()?)
+        suspended(&self.connection)
     }
 }
 
@@ -42,6 +39,14 @@ impl Store {
         self.connection.execute("DELETE FROM notes WHERE name = ?1", [NOTE])?;
         Ok(suspended)
     }
+}
+
+/// As [`StoreReader::deletion_suspended`], of any database.
+pub(crate) fn suspended(connection: &Connection) -> Result<Option<Suspension>> {
+    let mut statement = connection.prepare_cached("SELECT text, at FROM notes WHERE name = ?1")?;
+    let found = statement
+        .query_row([NOTE], |row| Ok(Suspension { reason: row.get(0)?, since: WallTime(row.get(1)?) }));
+    Ok(found.optional()?)
 }
 
 pub(crate) fn suspend(connection: &Connection, reason: &str, now: WallTime) -> Result<()> {

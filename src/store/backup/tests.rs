@@ -57,6 +57,20 @@ fn only_so_many_copies_are_kept_and_the_newest_good_one_is_found() {
 }
 
 #[test]
+fn no_copy_goes_while_deletion_is_suspended() {
+    let (folder, mut store) = store();
+    let copy = |store: &Store, day: i64| {
+        store.nightly_backup(WallTime(day * 86_400_000_000), 2, &mut |_, _, _| {}).unwrap();
+        list(folder.path()).unwrap().len()
+    };
+    assert_eq!((1..=3).map(|day| copy(&store, day)).collect::<Vec<_>>(), [1, 2, 2]);
+    store.suspend_deletion("it was rebuilt", WallTime(0)).unwrap();
+    assert_eq!((4..=9).map(|day| copy(&store, day)).collect::<Vec<_>>(), [3, 4, 5, 6, 7, 8]);
+    store.confirm().unwrap();
+    assert_eq!(copy(&store, 10), 2);
+}
+
+#[test]
 fn a_damaged_database_gives_no_copy_and_takes_none_away() {
     use std::os::unix::fs::FileExt;
     let (folder, mut store) = store();
