@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use meerkat_store::{Store, StoreOptions};
+
 use crate::harness::{Node, PATIENCE, Plan, eventually, files_below, jpeg, stir};
 
 /// In the environment of a test that runs inside.
@@ -209,8 +211,11 @@ fn a_node_starts_on_a_full_disk_with_the_room_of_its_ballast_and_says_what_is_wr
         });
     };
     has_ballast(&stage.node);
-    // An orderly end, so that the files beside the database have to be made anew.
     assert!(stage.node.stop().success());
+    // As after any command that asks for it: whoever closes the database last removes the files beside it.
+    let close = || drop(Store::open(&stage.data, StoreOptions::default()).unwrap());
+    close();
+    assert!(!stage.data.join("meerkat.db-shm").exists(), "it has to be made anew");
     let filler = fill(&stage.kept);
     stage.node.restart();
     let said = stage.node.wait_for_log("the ballast was given up so that the database can be opened");
@@ -226,6 +231,7 @@ fn a_node_starts_on_a_full_disk_with_the_room_of_its_ballast_and_says_what_is_wr
     assert!(stage.node.stop().success());
 
     // Without ballast it says so, ends, and starts as soon as there is room.
+    close();
     std::fs::remove_file(stage.data.join("meerkat.ballast")).unwrap();
     let filler = fill(&stage.kept);
     let root = stage.data.parent().unwrap();
