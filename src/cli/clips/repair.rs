@@ -187,3 +187,6 @@ fn encode(
     std::fs::set_permissions(to, std::fs::Permissions::from_mode(0o600))?;
     Ok((info.frames, info.skipped, info.duration))
 }
+
+#[cfg(test)]
+mod tests;
