@@ -12,9 +12,7 @@ use meerkat_base::{CameraId, Clock, EventKind, Notice, NoticeSink, metric};
 use meerkat_media::ClipSettings;
 use meerkat_store::evidence::SpoolSigning;
 use meerkat_store::spool;
-use meerkat_store::{
-    BootId, ClipRow, ClipState, ClipWish, Durability, SpoolKind, SpoolMeta, Store, StoreError,
-};
+use meerkat_store::{BootId, ClipRow, ClipWish, Durability, SpoolMeta, Store, StoreError};
 use metrics::{counter, histogram};
 use serde::{Deserialize, Serialize};
 use tracing::{error, info, warn};
@@ -328,28 +326,19 @@ impl Encoders {
             }
         };
         error!(spool = %aside.display(), why, "a spool was set aside; its pictures are kept");
+        let bytes = std::fs::metadata(aside.join("frames")).map_or(0, |metadata| metadata.len());
+        let relative = aside.strip_prefix(&self.shared.tools.places.data_dir).ok();
+        // Where its beginning is damaged its name still says whose it is.
+        let row =
+            relative.and_then(|path| ClipRow::of_set_aside(path.to_string_lossy().into_owned(), meta, bytes));
         self.damaged(
             &aside,
-            meta.map(|meta| &meta.camera),
+            row.as_ref().map(|row| &row.camera),
             format!("the spool was set aside: {why}; its pictures are kept"),
         );
-        let relative = aside.strip_prefix(&self.shared.tools.places.data_dir).ok();
-        let (Some(meta), Some(relative)) = (meta, relative) else { return };
-        let row = ClipRow {
-            event: match meta.kind {
-                SpoolKind::Clip { event } => Some(event),
-                SpoolKind::Video | SpoolKind::Segment => None,
-            },
-            camera: meta.camera.clone(),
-            path: relative.to_string_lossy().into_owned(),
-            started: meta.started,
-            duration: Duration::ZERO,
-            frames: 0,
-            bytes: std::fs::metadata(aside.join("frames")).map_or(0, |metadata| metadata.len()),
-            sha256: None,
-            state: ClipState::SetAside,
-            skipped: 0,
-            missing: None,
+        let Some(row) = row else {
+            warn!(spool = %aside.display(), "a spool that was set aside has no row: nothing says whose it is");
+            return;
         };
         // Not waited for: at a start nobody may be there yet, and the spool is on the disk in any case.
         let offered = self.shared.tools.archivist.offer(move |store| {

@@ -9,7 +9,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 
-use meerkat_base::{Clock, Event, Frame, ManualClock, MonoTime, NoNotices};
+use meerkat_base::{Clock, Event, Frame, ManualClock, MonoTime, Notice, NoticeSink};
 use meerkat_media::{ClipSettings, ClipSize};
 use meerkat_store::evidence::{PublicKey, SigningKeyFile, SpoolSigning, check_spool};
 use meerkat_store::fault::{DiskOp, plan_here};
@@ -43,9 +43,20 @@ impl Component for Plug {
     }
 }
 
+/// Notes what is raised.
+#[derive(Default)]
+struct Heard(Mutex<Vec<Notice>>);
+
+impl NoticeSink for Heard {
+    fn raise(&self, notice: Notice) {
+        self.0.lock().unwrap().push(notice);
+    }
+}
+
 struct Rig {
     folder: TempDir,
     clock: ManualClock,
+    heard: Arc<Heard>,
     camera: Arc<Camera>,
     tools: Arc<RecorderTools>,
     archivist: Archivist,
@@ -100,13 +111,14 @@ impl Rig {
             strip: 0,
             keep_spools: false,
         };
+        let heard = Arc::new(Heard::default());
         let encoder_tools = EncoderTools {
             places: places.clone(),
             clock: Arc::new(clock.clone()),
             archivist: archivist.clone(),
             room: Arc::clone(&room),
             signing: None,
-            notices: Arc::new(NoNotices),
+            notices: heard.clone(),
         };
         let encoders = Encoders::new(encode, encoder_tools, encoder_settings);
         let wanted = settings(changes);
@@ -122,7 +134,7 @@ impl Rig {
         });
         let camera = camera(&cameras(&clock, changes), "door");
         let recorder = Self::recorder(&camera, &tools);
-        Self { folder, clock, camera, tools, archivist, recorder, plug: Some(plug) }
+        Self { folder, clock, heard, camera, tools, archivist, recorder, plug: Some(plug) }
     }
 
     fn recorder(camera: &Arc<Camera>, tools: &Arc<RecorderTools>) -> Recorder {

@@ -10,6 +10,9 @@ use serde::{Serialize, Serializer};
 use crate::database::{Store, StoreReader};
 use crate::error::Result;
 use crate::events::MAX_ROWS;
+use crate::evict::name_of;
+use crate::retention::camera_of;
+use crate::spool::{SpoolKind, SpoolMeta};
 use crate::sql::{check_relative, count, from_count, parsed};
 
 /// How a clip came out.
@@ -84,6 +87,33 @@ pub struct SnapshotRow {
 
 fn seconds<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_f64(duration.as_secs_f64())
+}
+
+impl ClipRow {
+    /// The row of a spool that was set aside, by what its writer said about it, or else by its name; none where that
+    /// says no more. `path` is relative to the data folder.
+    pub fn of_set_aside(path: String, meta: Option<&SpoolMeta>, bytes: u64) -> Option<Self> {
+        let (camera, started) = match meta {
+            Some(meta) => (meta.camera.clone(), meta.started),
+            None => (CameraId::from_folder(camera_of(&path)).ok()?, WallTime::from_name(name_of(&path))?),
+        };
+        Some(Self {
+            event: meta.and_then(|meta| match meta.kind {
+                SpoolKind::Clip { event } => Some(event),
+                SpoolKind::Video | SpoolKind::Segment => None,
+            }),
+            camera,
+            path,
+            started,
+            duration: Duration::ZERO,
+            frames: 0,
+            bytes,
+            sha256: None,
+            state: ClipState::SetAside,
+            skipped: 0,
+            missing: None,
+        })
+    }
 }
 
 impl Store {

@@ -18,9 +18,10 @@ use crate::error::{Result, StoreError};
 use crate::files::{Folder, PART_PREFIX};
 use crate::migrate::{self, STEPS};
 use crate::sidecar::{self, EventFacts, Sidecar};
-use crate::spool::{SET_ASIDE, SpoolKind, SpoolReader};
 use crate::sql::count;
 use crate::{outbox, removed, suspension, swap};
+
+mod spools;
 
 /// Files between two reports of progress.
 const REPORT_EVERY: u64 = 500;
@@ -279,27 +280,6 @@ impl Gatherer<'_, '_> {
         let (Some(taken), Ok(event)) = (from_compact(taken), id.parse::<EventId>()) else { return Ok(()) };
         let bytes = std::fs::symlink_metadata(folder.path().join(file_name(path))).map_or(0, |m| m.len());
         self.add_snapshot(&SnapshotRow { event, path: path.to_owned(), taken, bytes })
-    }
-
-    /// Events whose clip is not made yet: the spool knows them, and the next start makes the clip.
-    fn spools(&mut self) -> Result<()> {
-        if !self.root.has("spool") {
-            return Ok(());
-        }
-        for entry in self.root.sub("spool")?.entries()? {
-            if !entry.is_folder || entry.name == SET_ASIDE || entry.name.starts_with(PART_PREFIX) {
-                continue;
-            }
-            let path = self.root.path().join("spool").join(&entry.name);
-            let Ok(reader) = SpoolReader::open(&path) else { continue };
-            let Some(meta) = reader.meta() else { continue };
-            if matches!(meta.kind, SpoolKind::Clip { .. })
-                && let Some(facts) = sidecar::facts_from_note(&meta.camera, &meta.settings)
-            {
-                self.event(&meta.camera, &facts)?;
-            }
-        }
-        Ok(())
     }
 
     fn faces(&mut self) -> Result<()> {

@@ -123,13 +123,16 @@ impl Sidecar {
     }
 }
 
-/// Path of the sidecar of a clip or video; both relative to the data folder.
+/// Path of the sidecar of a clip or video; both relative to the data folder. That of a spool that was set aside lies in
+/// the spool, and goes with it.
 pub fn path_of(clip: &str) -> String {
-    format!("{clip}{ENDING}")
+    if clip.starts_with("spool/") { format!("{clip}/{OF_SPOOL}") } else { format!("{clip}{ENDING}") }
 }
 
 /// What a sidecar's name ends in, after the whole name of its file.
 pub const ENDING: &str = ".json";
+/// The name of the sidecar of a spool.
+const OF_SPOOL: &str = "sidecar.json";
 
 /// Writes the sidecar of `sidecar.clip.path`, replacing an earlier one as a whole.
 pub fn write(data_dir: &Path, sidecar: &Sidecar, durability: Durability) -> Result<()> {
@@ -162,7 +165,7 @@ pub fn remove(data_dir: &Path, clip: &str) -> Result<()> {
         Err(error) if error.is_not_found() => return Ok(()),
         Err(error) => return Err(error),
     };
-    folder.remove(&path_of(&name))
+    folder.remove(&name)
 }
 
 impl Store {
@@ -257,10 +260,11 @@ fn facts(event: EventRow, snapshot: Option<SnapshotRow>) -> EventFacts {
     }
 }
 
-/// The folder of a clip, and its name there.
+/// The folder of a clip's sidecar, and its name there.
 fn place(root: &Folder, clip: &str) -> Result<(Folder, String)> {
     check_relative(clip)?;
-    let mut parts: Vec<&str> = clip.split('/').collect();
+    let path = path_of(clip);
+    let mut parts: Vec<&str> = path.split('/').collect();
     let name = parts.pop().unwrap_or_default();
     let Some((first, rest)) = parts.split_first() else {
         return Err(StoreError::Refused("a clip lies in a folder of its day".into()));
@@ -276,19 +280,19 @@ fn write_in(root: &Folder, sidecar: &Sidecar, durability: Durability) -> Result<
     static ATTEMPTS: AtomicU64 = AtomicU64::new(0);
     let (folder, name) = place(root, &sidecar.clip.path)?;
     let bytes = sidecar.to_json();
-    let path = folder.path().join(path_of(&name));
+    let path = folder.path().join(&name);
     // What cannot be read again must not take the place of what can.
     Sidecar::from_json(&bytes).map_err(|source| StoreError::BadSidecar { path, source })?;
     // No run of a node has this name: what a crash leaves is removed by the next start.
     let number = ATTEMPTS.fetch_add(1, Ordering::Relaxed);
-    let part = format!("{PART_PREFIX}sidecar-{number}-{}", path_of(&name));
+    let part = format!("{PART_PREFIX}sidecar-{number}-{name}");
     folder.remove(&part)?;
     let mut file = folder.create_new(&part)?;
     let written = file
         .write_all(&bytes)
         .and_then(|()| if durability.syncs() { file.sync_all() } else { Ok(()) })
         .map_err(|e| StoreError::io(folder.path().join(&part), e))
-        .and_then(|()| folder.rename_over(&part, &path_of(&name)));
+        .and_then(|()| folder.rename_over(&part, &name));
     if let Err(error) = written {
         folder.remove_quietly(&part);
         return Err(error);
@@ -299,7 +303,6 @@ fn write_in(root: &Folder, sidecar: &Sidecar, durability: Durability) -> Result<
 pub(crate) fn read_in(root: &Folder, clip: &str) -> Result<Option<Sidecar>> {
     let read = || -> Result<Vec<u8>> {
         let (folder, name) = place(root, clip)?;
-        let name = path_of(&name);
         let file = folder.read(&name)?;
         let mut bytes = Vec::new();
         file.take(MAX_BYTES as u64 + 1)

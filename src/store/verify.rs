@@ -324,7 +324,8 @@ impl<R: Rows> Look<'_, R> {
             match entry.name.as_str() {
                 spool::KEPT => {}
                 spool::SET_ASIDE => {
-                    for aside in spools.sub(spool::SET_ASIDE)?.entries()? {
+                    let aside = spools.sub(spool::SET_ASIDE)?.entries()?;
+                    for aside in aside.into_iter().filter(|entry| entry.is_folder) {
                         self.found.spools += 1;
                         let path = format!("spool/{}/{}", spool::SET_ASIDE, aside.name);
                         self.say(
@@ -560,6 +561,7 @@ mod tests {
         };
         spool();
         spool::set_aside(&spool()).unwrap();
+        std::fs::write(root.join("set-aside/note.json"), b"{}").unwrap();
         spool::keep(&spool(), "capture/x.mp4").unwrap();
         let damaged = spool::keep(&spool(), "capture/y.mp4").unwrap().join("frames");
         let mut bytes = std::fs::read(&damaged).unwrap();

@@ -1,12 +1,13 @@
 //! The encoders with the recorder's spools: which files are made, and what becomes of spools of which none can be.
 
+use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use meerkat_base::{Clock, EventKind, Frame, Image, Notice, NoticeSink, PixelFormat, metric};
-use meerkat_store::{NewAlert, SnapshotRow, SpoolMeta, SpoolWriter, StoreReader};
+use meerkat_store::{ClipRow, ClipState, NewAlert, SnapshotRow, SpoolMeta, SpoolWriter, StoreReader, spool};
 
 use super::Rig;
 use crate::recorder::clip::begin_clip;
@@ -318,4 +319,93 @@ fn a_recording_that_never_got_a_picture_is_no_damage() {
     rig.let_encoders_work();
     all_made(&rig);
     assert_eq!(std::fs::read_dir(&spools).unwrap().count(), 0, "nor is it set aside");
+}
+
+/// Where a spool lies once it was set aside, and its row, for which it is waited.
+fn row_of_set_aside(rig: &Rig, spool: &Path) -> Option<ClipRow> {
+    let name = spool.file_name().unwrap().to_str().unwrap();
+    let path = format!("spool/set-aside/{name}");
+    assert!(rig.folder.path().join(&path).join("frames").exists(), "its pictures are kept");
+    rig.archivist.ask_blocking(move |store| store.clip_at(&path)).unwrap()
+}
+
+#[test]
+fn a_spool_whose_pictures_cannot_be_decoded_is_set_aside_with_its_row_and_people_are_told() {
+    let mut rig = Rig::new(&[]);
+    let mut frames = pictures(&rig, 2);
+    for frame in &mut frames {
+        frame.bytes = Bytes::from_static(b"no picture at all");
+    }
+    begin(&rig, &frames).finish().unwrap();
+    let spool = rig.spool_paths().remove(0);
+    rig.let_encoders_work();
+    all_made(&rig);
+    let row = row_of_set_aside(&rig, &spool).unwrap();
+    assert_eq!((row.state, row.event), (ClipState::SetAside, Some(event(&frames[0], 1).id)));
+    assert!(row.bytes > 0);
+    let heard = rig.heard.0.lock().unwrap();
+    let [notice] = &heard[..] else { panic!("{heard:?}") };
+    assert_eq!((notice.kind, notice.holds), (EventKind::StoreDamaged, true));
+    assert_eq!(notice.camera.as_ref(), Some(rig.camera.id()));
+    assert!(notice.detail.contains("can be decoded") && notice.detail.contains("pictures are kept"));
+}
+
+/// Flips a bit in some places of a spool, which are told where its records begin.
+fn damage(spool: &Path, places: impl Fn(&[usize]) -> Vec<usize>) {
+    let file = spool.join("frames");
+    let mut bytes = std::fs::read(&file).unwrap();
+    let records: Vec<usize> =
+        (0..bytes.len()).filter(|at| bytes[*at..].starts_with(&[0xF1, 0x4D, 0x4B, 0x31])).collect();
+    for at in places(&records) {
+        bytes[at] ^= 1;
+    }
+    std::fs::write(file, bytes).unwrap();
+}
+
+#[test]
+fn a_start_sets_aside_what_cannot_be_finished_each_with_its_row_and_makes_the_rest() {
+    let mut rig = Rig::new(&[]);
+    let frames = pictures(&rig, 2);
+    let meta = SpoolMeta {
+        camera: rig.camera.id().clone(),
+        kind: meerkat_store::SpoolKind::Video,
+        started: frames[0].wall,
+        mode: meerkat_base::Mode::Video,
+        settings: serde_json::Value::Null,
+    };
+    let [tried, beginning, pictures, whole]: [PathBuf; 4] = std::array::from_fn(|_| {
+        let places = &rig.tools.places;
+        let mut writer = SpoolWriter::create(&places.spools(), &meta, places.durability).unwrap();
+        for frame in &frames {
+            writer.append(frame).unwrap();
+        }
+        writer.finish().unwrap().path
+    });
+    for _ in 0..spool::MAX_ATTEMPTS {
+        spool::begin_attempt(&tried).unwrap();
+    }
+    // What the first record says, and every record of a picture.
+    damage(&beginning, |records| vec![records[0] + 80]);
+    damage(&pictures, |records| records[1..3].to_vec());
+
+    assert_eq!(rig.tools.encoders.recover().unwrap(), 4);
+    rig.let_encoders_work();
+    all_made(&rig);
+    for (spool, why) in [
+        (&tried, "three attempts"),
+        (&beginning, "its beginning is damaged"),
+        (&pictures, "no picture in it is whole"),
+    ] {
+        let row = row_of_set_aside(&rig, spool).unwrap_or_else(|| panic!("no row: {why}"));
+        assert_eq!(
+            (row.state, &row.camera, row.started),
+            (ClipState::SetAside, rig.camera.id(), meta.started)
+        );
+        let heard = rig.heard.0.lock().unwrap();
+        let name = spool.file_name().unwrap().to_str().unwrap();
+        let told = heard.iter().find(|notice| notice.subject == name).unwrap();
+        assert!(told.detail.contains(why), "{told:?}");
+        assert_eq!(told.camera.as_ref(), Some(rig.camera.id()));
+    }
+    assert!(!whole.exists() && rig.spool_paths().len() == 1, "only the folder of those set aside is left");
 }

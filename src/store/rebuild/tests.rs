@@ -15,7 +15,7 @@ use crate::faces::{Consent, Enrolling, FacePicture};
 use crate::opening::Opener;
 use crate::orphans::Fate;
 use crate::outbox::OutboxState;
-use crate::spool::{SpoolMeta, SpoolWriter};
+use crate::spool::{SpoolKind, SpoolMeta, SpoolWriter};
 use crate::testing::{FAR, alert, event, frame, store};
 use crate::{Durability, StoreError};
 
@@ -324,6 +324,43 @@ fn an_event_whose_clip_is_not_made_yet_comes_from_its_spool() {
     let row = store.event(event.id).unwrap().unwrap();
     assert_eq!((row.kind, row.started, row.ended), (event.kind, event.started, None));
     assert_eq!(store.close_orphans(WallTime(9_000_000), |_| Fate::Ends(Vec::new())).unwrap(), 1);
+}
+
+#[test]
+fn recordings_that_were_set_aside_come_back_with_their_events_and_are_kept_if_they_were() {
+    let (folder, mut store) = store();
+    let root = folder.path().join("spool");
+    let events = [event(1), event(2)];
+    let spools = events.each_ref().map(|event| {
+        store.start_event(event, &[]).unwrap();
+        let meta = SpoolMeta {
+            camera: event.camera.clone(),
+            kind: SpoolKind::Clip { event: event.id },
+            started: event.started,
+            mode: meerkat_base::Mode::People,
+            settings: sidecar::note(event),
+        };
+        let mut writer = SpoolWriter::create(&root, &meta, Durability::Process).unwrap();
+        writer.append(&frame(1, &b"no jpeg"[..])).unwrap();
+        let aside = crate::spool::set_aside(&writer.finish().unwrap().path).unwrap();
+        let path = format!("spool/set-aside/{}", aside.file_name().unwrap().to_str().unwrap());
+        store.add_clip(&ClipRow::of_set_aside(path.clone(), Some(&meta), 7).unwrap()).unwrap();
+        path
+    });
+    let kept = store.keep(&crate::KeepTarget::Event(events[0].id), true).unwrap().unwrap();
+    assert_eq!(kept, [spools[0].clone()]);
+    store.write_sidecar(&spools[0], Some(true)).unwrap();
+    drop(store);
+    damage(folder.path());
+    let (opener, heard) = opener(folder.path());
+    let store = opener.at_start(&mut |_, _, _| {}).unwrap();
+    assert_eq!(heard.lock().unwrap()[0].clips, 2);
+    for (event, spool) in events.iter().zip(&spools) {
+        let row = store.event(event.id).unwrap().unwrap();
+        let clips: Vec<_> = row.clips.iter().map(|clip| (&clip.path, clip.state)).collect();
+        assert_eq!(clips, [(spool, ClipState::SetAside)]);
+    }
+    assert!(store.is_kept(&spools[0]).unwrap() && !store.is_kept(&spools[1]).unwrap());
 }
 
 /// An unusable copy: it is passed over.

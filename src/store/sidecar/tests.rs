@@ -212,6 +212,27 @@ fn the_store_writes_it_from_its_rows() {
     assert!(!read(folder.path(), CLIP).unwrap().unwrap().keep && !store.is_kept(CLIP).unwrap());
 }
 
+#[test]
+fn the_sidecar_of_a_spool_that_was_set_aside_lies_in_it_and_goes_with_it() {
+    let (folder, mut store) = store();
+    let spool = "spool/set-aside/20261120T213114.123456Z_door_clip_0";
+    std::fs::create_dir_all(folder.path().join(spool)).unwrap();
+    let row = ClipRow::of_set_aside(spool.to_owned(), None, 9).unwrap();
+    assert_eq!(
+        (row.camera.as_str(), row.started, row.event),
+        ("door", WallTime(1_795_210_274_123_456), None),
+        "its name says whose it is"
+    );
+    assert_eq!(ClipRow::of_set_aside("spool/set-aside/junk".to_owned(), None, 9), None);
+    store.add_clip(&row).unwrap();
+    assert!(store.write_sidecar(spool, Some(true)).unwrap());
+    assert!(read(folder.path(), spool).unwrap().unwrap().keep);
+    let beside = std::fs::read_dir(folder.path().join("spool/set-aside")).unwrap().count();
+    assert_eq!(beside, 1, "nothing stands beside it");
+    crate::evict::Remover::new(folder.path(), Durability::Process).unwrap().remove(spool).unwrap();
+    assert!(!folder.path().join(spool).exists());
+}
+
 proptest! {
     #[test]
     fn any_bytes_are_read_without_a_panic(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
