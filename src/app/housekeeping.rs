@@ -1,5 +1,5 @@
-//! What is looked after now and then: whether the disk can be written, old outbox rows. Makes no room: that is the
-//! evictor's.
+//! What is looked after now and then: whether the disk can be written, old outbox rows, snapshots without a row. Makes no
+//! room: that is the evictor's.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,8 +8,10 @@ use std::time::{Duration, Instant};
 
 use meerkat_actors::node::NodeHandle;
 use meerkat_base::{Clock, WallTime};
-use meerkat_store::PRUNE_BATCH;
+use meerkat_store::{PRUNE_BATCH, Store};
 use tracing::{info, warn};
+
+use super::unclaimed::Unclaimed;
 
 /// How often the disk is looked at.
 const LOOK: Duration = Duration::from_secs(1);
@@ -61,6 +63,7 @@ impl Housekeeping {
 fn keep_house(disk: &DiskState, node: &NodeHandle, clock: &dyn Clock, stopping: &AtomicBool) {
     let mut next_prune: Option<Instant> = None;
     let mut present = Present::default();
+    let mut unclaimed = Unclaimed::new(node.room().data_dir());
     while !stopping.load(Ordering::Acquire) {
         disk.set(node.room().problem());
         let believed_at = |moment| node.storage().believed_clock_at(moment);
@@ -83,6 +86,10 @@ fn keep_house(disk: &DiskState, node: &NodeHandle, clock: &dyn Clock, stopping: 
             };
             next_prune = Some(Instant::now() + wait);
         }
+        unclaimed.step(|rows| {
+            let add = move |store: &mut Store| rows.iter().try_for_each(|row| store.add_snapshot(row));
+            node.archivist().ask_blocking(add)
+        });
         std::thread::park_timeout(LOOK);
     }
 }

@@ -17,6 +17,7 @@ pub(crate) mod rows;
 mod service;
 mod snoozes;
 pub(crate) mod storage;
+mod unclaimed;
 mod view;
 mod weights;
 

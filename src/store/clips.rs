@@ -85,6 +85,19 @@ pub struct SnapshotRow {
     pub bytes: u64,
 }
 
+/// What the names of snapshots end in, by the format of the frame.
+const SNAPSHOT_ENDINGS: [&str; 4] = ["jpg", "png", "webp", "bmp"];
+
+impl SnapshotRow {
+    /// The row of a snapshot by the name of its file, `<start>_<event>.<format>`; none for any other name. `path` is
+    /// relative to the data folder.
+    pub fn of_file(path: String, bytes: u64) -> Option<Self> {
+        let (stem, ending) = name_of(&path).rsplit_once('.')?;
+        let (taken, event) = stem.split_once('_').filter(|_| SNAPSHOT_ENDINGS.contains(&ending))?;
+        Some(Self { event: event.parse().ok()?, taken: WallTime::from_compact(taken)?, path, bytes })
+    }
+}
+
 fn seconds<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_f64(duration.as_secs_f64())
 }

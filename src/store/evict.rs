@@ -9,6 +9,7 @@ use crate::files::{Durability, Folder};
 use crate::publish::{PROOF_ENDING, STRIP_ENDING};
 use crate::sidecar::ENDING as SIDECAR_ENDING;
 use crate::spool::{KEPT, SET_ASIDE};
+use crate::verify::damaged_name;
 
 /// Folders below `spool/` whose spools nobody works on.
 pub(crate) const RESTING: [&str; 2] = [SET_ASIDE, KEPT];
@@ -57,6 +58,13 @@ impl Remover {
         let mut bytes = folder.len_of(name).unwrap_or(0);
         folder.remove(name)?;
         if !path.starts_with("capture/image/") && !name.ends_with(".jpg") {
+            // What a repair put aside of it. A count as far as a repair counts.
+            for number in 0..1_000 {
+                let damaged = damaged_name(name, number);
+                let Some(more) = folder.len_of(&damaged) else { break };
+                bytes = bytes.saturating_add(more);
+                folder.remove(&damaged)?;
+            }
             for ending in BESIDE {
                 let beside = format!("{name}{ending}");
                 bytes = bytes.saturating_add(folder.len_of(&beside).unwrap_or(0));
@@ -189,6 +197,8 @@ mod tests {
                 ("a.mp4.json", 5),
                 ("a.mp4.strip.jpg", 3),
                 ("a.mp4.proof", 4),
+                ("a.mp4.damaged", 100),
+                ("a.mp4.1.damaged", 200),
                 ("a.jpg", 2),
                 ("b.mp4", 1),
             ] {
@@ -196,7 +206,7 @@ mod tests {
             }
             put(temp.path(), "capture/image/door/2026-11-21/x.jpg", 4);
             let mut remover = Remover::new(temp.path(), durability).unwrap();
-            assert_eq!(remover.remove(&format!("{day}/a.mp4")).unwrap(), 22);
+            assert_eq!(remover.remove(&format!("{day}/a.mp4")).unwrap(), 322);
             assert_eq!(remover.remove(&format!("{day}/a.mp4")).unwrap(), 0, "gone already");
             assert_eq!(remover.remove("capture/clip/nobody/2026-11-20/a.mp4").unwrap(), 0);
             assert!(remover.settle("2026-11-21").is_empty());

@@ -61,6 +61,7 @@ pub mod evict;
 pub mod images;
 pub mod resting;
 pub mod text_log;
+pub mod unclaimed;
 
 pub mod verify;
 

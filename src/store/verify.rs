@@ -41,7 +41,7 @@ pub enum Wrong {
     MissingSnapshot,
     /// The sidecar of a file is gone, or cannot be read.
     Sidecar,
-    /// A strip, proof or sidecar without its file.
+    /// A strip, proof or sidecar without its file, or a damaged one whose file is gone.
     Stray,
     /// A file that was never completed.
     Unfinished,
@@ -186,11 +186,11 @@ impl<R: Rows> Look<'_, R> {
             walk(&capture.sub(kind.as_str())?, &prefix, 2, &mut |path, name| {
                 if name.starts_with(PART_PREFIX) {
                     parts.push(path);
-                } else if [STRIP_ENDING, PROOF_ENDING, SIDECAR_ENDING].iter().any(|end| name.ends_with(end)) {
+                } else if owner_of(name).is_some() {
                     names.companions.push(path);
                 } else if name.ends_with(".mp4") {
                     names.videos.insert(path);
-                } else if !name.starts_with('.') && !name.ends_with(DAMAGED_ENDING) {
+                } else if !name.starts_with('.') {
                     names.snapshots.insert(path);
                 }
             })?;
@@ -305,8 +305,7 @@ impl<R: Rows> Look<'_, R> {
 
     fn companions(&mut self, paths: &[String]) {
         for path in paths {
-            let endings = [STRIP_ENDING, PROOF_ENDING, SIDECAR_ENDING];
-            let owner = endings.iter().find_map(|ending| path.strip_suffix(ending)).unwrap_or(path);
+            let owner = owner_of(path).unwrap_or(path);
             let Some(metadata) = self.stat(path) else { continue };
             let young = self.options.node_runs && is_young(&metadata);
             if !young && self.stat(owner).is_none() {
@@ -355,8 +354,22 @@ impl<R: Rows> Look<'_, R> {
     }
 }
 
-/// Ends the name of a damaged file that was put aside for one made anew.
-pub const DAMAGED_ENDING: &str = ".damaged";
+/// The name of a damaged file that was put aside for one made anew; `number` is how many there were of it before. It goes
+/// when its file goes.
+pub fn damaged_name(file: &str, number: u32) -> String {
+    if number == 0 { format!("{file}{DAMAGED_ENDING}") } else { format!("{file}.{number}{DAMAGED_ENDING}") }
+}
+
+const DAMAGED_ENDING: &str = ".damaged";
+
+/// The file that a strip, proof or sidecar stands beside, or that a damaged one was put aside for.
+fn owner_of(path: &str) -> Option<&str> {
+    if let Some(damaged) = path.strip_suffix(DAMAGED_ENDING) {
+        let numbered = damaged.rsplit_once('.').filter(|(_, number)| number.parse::<u32>().is_ok());
+        return Some(numbered.map_or(damaged, |(file, _)| file));
+    }
+    [STRIP_ENDING, PROOF_ENDING, SIDECAR_ENDING].iter().find_map(|ending| path.strip_suffix(ending))
+}
 
 fn is_young(metadata: &Metadata) -> bool {
     metadata.modified().ok().and_then(|at| at.elapsed().ok()).is_none_or(|age| age < YOUNG)
@@ -516,6 +529,9 @@ mod tests {
         put(&store, &at("new.mp4"), b"new");
         put(&store, &at("new.jpg"), b"new");
         put(&store, &at(".part-b1-0-x.mp4"), b"half");
+        for (name, number) in [("longer", 0), ("longer", 1), ("gone", 0), ("gone", 12)] {
+            put(&store, &damaged_name(&at(&format!("{name}.mp4")), number), b"damaged");
+        }
         let mut found = findings(&store, ALL);
         found.sort();
         let mut expected = [
@@ -527,6 +543,8 @@ mod tests {
             (Wrong::OrphanSnapshot, at("new.jpg")),
             (Wrong::MissingSnapshot, at("gone.jpg")),
             (Wrong::Sidecar, at("other.mp4")),
+            (Wrong::Stray, at("gone.mp4.12.damaged")),
+            (Wrong::Stray, at("gone.mp4.damaged")),
             (Wrong::Stray, at("gone.mp4.json")),
             (Wrong::Stray, at("gone.mp4.strip.jpg")),
             (Wrong::Unfinished, at(".part-b1-0-x.mp4")),

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
 
+use meerkat_base::{Clock, SystemClock};
+use meerkat_store::StoreReader;
 use meerkat_store::spool::{SpoolItem, SpoolReader};
 use serde_json::Value;
 
@@ -227,6 +229,22 @@ fn files_and_database_are_compared_and_repaired() {
     let shown = run(&node, &plan, &["clips", "show", path, "--json"]);
     let shown: Value = serde_json::from_slice(&shown.stdout).unwrap();
     assert_eq!(shown["clip"]["frames"], 5);
+}
+
+#[test]
+fn a_snapshot_whose_row_never_came_has_one_after_the_next_start() {
+    let mut node = Plan::new().start();
+    assert!(node.stop().success(), "{}", node.log());
+    // As when a node dies between the two.
+    let at = SystemClock::new().wall();
+    let day = format!("capture/clip/gate/{}", at.date());
+    let path = format!("{day}/{}_018f0000-0000-7000-8000-000000000000.jpg", at.compact());
+    std::fs::create_dir_all(node.data().join(day)).unwrap();
+    std::fs::write(node.data().join(&path), jpeg(64, 48, 1)).unwrap();
+    node.restart();
+    eventually("its row", PATIENCE, || {
+        StoreReader::open(&node.data()).unwrap().has_snapshot(&path).unwrap().then_some(())
+    });
 }
 
 fn name(path: &Path) -> String {

@@ -8,8 +8,8 @@ use meerkat_media::{ClipSettings, ClipSize, ClipWriter, probe};
 use meerkat_store::evidence::sha256_of;
 use meerkat_store::sidecar;
 use meerkat_store::spool::{self, SpoolItem, SpoolReader};
-use meerkat_store::verify::{DAMAGED_ENDING, Finding, Wrong};
-use meerkat_store::{ClipRow, ClipState, KeepTarget, Store};
+use meerkat_store::verify::{Finding, Wrong, damaged_name};
+use meerkat_store::{ClipRow, ClipState, KeepTarget, SnapshotRow, Store};
 
 use crate::settings::{Settings, VideoSize};
 
@@ -43,8 +43,8 @@ pub fn repair(
             }
             Ok(None)
         }
-        Wrong::OrphanSnapshot
-        | Wrong::MissingSnapshot
+        Wrong::OrphanSnapshot => adopt_snapshot(settings, store, &finding.path),
+        Wrong::MissingSnapshot
         | Wrong::Stray
         | Wrong::Unfinished
         | Wrong::UnfinishedSpool
@@ -77,6 +77,14 @@ fn adopt(settings: &Settings, store: &mut Store, path: &str) -> anyhow::Result<S
         Some(event) => format!("has a row again, for event {event}"),
         None => "has a row again".to_owned(),
     })
+}
+
+/// Gives a snapshot the row that its name speaks of. None when it has another name: then it is not ours.
+fn adopt_snapshot(settings: &Settings, store: &mut Store, path: &str) -> anyhow::Result<Option<String>> {
+    let bytes = std::fs::metadata(settings.data_dir.join(path))?.len();
+    let Some(row) = SnapshotRow::of_file(path.to_owned(), bytes) else { return Ok(None) };
+    store.add_snapshot(&row)?;
+    Ok(Some(format!("has a row again, for event {}", row.event)))
 }
 
 /// A row from a file alone: `capture/<kind>/<camera>/<date>/<start>_<event or camera>_<nonce>.mp4`.
@@ -147,12 +155,8 @@ fn make_anew(settings: &Settings, store: &mut Store, path: &str) -> anyhow::Resu
 /// A file that is not what was recorded is kept too: somebody may want to know what became of it.
 fn put_aside(file: &Path) -> anyhow::Result<()> {
     for number in 0..1000_u32 {
-        let ending =
-            if number == 0 { DAMAGED_ENDING.to_owned() } else { format!(".{number}{DAMAGED_ENDING}") };
-        let aside = file.with_file_name(format!(
-            "{}{ending}",
-            file.file_name().map(|name| name.to_string_lossy()).unwrap_or_default()
-        ));
+        let name = file.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
+        let aside = file.with_file_name(damaged_name(&name, number));
         if !aside.exists() {
             return Ok(std::fs::rename(file, aside)?);
         }

@@ -21,6 +21,7 @@ use crate::settings::{self, Settings};
 #[derive(Debug, Args)]
 #[command(after_help = "What --repair does, and needs the node to be stopped for:
   a file without a row           gets its rows back, from its sidecar or, without one, from itself
+  a snapshot without a row       gets the row that its name speaks of, as a node does within hours
   a sidecar that is gone, bad    is written anew from the rows
   a file that is gone, altered   is made anew from its kept spool (spool.keep); an altered one is
                                  put aside as <file>.damaged. Without a spool the row of one that

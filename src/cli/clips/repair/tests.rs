@@ -128,3 +128,15 @@ fn a_sidecar_that_is_gone_is_written_with_the_flag_of_the_row() {
     mend(&settings, &mut store, Wrong::Sidecar, &path).unwrap();
     assert!(sidecar::read(&settings.data_dir, &path).unwrap().unwrap().keep);
 }
+
+#[test]
+fn a_snapshot_has_a_row_again_and_one_that_is_not_ours_is_left_alone() {
+    let (_folder, settings, mut store) = store();
+    let (ours, foreign) = (format!("{DAY}/{}_{}.jpg", AT.compact(), event()), format!("{DAY}/holiday.jpg"));
+    for path in [&ours, &foreign] {
+        std::fs::write(settings.data_dir.join(path), jpeg(9)).unwrap();
+    }
+    assert!(mend(&settings, &mut store, Wrong::OrphanSnapshot, &ours).is_some());
+    assert_eq!(mend(&settings, &mut store, Wrong::OrphanSnapshot, &foreign), None);
+    assert!(store.has_snapshot(&ours).unwrap() && !store.has_snapshot(&foreign).unwrap());
+}
