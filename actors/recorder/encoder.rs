@@ -9,10 +9,10 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
 use meerkat_base::{CameraId, Clock, EventKind, Notice, NoticeSink, metric};
-use meerkat_media::ClipSettings;
+use meerkat_media::{ClipSettings, ClipSize};
 use meerkat_store::evidence::SpoolSigning;
 use meerkat_store::spool;
-use meerkat_store::{BootId, ClipRow, ClipWish, Durability, SpoolMeta, Store, StoreError};
+use meerkat_store::{BootId, ClipRow, ClipWish, Durability, SpoolKind, SpoolMeta, Store, StoreError};
 use metrics::{counter, histogram};
 use serde::{Deserialize, Serialize};
 use tracing::{error, info, warn};
@@ -92,6 +92,17 @@ pub struct ClipTelling {
 pub(super) enum SizeNote {
     AsReceived,
     Pixels { width: u32, height: u32 },
+}
+
+/// Size of the file that is made of a spool: that of a video as its spool notes it, otherwise that of clips.
+pub fn clip_size(meta: &SpoolMeta, clips: ClipSize) -> ClipSize {
+    if meta.kind != SpoolKind::Video {
+        return clips;
+    }
+    match serde_json::from_value(meta.settings.clone()) {
+        Ok(SizeNote::Pixels { width, height }) => ClipSize::Fixed { width, height },
+        Ok(SizeNote::AsReceived) | Err(_) => ClipSize::AsReceived,
+    }
 }
 
 /// All encoders. Clones share them.

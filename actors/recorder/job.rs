@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use meerkat_base::{WallTime, metric};
-use meerkat_media::{ClipSettings, ClipSize, ClipWriter, MediaError, Pushed};
+use meerkat_media::{ClipSettings, ClipWriter, MediaError, Pushed};
 use meerkat_store::evidence::{ClipProof, SpoolNote, sign_proof};
 use meerkat_store::spool::{self, SpoolFrame, SpoolItem, SpoolReader};
 use meerkat_store::{
@@ -21,7 +21,7 @@ use metrics::{counter, histogram};
 use tracing::{error, info, warn};
 
 use super::attempts::Attempt;
-use super::encoder::{Encoders, SizeNote};
+use super::encoder::{Encoders, clip_size};
 use super::pictures::User;
 use super::turns::Turn;
 use crate::storage::is_of_the_disk;
@@ -144,16 +144,11 @@ impl Job {
             return Ok(true);
         }
         let clip = shared.settings.clip;
-        let (kind, settings) = match self.meta.kind {
-            SpoolKind::Clip { .. } => (CaptureKind::Clip, clip),
-            SpoolKind::Segment => (CaptureKind::Segment, clip),
-            SpoolKind::Video => {
-                let size = match serde_json::from_value(self.meta.settings.clone()) {
-                    Ok(SizeNote::Pixels { width, height }) => ClipSize::Fixed { width, height },
-                    Ok(SizeNote::AsReceived) | Err(_) => ClipSize::AsReceived,
-                };
-                (CaptureKind::Video, ClipSettings { size, ..clip })
-            }
+        let settings = ClipSettings { size: clip_size(&self.meta, clip.size), ..clip };
+        let kind = match self.meta.kind {
+            SpoolKind::Clip { .. } => CaptureKind::Clip,
+            SpoolKind::Segment => CaptureKind::Segment,
+            SpoolKind::Video => CaptureKind::Video,
         };
         let stem = self.stem();
         let places = &shared.tools.places;

@@ -16,7 +16,7 @@ mod stills;
 mod turns;
 
 pub use component::{Recorder, RecorderTools};
-pub use encoder::{ClipTelling, EncoderSettings, EncoderTools, Encoders, Places};
+pub use encoder::{ClipTelling, EncoderSettings, EncoderTools, Encoders, Places, clip_size};
 pub use link::{NotBegun, Order, RecorderLink, SnapshotFile, Stored};
 
 #[cfg(test)]

@@ -212,6 +212,28 @@ fn files_and_database_are_compared_and_repaired() {
     assert_eq!(ffprobe(&files[0]).frames, 5, "made anew from its spool");
     assert!(files[1].with_file_name(format!("{}.damaged", name(&files[1]))).exists(), "nothing is deleted");
 
+    for file in &files[..2] {
+        proves(&node, &plan, &[file], true);
+    }
+
+    // Without the key the new file cannot be signed, and whoever proves it is told what happened.
+    let pem = node.data().join("node.pem");
+    std::fs::write(&pem, run(&node, &plan, &["clips", "public-key"]).stdout).unwrap();
+    let (key, away) = (node.data().join("keys/signing.key"), node.data().join("signing.key"));
+    std::fs::rename(&key, &away).unwrap();
+    flip(&files[0], 5000);
+    let (exit, report) = verify(&node, &["--repair"]);
+    assert_eq!(exit, 0, "{report}");
+    let output =
+        run(&node, &plan, &["clips", "prove", "--key", pem.to_str().unwrap(), files[0].to_str().unwrap()]);
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(code(&output), 3);
+    assert!(
+        text.contains("not the one that was signed") && text.contains("made anew from its spool"),
+        "{text}"
+    );
+    std::fs::rename(&away, &key).unwrap();
+
     // Without a spool there is nothing to make it of: its row says so from then on.
     std::fs::remove_file(&files[2]).unwrap();
     for spool in &kept {

@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use clap::Args;
 use meerkat_media::ClipComparison;
-use meerkat_store::PROOF_ENDING;
 use meerkat_store::evidence::{CheckedSpool, ClipProof, PublicKey, check_spool, read_proof, sha256_of};
 use meerkat_store::spool::{KEPT, SpoolItem, SpoolReader};
+use meerkat_store::{ClipState, PROOF_ENDING, Sidecar, sidecar};
 use serde_json::{Value, json};
 
 use super::{CliError, keys};
@@ -186,9 +186,15 @@ fn clip(settings: &Settings, file: &Path, key: &PublicKey, args: &ProveArgs) -> 
     };
     let found = sha256_of(file)?;
     if found != proof.sha256 {
-        shown
-            .faults
-            .push(format!("the file is not the one that was signed: SHA-256 {found}, not {}", proof.sha256));
+        let mut words =
+            format!("the file is not the one that was signed: SHA-256 {found}, not {}", proof.sha256);
+        if is_made_anew(file, &found) {
+            words.push_str(
+                "; its sidecar says that it was made anew from its spool since then, and it was not signed again \
+                 (meerkat clips verify --repair said why). The spool may still be proven by itself",
+            );
+        }
+        shown.faults.push(words);
         return Ok(shown);
     }
     shown.facts.push(format!("the file is as the node made it: {} pictures, SHA-256 {found}", proof.frames));
@@ -222,6 +228,15 @@ fn clip(settings: &Settings, file: &Path, key: &PublicKey, args: &ProveArgs) -> 
         compare(file, &folder, &proof, args, &mut shown)?;
     }
     Ok(shown)
+}
+
+/// Whether the sidecar knows this very file as a repaired one, so that it came after the proof of another. Words only:
+/// nobody has signed a sidecar.
+fn is_made_anew(file: &Path, sha256: &str) -> bool {
+    let json = std::fs::read(format!("{}{}", file.display(), sidecar::ENDING)).unwrap_or_default();
+    Sidecar::from_json(&json).is_ok_and(|sidecar| {
+        sidecar.clip.state == ClipState::Repaired && sidecar.clip.sha256.as_deref() == Some(sha256)
+    })
 }
 
 /// Whether the spool is the one that the proof names, to its last record.

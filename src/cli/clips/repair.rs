@@ -1,17 +1,16 @@
 //! What can be put right about one finding of `meerkat clips verify`. Deletes nothing.
 
-use std::path::Path;
+mod anew;
 
 use anyhow::Context;
 use meerkat_base::{CameraId, EventId, WallTime};
-use meerkat_media::{ClipSettings, ClipSize, ClipWriter, probe};
+use meerkat_media::probe;
 use meerkat_store::evidence::sha256_of;
 use meerkat_store::sidecar;
-use meerkat_store::spool::{self, SpoolItem, SpoolReader};
-use meerkat_store::verify::{Finding, Wrong, damaged_name};
+use meerkat_store::verify::{Finding, Wrong};
 use meerkat_store::{ClipRow, ClipState, KeepTarget, SnapshotRow, Store};
 
-use crate::settings::{Settings, VideoSize};
+use crate::settings::Settings;
 
 /// Letters of an event's id in the name of a file.
 const ID_LENGTH: usize = 36;
@@ -34,7 +33,7 @@ pub fn repair(
             Ok(written.then(|| "written anew".to_owned()))
         }
         Wrong::Missing | Wrong::Altered => {
-            if let Some(words) = make_anew(settings, store, &finding.path)? {
+            if let Some(words) = anew::make_anew(settings, store, &finding.path, now)? {
                 return Ok(Some(words));
             }
             if finding.wrong == Wrong::Missing {
@@ -112,84 +111,6 @@ fn row_of(settings: &Settings, path: &str, sum: String) -> anyhow::Result<ClipRo
         skipped: 0,
         missing: None,
     })
-}
-
-/// Makes a file anew from its kept spool. None when there is no such spool.
-fn make_anew(settings: &Settings, store: &mut Store, path: &str) -> anyhow::Result<Option<String>> {
-    let Some(kept) = spool::kept_of(&settings.data_dir.join("spool"), path)? else { return Ok(None) };
-    let rows = store.clips_at(path)?;
-    let Some(row) = rows.first() else { return Ok(None) };
-    let file = settings.data_dir.join(path);
-    let part = file.with_file_name(format!(
-        ".part-repair-{}",
-        file.file_name().map(|name| name.to_string_lossy()).unwrap_or_default()
-    ));
-    let _ = std::fs::remove_file(&part);
-    let made = encode(settings, &kept.path, &part, path);
-    if made.is_err() {
-        let _ = std::fs::remove_file(&part);
-    }
-    let (frames, skipped, duration) = made?;
-    if file.exists() {
-        put_aside(&file)?;
-    }
-    std::fs::rename(&part, &file)?;
-    for old in &rows {
-        store.add_clip(&ClipRow {
-            duration,
-            frames,
-            skipped,
-            bytes: std::fs::metadata(&file)?.len(),
-            sha256: Some(sha256_of(&file)?),
-            state: ClipState::Repaired,
-            missing: None,
-            ..old.clone()
-        })?;
-    }
-    store.write_sidecar(path, None)?;
-    let events = rows.iter().filter(|row| row.event.is_some()).count();
-    tracing::info!(path, events, started = %row.started, "a clip was made anew");
-    Ok(Some(format!("made anew from its spool: {frames} frames")))
-}
-
-/// A file that is not what was recorded is kept too: somebody may want to know what became of it.
-fn put_aside(file: &Path) -> anyhow::Result<()> {
-    for number in 0..1000_u32 {
-        let name = file.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
-        let aside = file.with_file_name(damaged_name(&name, number));
-        if !aside.exists() {
-            return Ok(std::fs::rename(file, aside)?);
-        }
-    }
-    anyhow::bail!("there are a thousand damaged ones of it already")
-}
-
-fn encode(
-    settings: &Settings,
-    spool: &Path,
-    to: &Path,
-    path: &str,
-) -> anyhow::Result<(u64, u64, std::time::Duration)> {
-    let size = if path.starts_with("capture/video/") { settings.video_size } else { settings.clip.size };
-    let size = match size {
-        VideoSize::AsReceived => ClipSize::AsReceived,
-        VideoSize::Pixels { width, height } => ClipSize::Fixed { width, height },
-    };
-    let clip =
-        ClipSettings { size, preset: settings.clip.preset.parse()?, crf: settings.clip.crf, threads: 1 };
-    let mut reader = SpoolReader::open(spool)?;
-    let mut writer = ClipWriter::create(to, clip)?;
-    loop {
-        match reader.next_item()? {
-            SpoolItem::Frame(frame) => drop(writer.push(&frame.bytes, frame.format, frame.since_first)?),
-            SpoolItem::Corrupt { .. } => {}
-            SpoolItem::End(_) | SpoolItem::NotYet => break,
-        }
-    }
-    let info = writer.finish()?;
-    use std::os::unix::fs::PermissionsExt;
-    std::fs::set_permissions(to, std::fs::Permissions::from_mode(0o600))?;
-    Ok((info.frames, info.skipped, info.duration))
 }
 
 #[cfg(test)]

@@ -24,7 +24,8 @@ use crate::settings::{self, Settings};
   a snapshot without a row       gets the row that its name speaks of, as a node does within hours
   a sidecar that is gone, bad    is written anew from the rows
   a file that is gone, altered   is made anew from its kept spool (spool.keep); an altered one is
-                                 put aside as <file>.damaged. Without a spool the row of one that
+                                 put aside as <file>.damaged. It is signed again if the key is
+                                 there and the spool is proven. Without a spool the row of one that
                                  is gone says so from then on
   a file that is there again     is no longer noted as gone
 Nothing is deleted. Spools without a file are finished by the next start of the node.
