@@ -752,3 +752,28 @@ fn what_cannot_be_removed_holds_up_nothing_else_and_people_are_told() {
         rig.heard.0.lock().unwrap().iter().filter(|heard| **heard == (EventKind::StoreDamaged, true)).count();
     assert_eq!(told, 1);
 }
+
+#[test]
+fn pictures_of_mode_1_that_are_kept_go_by_no_limit() {
+    let rig = Rig::new(&[
+        ("retention.kinds.image.days", "2"),
+        ("retention.kinds.image.bytes", "1000"),
+        ("storage.free_floor_bytes", "1125899906842624"),
+    ]);
+    let (old, older) = (NOON.offset_micros(-5 * DAY), NOON.offset_micros(-5 * DAY - HOUR));
+    let wanted = rig.image("yard", old);
+    let gone = rig.image("yard", older);
+    let new = rig.image("yard", NOON);
+    let kept = rig.ask(move |store| store.keep(&KeepTarget::Path(wanted), true)).unwrap().remove(0);
+    rig.count();
+    rig.sweep(true);
+    assert!(rig.path(&kept).exists() && !rig.path(&gone).exists());
+    assert!(rig.path(&new).exists(), "what is kept does not count");
+    let mut evictor = Evictor::new(Arc::clone(&rig.tools));
+    let give_up = Instant::now() + Duration::from_secs(30);
+    while !rig.state.report().nothing_may_go {
+        evictor.step().unwrap();
+        assert!(Instant::now() < give_up, "it comes to an end");
+    }
+    assert!(rig.path(&kept).exists() && !rig.path(&new).exists(), "not even when the disk is full");
+}

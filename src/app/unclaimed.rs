@@ -58,7 +58,7 @@ impl Unclaimed {
                 }
                 Err(problem) => {
                     // The next walk looks at that day again.
-                    warn!(problem, "it cannot be seen whether all snapshots have their row");
+                    warn!(%problem, "it cannot be seen whether all snapshots have their row");
                     self.next = Instant::now() + REST;
                     return;
                 }

@@ -10,7 +10,7 @@ use meerkat_base::{Evidence, WallTime};
 use crate::error::{Result, StoreError};
 use crate::retention::{camera_of, evidence_at};
 use crate::spool::KEPT;
-use crate::{backup, relay, swap};
+use crate::{backup, images, relay, swap};
 
 /// Folder of the log of viewers.
 pub const WATCH_LOG: &str = "watch";
@@ -158,6 +158,10 @@ impl UsageWalk {
         }
         if folder.strip_prefix("spool/").is_some_and(|below| below.split('/').next() == Some(KEPT)) {
             self.kept_spools = self.kept_spools.saturating_add(len);
+        }
+        if evidence == Evidence::Image && crate::evict::name_of(folder) == images::KEPT {
+            // Limits go by what is counted here, and what is kept counts for none.
+            return;
         }
         let camera = camera_of(folder);
         let begun = if evidence == Evidence::Spool {

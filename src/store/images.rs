@@ -9,9 +9,13 @@ use rustix::fs::Dir;
 
 use crate::error::{Result, StoreError};
 use crate::evict::{is_gone, open};
-use crate::files::Folder;
+use crate::files::{Durability, Folder};
+use crate::sql::check_relative;
 
 const IMAGES: &str = "capture/image";
+/// The folder, in that of a day, of pictures that a person wants to keep: nothing in it goes by itself, and no limit
+/// counts it.
+pub(crate) const KEPT: &str = "kept";
 /// Names that are held at most.
 const HELD: usize = 8_192;
 
@@ -267,6 +271,56 @@ pub fn image_days(data_dir: &Path) -> Result<Vec<(String, Vec<String>)>> {
         days.sort();
     }
     Ok(found)
+}
+
+/// Moves a picture of mode 1 to those of its day that are kept, or back. Returns where it is then; none when the path is
+/// not that of a picture that is there. Either place may be named.
+pub(crate) fn keep(root: &Folder, path: &str, keep: bool, durability: Durability) -> Result<Option<String>> {
+    let parts: Vec<&str> = path.split('/').collect();
+    let (camera, day, name) = match parts[..] {
+        ["capture", "image", camera, day, name] | ["capture", "image", camera, day, KEPT, name] => {
+            (camera, day, name)
+        }
+        _ => return Ok(None),
+    };
+    check_relative(path)?;
+    if !is_ours(name) || !is_day(day) {
+        return Ok(None);
+    }
+    let below = format!("{IMAGES}/{camera}/{day}");
+    let folder = match open(root, &below) {
+        Ok(folder) => folder,
+        Err(error) if is_gone(&error) => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let (of_day, of_kept) = (format!("{below}/{name}"), format!("{below}/{KEPT}/{name}"));
+    if keep && folder.has(name) {
+        let kept = folder.make_sub(KEPT)?;
+        folder.rename_new(name, &kept, name)?;
+        if durability.syncs() {
+            kept.sync()?;
+            folder.sync()?;
+        }
+        return Ok(Some(of_kept));
+    }
+    let kept = match folder.sub(KEPT) {
+        Ok(kept) => kept,
+        Err(error) if is_gone(&error) => return Ok((!keep && folder.has(name)).then_some(of_day)),
+        Err(error) => return Err(error),
+    };
+    if keep {
+        return Ok(kept.has(name).then_some(of_kept));
+    }
+    if !kept.has(name) {
+        return Ok(folder.has(name).then_some(of_day));
+    }
+    kept.rename_new(name, &folder, name)?;
+    if durability.syncs() {
+        folder.sync()?;
+        kept.sync()?;
+    }
+    folder.remove_empty(KEPT);
+    Ok(Some(of_day))
 }
 
 /// Removes all pictures of one camera's day, a few at a time.

@@ -5,13 +5,14 @@ use rusqlite::params;
 
 use crate::database::{Store, StoreReader};
 use crate::error::Result;
+use crate::images;
 
 /// What is to be kept, or no longer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum KeepTarget {
     /// An event: its row, its snapshots and its clips, those that are still being made included.
     Event(EventId),
-    /// A clip, video or segment by its path relative to the data folder.
+    /// A clip, video, segment or picture of mode 1 by its path relative to the data folder.
     Path(String),
 }
 
@@ -27,8 +28,15 @@ impl KeepTarget {
 
 impl Store {
     /// Sets or takes back the keep flag. Returns the paths of the clips that it concerns, each once (a sidecar beside
-    /// each says the same), or nothing when there is no such event or clip. What is being deleted is gone already.
+    /// each says the same), or nothing when there is no such event or clip. What is being deleted is gone already. A
+    /// picture of mode 1 has no row: it is moved, and its new path is returned.
     pub fn keep(&mut self, what: &KeepTarget, keep: bool) -> Result<Option<Vec<String>>> {
+        if let KeepTarget::Path(path) = what
+            && path.starts_with("capture/image/")
+        {
+            let found = images::keep(self.root(), path, keep, self.durability())?;
+            return Ok(found.map(|path| vec![path]));
+        }
         let transaction = self.begin()?;
         let (mut found, mut paths) = (0, Vec::new());
         match what {
@@ -99,6 +107,37 @@ mod tests {
         assert!(!store.is_kept("capture/clip/door/2026-11-20/c.mp4").unwrap());
         assert_eq!(store.keep(&target, false).unwrap().unwrap().len(), 2);
         assert!(!store.is_kept(&paths[0]).unwrap());
+    }
+
+    #[test]
+    fn a_picture_of_mode_1_is_kept_in_a_folder_of_its_day() {
+        let (folder, mut store) = store();
+        let day = "capture/image/yard/2026-11-20";
+        let (picture, name) = (format!("{day}/20261120T213114.123456Z_b_1.jpg"), "kept");
+        let kept = picture.replace("2026-11-20/", &format!("2026-11-20/{name}/"));
+        std::fs::create_dir_all(folder.path().join(day)).unwrap();
+        std::fs::write(folder.path().join(&picture), b"jpeg").unwrap();
+        let mut set = |path: &str, keep: bool| store.keep(&KeepTarget::parse(path), keep).unwrap();
+        let is_there = |path: &str| folder.path().join(path).exists();
+        assert_eq!(set(&picture, false), Some(vec![picture.clone()]), "as it was");
+        for path in [&picture, &kept] {
+            // Said again, by either path, it stays so.
+            assert_eq!(set(path, true), Some(vec![kept.clone()]));
+            assert!(is_there(&kept) && !is_there(&picture));
+        }
+        for path in [&kept, &picture] {
+            assert_eq!(set(path, false), Some(vec![picture.clone()]));
+            assert!(is_there(&picture) && !is_there(&format!("{day}/{name}")));
+        }
+        for other in [
+            format!("{day}/20261120T213114.123456Z_b_2.jpg"),
+            format!("{day}/holiday.jpg"),
+            "capture/image/yard/2026-11-21/20261121T213114.123456Z_b_1.jpg".to_owned(),
+            "capture/image/yard".to_owned(),
+        ] {
+            assert_eq!((set(&other, true), set(&other, false)), (None, None), "{other}");
+        }
+        assert!(store.keep(&KeepTarget::parse(&format!("capture/image/../yard/{name}/x")), true).is_err());
     }
 
     #[test]

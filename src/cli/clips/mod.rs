@@ -58,15 +58,15 @@ enum Action {
     },
     /// Compare files with the database, both ways: clips, snapshots, strips, sidecars, proofs and spools
     Verify(verify::VerifyArgs),
-    /// Keep an event with its clips and snapshots, or one clip, whatever retention says
+    /// Keep an event with its clips and snapshots, one clip, or one picture of mode 1, whatever retention says
     Keep {
-        /// The id of an event, or the path of a file as `list` shows it
+        /// The id of an event, the path of a file as `list` shows it, or that of a picture in the data folder
         #[arg(value_name = "ID|PATH")]
         what: String,
     },
     /// Let retention decide about it again
     Unkeep {
-        /// The id of an event, or the path of a file as `list` shows it
+        /// The id of an event, the path of a file as `list` shows it, or that of a picture in the data folder
         #[arg(value_name = "ID|PATH")]
         what: String,
     },
