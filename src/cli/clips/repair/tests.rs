@@ -170,6 +170,7 @@ fn lost_video(
     for n in 0..3_u8 {
         let micros = 40_000 * i64::from(n);
         let frame = Frame {
+            proven: false,
             camera: meta.camera.clone(),
             seq: u64::from(n) + 1,
             wall: AT.offset_micros(micros),
