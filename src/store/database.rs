@@ -34,6 +34,8 @@ const CACHE_KIB: i64 = 16 * 1024;
 /// Pages in the log after which a commit takes them into the database: 16 MiB. With the 1,000 of SQLite one commit in
 /// about seventy has to wait for that.
 const CHECKPOINT_PAGES: i64 = 4_000;
+/// How long the end waits for readers, so that the log can be emptied.
+const LAST_WAIT: Duration = Duration::from_millis(100);
 /// Time that a start spends at most on looking at pages after an unclean end; the nightly copy looks at all of them.
 const START_CHECK: Duration = Duration::from_millis(400);
 
@@ -147,6 +149,24 @@ pub struct Store {
     lock: DataLock,
 }
 
+impl Drop for Store {
+    /// Empties the log: by a log that holds something the next start knows that the end was not orderly, and looks at
+    /// pages. SQLite does it by itself only for the last connection, and readers may be open for longer than the writer.
+    fn drop(&mut self) {
+        // What may be damaged stays as it is, log and all.
+        if self.is_suspect() {
+            return;
+        }
+        let connection = &self.reader.connection;
+        let emptied = connection
+            .busy_timeout(LAST_WAIT)
+            .and_then(|()| connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", (), |_| Ok(())));
+        if let Err(error) = emptied {
+            tracing::debug!(%error, "the log of the database is not emptied");
+        }
+    }
+}
+
 impl Deref for Store {
     type Target = StoreReader;
     fn deref(&self) -> &StoreReader {
@@ -185,7 +205,7 @@ impl Store {
         let root = Folder::root(&lock.folder)?;
         swap::finish(&root)?;
         let path = root.path().join(DATABASE);
-        // An orderly end removes the log.
+        // An orderly end empties the log.
         let unclean = std::fs::symlink_metadata(root.path().join(WAL)).is_ok_and(|log| log.len() > 0);
         if !root.has(DATABASE) && has_evidence(&root)? {
             return Err(StoreError::Damaged { path, reason: "it is gone".to_owned() });
@@ -496,6 +516,24 @@ mod tests {
         drop(store);
         assert_eq!(reader.event_count().unwrap(), 1);
         assert_eq!(StoreReader::open(folder.path()).unwrap().event_count().unwrap(), 1, "without a writer");
+    }
+
+    #[test]
+    fn an_orderly_end_empties_the_log_also_while_somebody_reads() {
+        let (folder, mut store) = store();
+        let reader = StoreReader::open(folder.path()).unwrap();
+        store.start_event(&event(1), &[]).unwrap();
+        assert_eq!(reader.event_count().unwrap(), 1);
+        let log = || std::fs::metadata(folder.path().join(WAL)).map_or(0, |log| log.len());
+        assert!(log() > 0, "so far only the log has it");
+        drop(store);
+        assert_eq!((log(), reader.event_count().unwrap()), (0, 1));
+
+        let mut suspected = Store::open(folder.path(), StoreOptions::default()).unwrap();
+        suspected.start_event(&event(2), &[]).unwrap();
+        suspected.suspect();
+        drop(suspected);
+        assert!(log() > 0, "it is looked at as it was left");
     }
 
     #[test]

@@ -244,7 +244,7 @@ fn what_is_no_picture_and_no_video_is_named_with_what_is_wanted() {
     let lines: Vec<&str> = said.lines().collect();
     assert_eq!(lines.len(), 3, "{said}");
     for (line, (file, why)) in lines.iter().zip([
-        (&note, "neither a picture nor a video"),
+        (&note, "it is neither a picture nor a video"),
         (&empty, "it is empty"),
         (&dir.path().to_owned(), "it is a folder"),
     ]) {
