@@ -9,6 +9,7 @@ use meerkat_base::{Clock, Event, Frame, MonoTime, WallTime};
 use meerkat_settings::{ClipSettings, SpoolSettings};
 use meerkat_store::StoreError;
 use meerkat_store::evidence::SpoolSigning;
+use meerkat_store::spool::MAX_FRAME_BYTES;
 use tracing::{info, warn};
 
 use super::clip::{begin_clip, begin_segment, begin_video};
@@ -405,7 +406,8 @@ impl Recorder {
             state.ring.iter().find(|f| f.seq == event.started_seq).or(state.ring.newest()).map(|f| f.mono);
         let Some(began) = began else { return Vec::new() };
         let span = self.tools.clip.pre_roll;
-        state.ring.iter().filter(|f| began.since(f.mono) <= span).cloned().collect()
+        let belongs = |f: &&Frame| began.since(f.mono) <= span && f.len() <= MAX_FRAME_BYTES;
+        state.ring.iter().filter(belongs).cloned().collect()
     }
 
     /// Ends the clip when the last post-roll has passed.

@@ -355,6 +355,15 @@ impl Encoders {
         let offered = self.shared.tools.archivist.offer(move |store| {
             if let Err(problem) = store.add_clip(&row) {
                 warn!(%problem, "a spool that was set aside has no row");
+                return;
+            }
+            // Its event may be kept: a database that is made anew learns it from there.
+            let noted = store.is_kept(&row.path).and_then(|kept| match kept {
+                true => store.write_sidecar(&row.path, Some(true)).map(drop),
+                false => Ok(()),
+            });
+            if let Err(problem) = noted {
+                warn!(%problem, "nothing beside a spool that was set aside says that it is kept");
             }
         });
         if !offered {

@@ -37,8 +37,13 @@ impl OpenSpool {
         let path = writer.path().to_owned();
         link.shared.legacy().open.push(path.clone());
         if let Err(error) = writer.append_all(frames) {
-            // What is in it already is kept: the encoder finishes it as it is.
+            // What is in it already is kept: the encoder finishes it as it is, and the next one begins behind it.
             close(link, &path);
+            if let Some(newest) = taken(&writer, 0, frames).last() {
+                let mut legacy = link.shared.legacy();
+                let last = legacy.last(stream);
+                *last = newest.seq.max(*last);
+            }
             tools.encoders.follow(&path, meta).end();
             return Err(error);
         }
@@ -69,9 +74,7 @@ impl OpenSpool {
         }
         let before = self.writer.frames();
         let appended = self.writer.append_all(new);
-        // Nobody knows what a poisoned one has: the next spool begins with all of them.
-        let count = if self.writer.is_poisoned() { 0 } else { self.writer.frames() - before };
-        let taken = new.get(..usize::try_from(count).unwrap_or(usize::MAX)).unwrap_or_default();
+        let taken = taken(&self.writer, before, new);
         if let (Some(first), Some(newest)) = (taken.first(), taken.last()) {
             self.first.get_or_insert(first.mono);
             self.last_seq = newest.seq;
@@ -124,6 +127,13 @@ impl OpenSpool {
         self.following.end();
         finished.map(drop)
     }
+}
+
+/// Those of `new` that are in a spool which had so many frames before. Nobody knows what a poisoned one has: the next spool
+/// begins with all of them.
+fn taken<'a>(writer: &SpoolWriter, before: u64, new: &'a [Frame]) -> &'a [Frame] {
+    let count = if writer.is_poisoned() { 0 } else { writer.frames().saturating_sub(before) };
+    new.get(..usize::try_from(count).unwrap_or(usize::MAX)).unwrap_or_default()
 }
 
 /// The spool is no longer open.

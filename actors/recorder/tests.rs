@@ -777,6 +777,35 @@ fn frames_that_the_disk_refused_come_from_the_ring_once_and_in_their_order() {
 }
 
 #[test]
+fn a_spool_that_fails_while_it_is_begun_is_followed_by_one_that_goes_on_behind_it() {
+    let mut rig = Rig::new(&[("clip.pre_roll_secs", "1"), ("cameras.door.continuous", "true")]);
+    let sent = frames(&rig.camera, &rig.clock, 20, TENTH);
+    rig.begin(&event(&sent[19], 1));
+    rig.send(5);
+    plan_here(DiskOp::Write, ENOSPC, 0, u32::MAX);
+    rig.send_to_no_disk(10);
+    // The next recorder begins with what is missing, and does not get far.
+    plan_here(DiskOp::Write, ENOSPC, 4, 1);
+    rig.lose();
+    let _ = rig.tools.room.look();
+    // Nor does the next segment.
+    plan_here(DiskOp::Write, ENOSPC, 12, 1);
+    rig.send_to_no_disk(1);
+    let _ = rig.tools.room.look();
+    rig.send(3);
+    assert_eq!(rig.order(Order::Finish), Stored::Done);
+    for stream in ["_clip_", "_segment_"] {
+        let mut paths = rig.spool_paths();
+        paths.retain(|path| path.to_string_lossy().contains(stream));
+        assert_eq!(paths.len(), 3, "{stream}");
+        let mut recorded: Vec<u64> = paths.iter().flat_map(|path| spool(path).0).collect();
+        recorded.sort_unstable();
+        let first = if stream == "_clip_" { 10 } else { 1 };
+        assert_eq!(recorded, numbers(first..=39), "each once: {stream}");
+    }
+}
+
+#[test]
 fn what_the_ring_no_longer_has_shows_as_a_gap_in_the_chain() {
     let mut rig = Rig::new(&[("ring.seconds", "3"), ("clip.pre_roll_secs", "1")]);
     let key = rig.sign();

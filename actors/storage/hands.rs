@@ -138,6 +138,9 @@ impl Hands {
 
     /// Counts what was removed.
     pub fn count(&self, evidence: Evidence, why: Why, (files, bytes): (u64, u64), now: WallTime) {
+        if files == 0 {
+            return;
+        }
         let labels = [("kind", evidence.as_str()), ("reason", why.as_str())];
         counter!(metric::EVICTED_FILES, &labels).increment(files);
         counter!(metric::EVICTED_BYTES, &labels).increment(bytes);

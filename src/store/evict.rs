@@ -58,12 +58,14 @@ impl Remover {
         let mut bytes = folder.len_of(name).unwrap_or(0);
         folder.remove(name)?;
         if !path.starts_with("capture/image/") && !name.ends_with(".jpg") {
-            // What a repair put aside of it. A count as far as a repair counts.
-            for number in 0..1_000 {
-                let damaged = damaged_name(name, number);
-                let Some(more) = folder.len_of(&damaged) else { break };
-                bytes = bytes.saturating_add(more);
-                folder.remove(&damaged)?;
+            // What a repair put aside of it, as far as a repair counts. The last one first: what is left after a crash
+            // is found again.
+            let damaged = (0..1_000).map(|number| damaged_name(name, number));
+            let found: Vec<_> =
+                damaged.map_while(|damaged| Some((folder.len_of(&damaged)?, damaged))).collect();
+            for (more, damaged) in found.iter().rev() {
+                bytes = bytes.saturating_add(*more);
+                folder.remove(damaged)?;
             }
             for ending in BESIDE {
                 let beside = format!("{name}{ending}");
@@ -208,6 +210,15 @@ mod tests {
             let mut remover = Remover::new(temp.path(), durability).unwrap();
             assert_eq!(remover.remove(&format!("{day}/a.mp4")).unwrap(), 322);
             assert_eq!(remover.remove(&format!("{day}/a.mp4")).unwrap(), 0, "gone already");
+            // One that cannot be removed: those before it stay, so that all of them are found again.
+            for (name, bytes) in [("c.mp4.damaged", 7), ("c.mp4.2.damaged", 9)] {
+                put(temp.path(), &format!("{day}/{name}"), bytes);
+            }
+            std::fs::create_dir(temp.path().join(day).join("c.mp4.1.damaged")).unwrap();
+            assert!(remover.remove(&format!("{day}/c.mp4")).is_err());
+            std::fs::remove_dir(temp.path().join(day).join("c.mp4.1.damaged")).unwrap();
+            put(temp.path(), &format!("{day}/c.mp4.1.damaged"), 8);
+            assert_eq!(remover.remove(&format!("{day}/c.mp4")).unwrap(), 15);
             assert_eq!(remover.remove("capture/clip/nobody/2026-11-20/a.mp4").unwrap(), 0);
             assert!(remover.settle("2026-11-21").is_empty());
             let left: Vec<_> = std::fs::read_dir(temp.path().join(day)).unwrap().collect();

@@ -64,12 +64,13 @@ impl Store {
 
     fn remove_marked_people(&self) -> Result<()> {
         for (number, id) in self.marked("SELECT number, id FROM people WHERE deleting = 1")? {
+            // First: should the files not go, or the database be lost meanwhile, nobody comes back with an older copy.
+            removed::note(self.root(), [id.as_str()])?;
             if self.root().has(FACES) {
                 let faces = self.root().sub(FACES)?;
                 faces.remove_sub(&id)?;
                 self.settle(&faces)?;
             }
-            removed::note(self.root(), [id.as_str()])?;
             self.connection.execute("DELETE FROM people WHERE number = ?1", [number])?;
         }
         Ok(())
@@ -84,10 +85,9 @@ impl Store {
         if marked.is_empty() {
             return Ok(());
         }
-        let mut files = Vec::new();
+        removed::note(self.root(), marked.iter().filter_map(|(_, path)| Some(path.split_once('/')?.1)))?;
         for (_, path) in &marked {
             let Some((person, file)) = path.split_once('/') else { continue };
-            files.push(file);
             if self.root().has(FACES) {
                 let faces = self.root().sub(FACES)?;
                 if faces.has(person) {
@@ -95,7 +95,6 @@ impl Store {
                 }
             }
         }
-        removed::note(self.root(), files)?;
         for (number, _) in marked {
             self.connection.execute("DELETE FROM face_negatives WHERE number = ?1", [number])?;
         }

@@ -556,6 +556,20 @@ mod tests {
     }
 
     #[test]
+    fn a_removal_is_noted_before_its_files_go() {
+        let (folder, mut store) = store();
+        let ada = store.enrol("Ada", &[JPEG], &consent(), WallTime(0)).unwrap();
+        // Something of somebody else's is in the way.
+        std::fs::create_dir(folder.path().join("faces").join(ada.id.to_string()).join("theirs")).unwrap();
+        assert!(store.remove_person("Ada", 0.4).is_err());
+        assert!(store.people().unwrap().is_empty(), "from the order on nobody sees her");
+        assert!(
+            folder.path().join("backup/removed").join(ada.id.to_string()).exists(),
+            "nor with an older copy"
+        );
+    }
+
+    #[test]
     fn a_link_in_place_of_a_folder_is_not_followed() {
         let (folder, mut store) = store();
         let outside = tempfile::tempdir().unwrap();

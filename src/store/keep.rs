@@ -70,6 +70,26 @@ impl Store {
         transaction.commit()?;
         Ok((found > 0).then_some(paths))
     }
+
+    /// A spool that had been set aside was put back by somebody, and its file is made: the keep flag goes over to the
+    /// file, and the row of what was set aside goes. Nothing happens while it still lies there.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub fn replace_set_aside(&mut self, aside: &str, file: &str) -> Result<()> {
+        if self.root().path().join(aside).exists() {
+            return Ok(());
+        }
+        let transaction = self.begin()?;
+        transaction.execute(
+            "UPDATE clips SET kept = 1 WHERE path = ?2
+             AND EXISTS (SELECT 1 FROM clips AS aside WHERE aside.path = ?1 AND aside.kept = 1)",
+            [aside, file],
+        )?;
+        transaction.execute("DELETE FROM clips WHERE path = ?1", [aside])?;
+        transaction.commit()?;
+        Ok(())
+    }
 }
 
 impl StoreReader {
@@ -107,6 +127,24 @@ mod tests {
         assert!(!store.is_kept("capture/clip/door/2026-11-20/c.mp4").unwrap());
         assert_eq!(store.keep(&target, false).unwrap().unwrap().len(), 2);
         assert!(!store.is_kept(&paths[0]).unwrap());
+    }
+
+    #[test]
+    fn what_was_set_aside_and_put_back_hands_its_flag_on() {
+        let (folder, mut store) = store();
+        let event = event(1);
+        store.start_event(&event, &[]).unwrap();
+        let (aside, file) = ("spool/set-aside/a", "capture/clip/door/2026-11-20/a.mp4");
+        for path in [aside, file] {
+            store.add_clip(&clip(&event, path)).unwrap();
+        }
+        store.keep(&KeepTarget::parse(aside), true).unwrap();
+        std::fs::create_dir_all(folder.path().join(aside)).unwrap();
+        store.replace_set_aside(aside, file).unwrap();
+        assert!(!store.is_kept(file).unwrap() && store.clip_at(aside).unwrap().is_some(), "it lies there");
+        std::fs::remove_dir(folder.path().join(aside)).unwrap();
+        store.replace_set_aside(aside, file).unwrap();
+        assert!(store.is_kept(file).unwrap() && store.clip_at(aside).unwrap().is_none());
     }
 
     #[test]

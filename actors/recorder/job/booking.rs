@@ -63,9 +63,12 @@ impl Job {
     /// handed to the channels that told of the event and take clips.
     /// Returns those of them that have no snapshot.
     pub(super) fn book(&self, row: ClipRow) -> Result<Vec<Lacking>, Failure> {
+        let name = self.path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let aside = format!("spool/set-aside/{name}");
         let SpoolKind::Clip { event } = self.meta.kind else {
             return self.ask(move |store| {
                 store.add_clip(&row)?;
+                store.replace_set_aside(&aside, &row.path)?;
                 write_sidecar(store, &row.path);
                 Ok(Vec::new())
             });
@@ -91,6 +94,7 @@ impl Job {
             let rows: Vec<ClipRow> =
                 events.into_iter().map(|event| ClipRow { event: Some(event), ..row.clone() }).collect();
             pool.book(store, &rows)?;
+            store.replace_set_aside(&aside, &row.path)?;
             write_sidecar(store, &row.path);
             Ok(lacking)
         })

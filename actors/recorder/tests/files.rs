@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use meerkat_base::{Clock, EventKind, Frame, Image, Notice, NoticeSink, PixelFormat, metric};
-use meerkat_store::{ClipRow, ClipState, NewAlert, SnapshotRow, SpoolMeta, SpoolWriter, StoreReader, spool};
+use meerkat_store::{
+    ClipRow, ClipState, KeepTarget, NewAlert, SnapshotRow, SpoolMeta, SpoolWriter, StoreReader, spool,
+};
 
 use super::Rig;
 use crate::recorder::clip::begin_clip;
@@ -336,6 +338,11 @@ fn a_spool_whose_pictures_cannot_be_decoded_is_set_aside_with_its_row_and_people
     for frame in &mut frames {
         frame.bytes = Bytes::from_static(b"no picture at all");
     }
+    // Somebody wants the event to stay before that is known.
+    let (kept, id) = (event(&frames[0], 1), KeepTarget::Event(event(&frames[0], 1).id));
+    rig.archivist
+        .ask_blocking(move |store| store.start_event(&kept, &[]).and_then(|_| store.keep(&id, true)))
+        .unwrap();
     begin(&rig, &frames).finish().unwrap();
     let spool = rig.spool_paths().remove(0);
     rig.let_encoders_work();
@@ -343,6 +350,8 @@ fn a_spool_whose_pictures_cannot_be_decoded_is_set_aside_with_its_row_and_people
     let row = row_of_set_aside(&rig, &spool).unwrap();
     assert_eq!((row.state, row.event), (ClipState::SetAside, Some(event(&frames[0], 1).id)));
     assert!(row.bytes > 0);
+    let sidecar = std::fs::read_to_string(rig.folder.path().join(&row.path).join("sidecar.json")).unwrap();
+    assert!(sidecar.contains("\"keep\": true"), "a database that is made anew has it from there: {sidecar}");
     let heard = rig.heard.0.lock().unwrap();
     let [notice] = &heard[..] else { panic!("{heard:?}") };
     assert_eq!((notice.kind, notice.holds), (EventKind::StoreDamaged, true));

@@ -11,8 +11,15 @@ use crate::settings::Settings;
 /// Sets or takes back the keep flag of an event or of a clip, and says what it concerned.
 pub(super) fn run(settings: &Settings, what: &str, keep: bool) -> anyhow::Result<()> {
     let Some(clips) = set(settings, what, keep)? else {
-        return Err(anyhow!("there is no event or clip {what}"));
+        return Err(anyhow!("there is no event, clip or picture {what}"));
     };
+    // A picture of mode 1 lies elsewhere from now on.
+    if let [path] = &clips[..]
+        && path.starts_with("capture/image/")
+    {
+        println!("{} {path}", if keep { "kept:" } else { "no longer kept:" });
+        return Ok(());
+    }
     println!("{} {what} ({} clips)", if keep { "kept:" } else { "no longer kept:" }, clips.len());
     Ok(())
 }

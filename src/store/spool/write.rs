@@ -169,7 +169,13 @@ impl SpoolWriter {
     /// frames before the one that failed are in the spool, but not promised.
     pub fn append_all(&mut self, frames: &[Frame]) -> Result<()> {
         for frame in frames {
-            self.put(frame)?;
+            if let Err(error) = self.put(frame) {
+                // Those before it are in it, and nobody brings them again.
+                if !self.poisoned {
+                    self.sync()?;
+                }
+                return Err(error);
+            }
         }
         if let Some(last) = frames.last() {
             self.sign_when_due(last.mono)?;
