@@ -391,7 +391,7 @@ mod tests {
         let (_folder, mut store, seen) = ada();
         let fails = "CREATE TEMP TRIGGER fails BEFORE INSERT ON attendance BEGIN SELECT RAISE(ABORT, 'injected'); END";
         store.raw().execute_batch(fails).unwrap();
-        assert!(store.report(&[seen.clone()], WallTime(0)).is_err());
+        assert!(store.report(std::slice::from_ref(&seen), WallTime(0)).is_err());
         assert_eq!(
             store.event(seen.event.id).unwrap(),
             None,
@@ -403,7 +403,7 @@ mod tests {
         assert!(store.report(&[bad], WallTime(0)).is_err());
         assert_eq!(visits(&store), [], "and no check-in without its event");
         for _ in 0..2 {
-            store.report(&[seen.clone()], WallTime(0)).unwrap();
+            store.report(std::slice::from_ref(&seen), WallTime(0)).unwrap();
             assert_eq!(visits(&store), [(1_000_000, 1_000_000)]);
         }
         store.report(&[Report { attendance: None, ..report(2, "a") }], WallTime(0)).unwrap();
@@ -413,7 +413,7 @@ mod tests {
     #[test]
     fn a_visit_lasts_as_long_as_its_event_is_known_to_also_when_the_node_dies_meanwhile() {
         let (_folder, mut store, seen) = ada();
-        store.report(&[seen.clone()], WallTime(0)).unwrap();
+        store.report(std::slice::from_ref(&seen), WallTime(0)).unwrap();
         let mut update = Report { alerts: Vec::new(), ..seen.clone() };
         update.event.phase = EventPhase::Updated;
         for wall in [2_000_000, 3_600_000_000] {

@@ -223,7 +223,8 @@ impl<R: Rows> Look<'_, R> {
         for path in names.videos.iter().filter(|path| !seen.contains(*path)) {
             // Its row may have come meanwhile, or be about to come; or retention was faster.
             let Some(metadata) = self.stat(path) else { continue };
-            if !self.rows.has_clip(path)? && !(self.options.node_runs && is_young(&metadata)) {
+            let may_come = self.options.node_runs && is_young(&metadata);
+            if !may_come && !self.rows.has_clip(path)? {
                 self.say(Wrong::Orphan, path, format!("{} bytes without a row", metadata.len()));
             }
         }
