@@ -89,7 +89,7 @@ pub(super) fn choose(
     let heads = store.heads(channel, Queue::Alerts, Order::OldestFirst, now, HEADS)?;
     let mut found = oldest(&heads, now, probing);
     if !matches!(found, Oldest::Due(_)) {
-        // What people have read is not among these before it is due. It may show whether the channel works, too.
+        // What people have read comes after all that nobody knows of. It may show whether the channel works, too.
         let told = store.heads(channel, Queue::Told, Order::OldestFirst, now, HEADS)?;
         found = found.or(oldest(&told, now, probing));
     }

@@ -101,7 +101,9 @@ impl Lane {
             });
             return Ok(Step::Wait(wait.max(Duration::from_millis(1))));
         }
-        post.idle.store(false, Ordering::Release);
+        // What people have read and one receiver lacks may be due all day: clips do not wait for it.
+        let is_told = matches!(&choice, Choice::Alert(row) if row.sent > 0);
+        post.idle.store(is_told, Ordering::Release);
         let held_back = post.held_back();
         if !held_back.is_zero() {
             // Whatever is first by then is chosen then.

@@ -43,7 +43,7 @@ struct State {
 pub(super) struct Post {
     pub tools: NotifierTools,
     pub channel: Arc<dyn Channel>,
-    /// No message waits for its turn: clips may go.
+    /// No message that nobody has read waits for its turn: clips may go.
     pub idle: AtomicBool,
     state: Mutex<State>,
 }
@@ -332,7 +332,7 @@ impl Post {
         age(queued, self.tools.clock.wall())
     }
 
-    /// Whether messages wait for their turn.
+    /// Whether messages that nobody has read wait for their turn.
     pub fn is_busy(&self) -> bool {
         !self.idle.load(Ordering::Acquire)
     }

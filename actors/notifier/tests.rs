@@ -760,6 +760,32 @@ fn a_message_that_one_receiver_lacks_makes_no_channel_behind() {
 }
 
 #[test]
+fn what_nobody_has_read_goes_before_what_one_receiver_lacks() {
+    crate::in_system(async {
+        let rig = Rig::new(Fake::default());
+        rig.script((0..3).map(|_| retry(None, 1)));
+        let mut halved = Vec::new();
+        for number in 1..=3 {
+            halved.push(rig.alert(number, None).await.id);
+        }
+        let mut lane = rig.lane();
+        rig.settle(&mut lane).await;
+        assert_eq!(rig.asked().len(), 3);
+        // All of them are due again when something new comes.
+        rig.clock.advance(Duration::from_secs(10));
+        let mut expected = Vec::new();
+        for number in 4..=5 {
+            expected.push(rig.alert(number, None).await.id);
+        }
+        expected.extend(halved);
+        rig.settle(&mut lane).await;
+        let told: Vec<_> = rig.alerts().iter().skip(3).map(|alert| alert.event).collect();
+        assert_eq!(told, expected);
+        assert_eq!(rig.waiting().await, 0);
+    });
+}
+
+#[test]
 fn a_clock_that_is_set_kills_no_backlog_and_hides_none() {
     const DAY: i64 = 86_400_000_000;
     crate::in_system(async {

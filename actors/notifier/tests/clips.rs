@@ -76,6 +76,32 @@ fn a_clip_follows_its_message_under_the_same_key() {
 }
 
 #[test]
+fn no_clip_waits_for_a_message_that_people_have_read() {
+    crate::in_system(async {
+        let rig = Rig::new(Fake { clip_limit: Some(100), ..Fake::default() });
+        let post = rig.post();
+        let (mut lane, clips) = (Lane::new(Arc::clone(&post)), ClipLane::new(post));
+        let event = rig.alert(1, None).await;
+        rig.settle(&mut lane).await;
+        rig.script([retry(None, 1), retry(None, 1)]);
+        rig.alert(2, None).await;
+        rig.settle(&mut lane).await;
+        rig.clip(&event, CLIP, b"film").await;
+        // It is due again, and may be so again and again: that was the last turn of its lane so far.
+        rig.clock.advance(Duration::from_secs(10));
+        assert_eq!(lane.turn().await.unwrap(), Step::Again);
+        settle(&clips).await;
+        assert_eq!(rig.clips().len(), 1);
+        // One that nobody has read is waited for.
+        rig.alert(3, None).await;
+        assert_eq!(lane.turn().await.unwrap(), Step::Again);
+        rig.clip(&event, "capture/clip/door/2026-11-20/b.mp4", b"more").await;
+        settle(&clips).await;
+        assert_eq!(rig.clips().len(), 1);
+    });
+}
+
+#[test]
 fn a_clip_that_cannot_be_made_small_enough_becomes_a_link_or_is_given_up() {
     crate::in_system(async {
         let rig = Rig::new(Fake { clip_limit: Some(3), ..Fake::default() });

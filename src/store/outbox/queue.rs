@@ -15,10 +15,10 @@ use crate::sql::{count, from_count, parsed};
 /// Which parts of alerts wait in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Queue {
-    /// Messages. Those that people have read, and of which something waits still, only when they are due: they may wait
-    /// for a day, and must not stand before those that nobody knows of.
+    /// Messages that nobody has read yet.
     Alerts,
-    /// Messages that people have read, and of which something waits still.
+    /// Messages that people have read, and of which something waits still: they may come again and again for a day, and
+    /// must not stand before those that nobody knows of.
     Told,
     /// Clips that are due and whose message was delivered: those that wait stand before no other.
     Clips,
@@ -80,9 +80,7 @@ impl StoreReader {
         limit: usize,
     ) -> Result<Vec<Head>> {
         let (index, queue) = match queue {
-            Queue::Alerts => {
-                ("outbox_alerts", "part = 0 AND (sent = 0 OR next_attempt <= ?3 OR next_attempt > ?4)")
-            }
+            Queue::Alerts => ("outbox_alerts", "part = 0 AND sent = 0"),
             Queue::Told => ("outbox_alerts", "part = 0 AND sent > 0"),
             Queue::Clips => (
                 "outbox_clips",
@@ -338,7 +336,7 @@ mod tests {
             heads.iter().map(|head| head.number).collect()
         };
         assert_eq!(numbers(Queue::Alerts, 59, 2), [3, 4]);
-        assert_eq!(numbers(Queue::Alerts, 60, 3), [1, 2, 3], "due, in its order");
+        assert_eq!(numbers(Queue::Alerts, 60, 3), [3, 4, 5], "nor when it is due");
         assert_eq!(numbers(Queue::Told, 59, 9), [1, 2]);
         let backlog = store.backlog("wecom", WallTime(59_000_000), 9).unwrap();
         assert_eq!((backlog.waiting, backlog.oldest), (3, Some(WallTime(3_000_000))));
