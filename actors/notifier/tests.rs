@@ -825,6 +825,53 @@ fn a_clock_that_was_set_back_between_two_runs_hides_no_backlog() {
     });
 }
 
+#[test]
+fn an_event_that_is_dated_ahead_makes_nothing_due_that_is_held_at_any_start() {
+    crate::in_system(async {
+        const HOUR: i64 = 3_600_000_000;
+        let rig = Rig::new(Fake::default());
+        rig.clock.jump_wall(8 * HOUR);
+        let ahead = rig.alert(1, None).await;
+        rig.clock.jump_wall(-8 * HOUR);
+        // What is to be told in the morning, all in one message.
+        let morning = rig.clock.wall().offset_micros(7 * HOUR);
+        let door = camera(&cameras(&rig.clock, &[]), "door");
+        let event = event(&frame(&door, &rig.clock).0, 2);
+        let draft = AlertDraft { started_micros: event.started.0, ..AlertDraft::default() };
+        let alert = NewAlert {
+            channel: "fake".to_owned(),
+            payload: serde_json::to_value(&draft).unwrap(),
+            snapshot: None,
+            created: morning,
+        };
+        let merge = Some(meerkat_store::Merge { key: "quiet".to_owned(), combine: |_, _| {} });
+        let report = meerkat_store::Report {
+            event: event.clone(),
+            detail: None,
+            snoozed: false,
+            subject: None,
+            promises: None,
+            attendance: None,
+            alerts: vec![meerkat_store::ToldAlert { alert, merge }],
+        };
+        let now = rig.clock.wall();
+        rig.tools.archivist.ask(move |store| store.report(&[report], now)).await.unwrap();
+        let told = |rig: &Rig| -> Vec<_> { rig.alerts().iter().map(|alert| alert.event).collect() };
+        rig.settle(&mut rig.lane()).await;
+        assert_eq!(told(&rig), [ahead.id]);
+        // Another start: nothing is known of the clock.
+        let mut tools = rig.tools.clone();
+        tools.link = NotifierLink::default();
+        let mut lane = Lane::new(Arc::new(Post::new(tools, rig.channel.clone())));
+        rig.settle(&mut lane).await;
+        assert_eq!(told(&rig), [ahead.id], "it is held still");
+        rig.clock.advance(Duration::from_secs(7 * 3_600));
+        rig.settle(&mut lane).await;
+        assert_eq!(told(&rig), [ahead.id, event.id]);
+        assert!(rig.digests().is_empty());
+    });
+}
+
 /// Gauges by the name of their channel, as one thread sets them.
 #[derive(Clone, Default)]
 struct Gauges(Arc<Mutex<Values>>);

@@ -1,11 +1,10 @@
-//! The wall clock as the outbox sees it. Rows wait by it, over restarts too; when it is set while the node runs, or is
-//! behind the newest event at a start, what waits is moved along before anything is decided by its age. One that is ahead
-//! at a start looks like a node that was off for as long.
+//! The wall clock as the outbox sees it. Rows wait by it, over restarts too; when it is set while the node runs, what
+//! waits is moved along before anything is decided by its age. At a start nobody knows by how much it was set: what waits
+//! since later than now waits since now. One that is ahead at a start looks like a node that was off for as long.
 
 use std::time::Duration;
 
 use meerkat_base::{Clock, WallTime};
-use meerkat_store::{EventQuery, Store, StoreError};
 use tokio::sync::Mutex;
 use tracing::{debug, info};
 
@@ -28,23 +27,20 @@ impl Wall {
         let mut ahead = self.ahead.lock().await;
         let clocks = Clocks { wall: clock.wall(), mono: clock.mono() };
         let (now, here) = (clocks.wall, clocks.ahead());
-        let step = match *ahead {
-            Some(before) => here.saturating_sub(before),
-            None => match archivist.ask(move |store| behind(store, now)).await {
-                Ok(step) => step,
-                Err(problem) => {
-                    debug!(%problem, "it is not known yet whether the clock was set since the last run");
-                    return None;
-                }
-            },
-        };
-        if u128::from(step.unsigned_abs()) >= STEP.as_micros() {
-            match archivist.ask(move |store| store.clock_was_set(now, step)).await {
+        let step = (*ahead).map(|before| here.saturating_sub(before));
+        if step.is_none_or(|step| u128::from(step.unsigned_abs()) >= STEP.as_micros()) {
+            let moved = archivist.ask(move |store| match step {
+                Some(step) => store.clock_was_set(now, step),
+                None => store.clock_is_new(now),
+            });
+            match moved.await {
+                Ok(0) if step.is_none() => {}
                 Ok(rows) => {
-                    info!(step_secs = step / 1_000_000, rows, "the clock was set; what waits is moved along")
+                    let step_secs = step.map(|step| step / 1_000_000);
+                    info!(step_secs, rows, "the clock was set; what waits is moved along")
                 }
                 Err(problem) => {
-                    debug!(%problem, "the clock was set, and what waits cannot be moved along yet");
+                    debug!(%problem, "the clock may have been set, and what waits cannot be moved along yet");
                     return None;
                 }
             }
@@ -52,12 +48,4 @@ impl Wall {
         *ahead = Some(here);
         Some(now)
     }
-}
-
-/// How far the clock is behind the newest event, as a step back; microseconds. What waits cannot be asked: some of it is
-/// held until later, and dated so.
-fn behind(store: &Store, now: WallTime) -> Result<i64, StoreError> {
-    let query = EventQuery { limit: 1, ..EventQuery::default() };
-    let newest = store.recent_events(&query)?.first().map(|event| event.ended.unwrap_or(event.started).0);
-    Ok(newest.map_or(0, |newest| now.0.saturating_sub(newest).min(0)))
 }

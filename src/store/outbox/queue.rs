@@ -12,6 +12,9 @@ use crate::error::Result;
 use crate::events::MAX_ROWS;
 use crate::sql::{count, from_count, parsed};
 
+/// No attempt is put off for longer, microseconds: one that is was put off by a clock that was ahead.
+const LONGEST_BACKOFF: i64 = 2 * 3_600_000_000;
+
 /// Which parts of alerts wait in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Queue {
@@ -200,6 +203,34 @@ impl Store {
         Ok(changed)
     }
 
+    /// A run begins, and the wall clock may have been ahead in the run before. What waits since later than `now` waits since
+    /// now and is due, and so is what was put off for longer than anything is. What is held back until later keeps the time
+    /// that people set: it shares its message with others, and was never tried. The newest event shows nothing: it may be
+    /// dated wrong for as long as it is kept. Repeating the call changes nothing. Returns how many there were.
+    pub fn clock_is_new(&mut self, now: WallTime) -> Result<usize> {
+        let late = now.0.saturating_add(LONGEST_BACKOFF);
+        let transaction = self.begin()?;
+        let mut changed = transaction
+            .prepare_cached(
+                "UPDATE outbox SET queued = ?1, next_attempt = ?1
+                 WHERE state = 'waiting' AND queued > ?1 AND (merge_key IS NULL OR attempts > 0)",
+            )?
+            .execute([now.0])?;
+        changed += transaction
+            .prepare_cached(
+                "UPDATE outbox SET next_attempt = ?1
+                 WHERE state = 'waiting' AND queued <= ?1 AND next_attempt > ?2",
+            )?
+            .execute([now.0, late])?;
+        changed += transaction
+            .prepare_cached(
+                "UPDATE digests SET made = min(made, ?1), next_attempt = ?1 WHERE made > ?1 OR next_attempt > ?2",
+            )?
+            .execute([now.0, late])?;
+        transaction.commit()?;
+        Ok(changed)
+    }
+
     /// Gives up what has waited for a channel since before a moment, digests with what stands in them. A message whose
     /// words have arrived is delivered, for people know; what it lacks is said with it. Returns how many rows there
     /// were. The error is kept where no attempt has left one.
@@ -286,6 +317,22 @@ mod tests {
         }
     }
 
+    /// An event whose alert is held back until then, in one message with others.
+    fn held(n: u8, until: WallTime) -> Report {
+        let merge =
+            Some(Merge { key: "quiet".to_owned(), combine: |all, _| *all = serde_json::json!("both") });
+        let alert = ToldAlert { alert: NewAlert { created: until, ..alert("wecom") }, merge };
+        Report {
+            event: event(n),
+            detail: None,
+            snoozed: false,
+            subject: None,
+            promises: None,
+            attendance: None,
+            alerts: vec![alert],
+        }
+    }
+
     #[test]
     fn a_queue_can_be_read_from_both_ends_and_waits_are_told() {
         let (_folder, mut store) = store();
@@ -347,27 +394,13 @@ mod tests {
         let (_folder, mut store) = store();
         let night = WallTime(2_000_000);
         let morning = WallTime(9_000_000);
-        let held = |n: u8| {
-            let merge =
-                Some(Merge { key: "quiet".to_owned(), combine: |all, _| *all = serde_json::json!("both") });
-            let alert = ToldAlert { alert: NewAlert { created: morning, ..alert("wecom") }, merge };
-            Report {
-                event: event(n),
-                detail: None,
-                snoozed: false,
-                subject: None,
-                promises: None,
-                attendance: None,
-                alerts: vec![alert],
-            }
-        };
         fill(&mut store, 1..=1);
         let failed = store.outbox_at(1).unwrap().unwrap().id;
         store.retry(failed, WallTime(8_000_000), "status 503", 0).unwrap();
-        store.report(&[held(2)], night).unwrap();
+        store.report(&[held(2, morning)], night).unwrap();
         assert_eq!(store.release("wecom", night).unwrap(), 1, "what its failure put off");
         // It is one message in the morning still.
-        store.report(&[held(3)], night).unwrap();
+        store.report(&[held(3, morning)], night).unwrap();
         let row = store.outbox_at(2).unwrap().unwrap();
         assert_eq!((row.next_attempt_at, row.payload), (morning, serde_json::json!("both")));
         assert_eq!(store.outbox_at(3).unwrap(), None);
@@ -404,6 +437,34 @@ mod tests {
             assert_eq!(due(&store).len(), if held_is_due { 3 } else { 2 }, "{step}");
             assert_eq!(store.give_up("wecom", day, now, "too old").unwrap(), 0, "{step}");
         }
+    }
+
+    #[test]
+    fn at_a_start_a_clock_that_was_ahead_hides_nothing_and_what_is_held_keeps_its_time() {
+        const MINUTE: i64 = 60_000_000;
+        let (_folder, mut store) = store();
+        let now = WallTime(100 * 60 * MINUTE);
+        let at = |minutes: i64| now.offset_micros(minutes * MINUTE);
+        // The newest event is dated eight hours ahead, and so is its alert; two others have failed.
+        let mut newest = event(1);
+        newest.started = at(480);
+        for (event, created) in [(newest, at(480)), (event(2), at(-60)), (event(3), at(-60))] {
+            store.start_event(&event, &[NewAlert { created, ..alert("wecom") }]).unwrap();
+        }
+        store.report(&[held(4, at(450))], now).unwrap();
+        for (number, next) in [(2, at(10)), (3, at(470))] {
+            let id = store.outbox_at(number).unwrap().unwrap().id;
+            store.retry(id, next, "busy", 0).unwrap();
+        }
+        let times = |store: &Store| -> Vec<(WallTime, WallTime)> {
+            let rows = (1..=4).map(|number| store.outbox_at(number).unwrap().unwrap());
+            rows.map(|row| (row.queued, row.next_attempt_at)).collect()
+        };
+        assert_eq!(store.clock_is_new(now).unwrap(), 2);
+        let expected = [(now, now), (at(-60), at(10)), (at(-60), now), (at(450), at(450))];
+        assert_eq!(times(&store), expected);
+        assert_eq!(store.clock_is_new(now).unwrap(), 0, "at the next start, too");
+        assert_eq!(times(&store), expected);
     }
 
     #[test]
