@@ -844,12 +844,13 @@ fn the_data_folder_is_found_without_the_files_of_secrets() {
         [notify.channels.b]\ntype = \"telegram\"\ntoken_file = \"/none/bot\"\nchat_id = \"1\"\n\
         [notify.channels.c]\ntype = \"feishu\"\nurl = \"https://x/\"\napp_id = \"a\"\napp_secret_file = \"/none/app\"\n\
         [notify.channels.d]\ntype = \"mqtt\"\nurl = \"mqtt://127.0.0.1\"\nuser = \"a\"\npassword_file = \"/none/e\"\n\
+        ca_file = \"/none/ca\"\n\
         [notify.channels.e]\ntype = \"ntfy\"\ntopic_file = \"/none/topic\"\n\
         [notify.rules.r]\nchannels = [\"a\", \"b\"]\n";
     assert_eq!(data_dir(whole).unwrap(), PathBuf::from("/srv/meerkat"));
     // Each file is missed once, and nothing else is.
     let missed = wrong_keys(whole);
-    assert_eq!(missed.len(), 12, "{missed:?}");
+    assert_eq!(missed.len(), 13, "{missed:?}");
     assert!(missed.iter().all(|key| key.ends_with("_file") || key == "http.listen"), "{missed:?}");
     let keys = |text: &str| -> Vec<String> {
         let errors = data_dir(text).unwrap_err();

@@ -25,6 +25,9 @@ impl CaFile {
     pub(super) fn read(reader: &mut Reader, section: &str) -> Option<Self> {
         let key = format!("{section}.ca_file");
         let path = reader.read_if(&key, rule::path())?;
+        if reader.leaves_file() {
+            return None;
+        }
         match content(&path) {
             Ok(pem) => Some(Self { path, pem }),
             Err(complaint) => {
