@@ -153,6 +153,12 @@ mod tests {
         let mut store = Store::open(folder.path(), StoreOptions::default()).unwrap();
         let (person, motion) = (EventKind::Person, EventKind::Motion);
         let quiet = Some("quiet");
+        // Notices that began together are one message before it is written, and no other joins it.
+        let silent = EventKind::CameraSilent;
+        let mut together = report(8, "shed", silent, quiet);
+        let other = report(9, "barn", silent, quiet);
+        together.alerts[0].merge = None;
+        merge_into(&mut together.alerts[0].alert.payload, &other.alerts[0].alert.payload);
         let reports = [
             report(1, "yard", person, quiet),
             report(2, "gate", motion, quiet),
@@ -161,6 +167,7 @@ mod tests {
             report(5, "hall", person, quiet),
             report(6, "yard", person, None),
             report(7, "door", person, None),
+            together,
         ];
         store.report(&reports, WallTime(10_000_000)).unwrap();
         let open = store.begin_digest("chat", i64::MAX, 100, FAR).unwrap().unwrap();
@@ -173,8 +180,10 @@ mod tests {
         let expected = [
             ("yard", "YARD", person, 3),
             ("gate", "GATE", motion, 2),
+            ("barn", "BARN", silent, 1),
             ("door", "DOOR", person, 1),
             ("hall", "HALL", person, 1),
+            ("shed", "SHED", silent, 1),
         ];
         assert_eq!(lines, expected);
         assert_eq!((digest.oldest, digest.newest), (WallTime(1_000_000), WallTime(60_000_000)));

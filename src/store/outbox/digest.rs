@@ -11,6 +11,9 @@ use crate::error::Result;
 use crate::events::MAX_ROWS;
 use crate::sql::{count, from_count, parsed};
 
+/// Whether a message may be about several events: others may have joined it, or it lists what it is about under `lines`.
+const IS_GROUP: &str = "(merge_key IS NOT NULL OR ifnull(json_array_length(payload, '$.lines'), 0) > 0)";
+
 /// A digest that is on its way.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OpenDigest {
@@ -74,17 +77,17 @@ impl StoreReader {
     /// events are not among it: see [`StoreReader::digest_groups`].
     pub fn digest_counts(&self, id: Uuid) -> Result<Vec<DigestCount>> {
         // SQLite takes the other columns of a group from the row that has the one maximum.
-        let mut statement = self.connection.prepare_cached(
+        let mut statement = self.connection.prepare_cached(&format!(
             "SELECT camera, kind, count(*), max(number), payload, created
              FROM outbox INDEXED BY outbox_by_digest
-             WHERE digest = ?1 AND part = 0 AND state = 'waiting' AND merge_key IS NULL
-             GROUP BY camera, kind ORDER BY count(*) DESC, camera, kind LIMIT ?2",
-        )?;
-        let mut oldest = self.connection.prepare_cached(
+             WHERE digest = ?1 AND part = 0 AND state = 'waiting' AND NOT {IS_GROUP}
+             GROUP BY camera, kind ORDER BY count(*) DESC, camera, kind LIMIT ?2"
+        ))?;
+        let mut oldest = self.connection.prepare_cached(&format!(
             "SELECT min(created) FROM outbox INDEXED BY outbox_by_digest
-             WHERE digest = ?1 AND part = 0 AND state = 'waiting' AND merge_key IS NULL
-                 AND camera = ?2 AND kind = ?3",
-        )?;
+             WHERE digest = ?1 AND part = 0 AND state = 'waiting' AND NOT {IS_GROUP}
+                 AND camera = ?2 AND kind = ?3"
+        ))?;
         statement
             .query_and_then(params![id.to_string(), count(MAX_ROWS as u64)], |row| {
                 let (camera, kind): (String, String) = (row.get(0)?, row.get(1)?);
@@ -108,10 +111,10 @@ impl StoreReader {
     /// Calls `each` with every message in a digest that may be about several events, in the order of writing: how many
     /// and of what is said by its payload, in the caller's own form.
     pub fn digest_groups(&self, id: Uuid, mut each: impl FnMut(DigestCount)) -> Result<()> {
-        let mut statement = self.connection.prepare_cached(
+        let mut statement = self.connection.prepare_cached(&format!(
             "SELECT camera, kind, created, payload FROM outbox INDEXED BY outbox_by_digest
-             WHERE digest = ?1 AND part = 0 AND state = 'waiting' AND merge_key IS NOT NULL ORDER BY number",
-        )?;
+             WHERE digest = ?1 AND part = 0 AND state = 'waiting' AND {IS_GROUP} ORDER BY number"
+        ))?;
         let mut rows = statement.query([id.to_string()])?;
         while let Some(row) = rows.next()? {
             let written = WallTime(row.get(2)?);
