@@ -262,11 +262,18 @@ impl Email {
             let shown: Vec<&str> = places.iter().map(|(_, why)| why.as_str()).collect();
             shown.join("; ")
         };
-        if !posted.refused.is_empty() && (!posted.accepted.is_empty() || !posted.delayed.is_empty()) {
+        let at = |place: &usize| addresses.get(*place).map(|address| (*address).clone());
+        let is_news = posted
+            .refused
+            .iter()
+            .filter_map(|(place, _)| at(place))
+            .any(|address| !had.refused.contains(&address));
+        if is_news && (!posted.accepted.is_empty() || !posted.delayed.is_empty()) {
             let channel = &self.settings.name;
             warn!(channel, reason = named(&posted.refused), "some recipients are refused for good");
         }
-        let at = |place: &usize| addresses.get(*place).map(|address| (*address).clone());
+        // What they said before counts no more.
+        had.refused.retain(|address| !addresses.contains(&address));
         had.accepted.extend(posted.accepted.iter().filter_map(at));
         had.refused.extend(posted.refused.iter().filter_map(|(place, _)| at(place)));
         let (sent, reason) = (had.kept(&self.to), named(&posted.delayed));

@@ -32,9 +32,10 @@ impl Had {
         had.fold(0, |bits, (place, _)| bits | (1 << place.min(REST)))
     }
 
-    /// Whether nothing more is to be asked of this recipient.
+    /// Whether nothing more is to be asked of this recipient. While nobody has the letter, those who refused it are asked
+    /// each time: people may have mended what was wrong, or taken the others away, and what nobody has is not done with.
     pub fn has(&self, address: &Address) -> bool {
-        self.accepted.contains(address) || self.refused.contains(address)
+        self.accepted.contains(address) || (!self.accepted.is_empty() && self.refused.contains(address))
     }
 }
 

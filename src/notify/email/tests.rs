@@ -376,6 +376,31 @@ async fn a_recipient_who_is_put_off_costs_the_others_no_copies() {
 }
 
 #[tokio::test]
+async fn a_letter_that_nobody_has_is_not_delivered_and_is_offered_again_to_who_refused_it() {
+    let greylisted = vec!["bob@example.org".to_owned()];
+    let rules = MailRules {
+        greylisted: greylisted.clone(),
+        unknown: vec!["carol@example.org".to_owned()],
+        ..MailRules::default()
+    };
+    let s = scene_with(rules, |settings| {
+        settings.to = vec!["carol@example.org".to_owned(), "bob@example.org".to_owned()];
+    });
+    let a = alert(EventKind::Person, None);
+    assert!(delayed(&s.email.deliver(&a).await).0.contains("greylisted"));
+    let alone = s.reloaded(|settings| settings.to.truncate(1));
+    assert!(refused(&alone.deliver(&a).await).contains("no such user"));
+    assert!(s.server.received().is_empty());
+
+    let s = scene_with(MailRules { greylisted, ..MailRules::default() }, |_| {});
+    s.server.script([MailFault::Answer("RCPT", "550 5.1.1 no such user")]);
+    assert!(delayed(&s.email.deliver(&a).await).0.contains("greylisted"));
+    // Ann's mailbox was made meanwhile.
+    assert_eq!(s.email.deliver(&a).await, Outcome::Delivered);
+    assert_eq!(s.got(), [["ann@example.org", "bob@example.org"]]);
+}
+
+#[tokio::test]
 async fn a_full_mailbox_says_nothing_about_the_channel_and_a_restart_sends_no_copies() {
     let rules = MailRules { greylisted: vec!["bob@example.org".to_owned()], ..MailRules::default() };
     let s = scene_with(rules.clone(), |_| {});
