@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use actix::ArbiterHandle;
 use meerkat_base::{Event, EventKind, EventPhase, MonoTime, WallTime, metric};
-use meerkat_store::{Report, SnapshotRow, Store, StoreError};
+use meerkat_store::{ClipWish, Report, SnapshotRow, Store, StoreError};
 use metrics::counter;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep};
@@ -58,6 +58,8 @@ pub struct CourierTools {
     pub rules: Arc<RwLock<CourierRules>>,
     /// Says who is told.
     pub alerts: Rules,
+    /// The channels that want clips; may change while the node runs.
+    pub clip_wishes: Arc<RwLock<Vec<ClipWish>>>,
     /// Where couriers run: not with the events actor, whose loss must not be theirs.
     pub arbiter: ArbiterHandle,
     /// Number of the events actor's generation at work: a courier of an earlier one hears nothing more.
@@ -321,7 +323,8 @@ impl Courier {
     async fn ended(&mut self, event: &Event, at: MonoTime) {
         let report = self.report(event, &self.tools.alerts.end(&self.verdict.promises));
         let (told, clock) = (!report.alerts.is_empty(), self.tools.alerts.clone());
-        let owed = self.owed.clone();
+        let wishes = self.tools.clip_wishes.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let (id, owed) = (event.id, self.owed.clone());
         let began = owed.as_ref().map(|start| (start.report.event.clone(), !start.report.alerts.is_empty()));
         let many = self.tools.running.load(Ordering::Acquire) > MOST_WAITING;
         let limit = if many { ARCHIVE_LIMIT } else { LAST_LIMIT };
@@ -332,7 +335,9 @@ impl Courier {
                 if let Some(start) = &owed {
                     start.write(store, now)?;
                 }
-                store.report(&[report], now)
+                store.report(&[report], now)?;
+                // The clips before it had no message yet that they could follow.
+                store.follow_ends(&[id], &wishes, now).map(|_| ())
             }),
         );
         if !heard {
@@ -441,7 +446,7 @@ mod tests {
     use std::sync::mpsc as threads;
 
     use meerkat_base::{Clock, ImageFormat, ManualClock};
-    use meerkat_store::{Consent, DataLock, StoreOptions, StoreReader};
+    use meerkat_store::{ClipRow, ClipState, Consent, DataLock, StoreOptions, StoreReader};
     use tempfile::TempDir;
 
     use super::*;
@@ -458,6 +463,10 @@ mod tests {
     }
 
     fn rig() -> Rig {
+        rig_with(&[])
+    }
+
+    fn rig_with(keys: &[(&str, &str)]) -> Rig {
         let system = actix::System::new();
         let (folder, clock) = (tempfile::tempdir().unwrap(), ManualClock::new(NOON));
         let board = Board::new(Arc::new(clock.clone()));
@@ -472,12 +481,13 @@ mod tests {
             Archivist::start(&crew, Duration::from_secs(3_600), first, room(folder.path()), move || {
                 Store::open_under(&data, StoreOptions::default())
             });
-        let told = settings(&[
+        let hook = [
             ("notify.channels.hook.type", "webhook"),
             ("notify.channels.hook.url", "http://127.0.0.1:1/"),
             ("notify.channels.hook.secret", "a-secret-of-the-tests"),
             ("notify.channels.hook.kinds", "person"),
-        ]);
+        ];
+        let told = settings(&[&hook[..], keys].concat());
         let all: Arc<dyn Clock> = Arc::new(clock.clone());
         let tools = CourierTools {
             archivist: archivist.clone(),
@@ -488,6 +498,7 @@ mod tests {
                 check_in_repeat: Duration::ZERO,
             })),
             alerts: Rules::new(&told, all),
+            clip_wishes: Arc::default(),
             arbiter: actix::System::current().arbiter().clone(),
             generation: Arc::new(watch::Sender::new(1)),
         };
@@ -602,6 +613,39 @@ mod tests {
             tokio::join!(rig.courier.ended(&end, at), later);
         });
         assert_eq!(rig.written(), Some((Some(rig.event.started), 1)));
+    }
+
+    #[test]
+    fn who_hears_of_the_end_only_gets_the_clips_that_were_ready_before_it() {
+        let mut rig = rig_with(&[("notify.channels.hook.phases", "ended")]);
+        let kinds = vec![rig.event.kind];
+        *rig.courier.tools.clip_wishes.write().unwrap() =
+            vec![ClipWish { channel: "hook".to_owned(), kinds }];
+        let clip = ClipRow {
+            event: Some(rig.event.id),
+            camera: rig.event.camera.clone(),
+            path: "capture/clip/door/a.mp4".to_owned(),
+            started: rig.event.started,
+            duration: Duration::from_secs(5),
+            frames: 50,
+            bytes: 4,
+            sha256: None,
+            state: ClipState::Ok,
+            skipped: 0,
+            missing: None,
+        };
+        let started = Change { event: rig.event.clone(), at: rig.at, proven: false };
+        let (end, at) = (rig.change(EventPhase::Ended), rig.at);
+        runtime().block_on(async {
+            rig.courier.started(&started).await;
+            rig.archivist.ask(move |store| store.book_clip(&[clip], &[], NOON)).await.unwrap();
+            rig.courier.ended(&end, at).await;
+        });
+        let reader = StoreReader::open(rig.folder.path()).unwrap();
+        let rows = reader.alerts_of(rig.event.id).unwrap();
+        let clips: Vec<_> = rows.iter().map(|row| (row.phase, row.clip.as_deref())).collect();
+        let ended = EventPhase::Ended;
+        assert_eq!(clips, [(ended, None), (ended, Some("capture/clip/door/a.mp4"))]);
     }
 
     #[test]

@@ -161,7 +161,10 @@ impl Node {
             Err(problem) => warn!(%problem, "snoozes cannot be read: people are told of everything"),
         }
         let (own_rules, own_settings) = (alerts.clone(), Arc::clone(&settings));
-        let orphans = archivist.ask(move |store| close_orphans(store, &own_rules, &own_settings, now)).await;
+        let own_wishes = clip_wishes.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let orphans = archivist
+            .ask(move |store| close_orphans(store, &own_rules, &own_settings, &own_wishes, now))
+            .await;
         let left = orphans.unwrap_or_else(|problem| {
             warn!(%problem, "events of an earlier run could not be closed");
             Left::default()
@@ -182,6 +185,7 @@ impl Node {
             notifier: link.clone(),
             rules: Arc::clone(&rules),
             alerts: alerts.clone(),
+            clip_wishes: Arc::clone(&clip_wishes),
             arbiter: actix::System::current().arbiter().clone(),
             generation: Arc::new(tokio::sync::watch::Sender::new(0)),
         };

@@ -3,9 +3,9 @@
 
 use std::collections::BTreeSet;
 
-use meerkat_base::{CameraId, EventKind, EventPhase, WallTime};
+use meerkat_base::{CameraId, EventId, EventKind, EventPhase, WallTime};
 use meerkat_settings::Settings;
-use meerkat_store::{Fate, Orphan, Store, StoreError, ToldAlert};
+use meerkat_store::{ClipWish, Fate, Orphan, Store, StoreError, ToldAlert};
 use tracing::warn;
 
 use super::book::{Carried, Fact, MAX_FACTS, is_forgotten};
@@ -28,19 +28,25 @@ impl Left {
     }
 }
 
-/// Closes what an earlier run left open and does not go on. To be called once, before any event of this run.
+/// Closes what an earlier run left open and does not go on, with the clips for who hears of the end only. To be called once, before any event of this run.
 pub(crate) fn close_orphans(
     store: &mut Store,
     rules: &Rules,
     settings: &Settings,
+    wishes: &[ClipWish],
     now: WallTime,
 ) -> Result<Left, StoreError> {
     let mut carried: Vec<Carried> = Vec::new();
+    let mut over: Vec<EventId> = Vec::new();
     let mut known: BTreeSet<Fact> = BTreeSet::new();
     let closed = store.close_orphans(now, |orphan| {
         let promises = promises(orphan);
         if !outlives(orphan.event.kind) {
-            return Fate::Ends(told(orphan, &promises, rules, settings));
+            let alerts = told(orphan, &promises, rules, settings);
+            if !alerts.is_empty() {
+                over.push(orphan.event.id);
+            }
+            return Fate::Ends(alerts);
         }
         let camera = Some(orphan.event.camera.clone()).filter(|camera| !camera.is_node());
         let fact = Fact { kind: orphan.event.kind, camera, subject: orphan.subject.clone() };
@@ -54,6 +60,9 @@ pub(crate) fn close_orphans(
         carried.push(Carried { fact, event, promises });
         Fate::Lasts
     })?;
+    if let Err(error) = store.follow_ends(&over, wishes, now) {
+        warn!(%error, "clips do not follow the ends of events that an earlier run left open");
+    }
     Ok(Left { closed, carried })
 }
 
@@ -87,7 +96,7 @@ mod tests {
     use std::time::Duration;
 
     use meerkat_base::{Clock, Event, ManualClock, Severity};
-    use meerkat_store::{EventRow, Report, StoreOptions};
+    use meerkat_store::{ClipRow, ClipState, EventRow, Report, StoreOptions};
 
     use super::*;
     use crate::testing::{NOON, camera, cameras, event, frame, settings};
@@ -142,7 +151,8 @@ mod tests {
 
         fn restart(&mut self) -> Left {
             self.clock.advance(Duration::from_secs(60));
-            close_orphans(&mut self.store, &self.rules, &self.settings, self.clock.wall()).unwrap()
+            let wishes = [ClipWish { channel: "a".to_owned(), kinds: vec![EventKind::Person] }];
+            close_orphans(&mut self.store, &self.rules, &self.settings, &wishes, self.clock.wall()).unwrap()
         }
 
         fn row(&self, event: &Event) -> EventRow {
@@ -170,6 +180,31 @@ mod tests {
         assert_eq!(scene.told(&other), []);
         assert!(scene.row(&promised).interrupted);
         assert_eq!(scene.restart().closed, 0);
+    }
+
+    #[test]
+    fn the_clips_of_what_was_cut_off_follow_its_end() {
+        let mut scene = Scene::new(&[]);
+        let event = scene.begin(EventKind::Person, "", true);
+        let clip = ClipRow {
+            event: Some(event.id),
+            camera: event.camera.clone(),
+            path: "capture/clip/door/a.mp4".to_owned(),
+            started: event.started,
+            duration: Duration::from_secs(5),
+            frames: 50,
+            bytes: 4,
+            sha256: None,
+            state: ClipState::Ok,
+            skipped: 0,
+            missing: None,
+        };
+        scene.store.book_clip(&[clip], &[], scene.clock.wall()).unwrap();
+        scene.restart();
+        let rows = scene.store.alerts_of(event.id).unwrap();
+        let clips: Vec<_> = rows.iter().map(|row| (row.phase, row.clip.as_deref())).collect();
+        let ended = EventPhase::Ended;
+        assert_eq!(clips, [(ended, None), (ended, Some("capture/clip/door/a.mp4"))]);
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! Second parts: the clips that follow a message. They are written in the commit that writes the clip's own row.
+//! Second parts: the clips that follow a message. They are written in the commit that writes the clip's own row, and where
+//! a channel hears of the end only, for the clips before it right after the end was written.
 
 use meerkat_base::{EventId, EventKind, EventPhase, WallTime};
 use rusqlite::{Transaction, params};
@@ -38,6 +39,22 @@ impl Store {
         transaction.commit()?;
         Ok(parts)
     }
+
+    /// These events are over, and their ends are written: the clips that were ready before follow the messages about the
+    /// end, where that is all that a channel hears. No clip need come after it that would bring them along. Repeating the
+    /// call changes nothing. Returns how many parts were new.
+    pub fn follow_ends(&mut self, events: &[EventId], wishes: &[ClipWish], now: WallTime) -> Result<usize> {
+        let transaction = self.begin()?;
+        let mut parts = 0;
+        for event in events {
+            for first in firsts(&transaction, *event)?.iter().filter(|first| first.is_end()) {
+                let clips = clips_of(&transaction, *event)?;
+                parts += insert_films(&transaction, *event, first, &clips, wishes, now)?;
+            }
+        }
+        transaction.commit()?;
+        Ok(parts)
+    }
 }
 
 /// A message about the event of a clip.
@@ -46,6 +63,12 @@ struct First {
     phase: String,
     channel: String,
     kind: String,
+}
+
+impl First {
+    fn is_end(&self) -> bool {
+        self.phase == phase_name(EventPhase::Ended)
+    }
 }
 
 /// The messages about an event that clips follow: about its start, or about its end where that is all that a channel
@@ -77,25 +100,37 @@ fn insert_parts(
     let Some(event) = clip.event else { return Ok(0) };
     let mut new = 0;
     for first in firsts(transaction, event)? {
-        let wants = |wish: &&ClipWish| {
-            wish.channel == first.channel && wish.kinds.iter().any(|kind| kind.as_str() == first.kind)
-        };
-        let Some(wish) = wishes.iter().find(wants) else { continue };
-        let clips = if first.phase == phase_name(EventPhase::Ended) {
+        let clips = if first.is_end() {
             // The event may have been too long for one clip: those before had no message yet that they could follow.
             clips_of(transaction, event)?
         } else {
             vec![clip.clone()]
         };
-        for film in clips {
-            let is_there = film.state != ClipState::SetAside && film.missing.is_none();
-            if !is_there
-                || (!wish.kinds.contains(&EventKind::Face) && shows_a_face_event(transaction, &film)?)
-            {
-                continue;
-            }
-            new += insert_part(transaction, event, &first, &film.path, now)?;
+        new += insert_films(transaction, event, &first, &clips, wishes, now)?;
+    }
+    Ok(new)
+}
+
+/// Has clips of an event follow a message about it, as far as its channel wants them.
+fn insert_films(
+    transaction: &Transaction<'_>,
+    event: EventId,
+    first: &First,
+    clips: &[ClipRow],
+    wishes: &[ClipWish],
+    now: WallTime,
+) -> Result<usize> {
+    let wants = |wish: &&ClipWish| {
+        wish.channel == first.channel && wish.kinds.iter().any(|kind| kind.as_str() == first.kind)
+    };
+    let Some(wish) = wishes.iter().find(wants) else { return Ok(0) };
+    let mut new = 0;
+    for film in clips {
+        let is_there = film.state != ClipState::SetAside && film.missing.is_none();
+        if !is_there || (!wish.kinds.contains(&EventKind::Face) && shows_a_face_event(transaction, film)?) {
+            continue;
         }
+        new += insert_part(transaction, event, first, &film.path, now)?;
     }
     Ok(new)
 }
@@ -317,5 +352,24 @@ mod tests {
             ("ends", ended, 2, "b.mp4"),
         ];
         assert_eq!(found, expected, "each once");
+    }
+
+    #[test]
+    fn who_hears_of_ends_only_gets_the_clips_before_also_when_the_last_is_set_aside() {
+        let (_folder, mut store) = store();
+        let wishes = [wish("both", false), wish("ends", false)];
+        let began = event(1);
+        store.start_event(&began, &[alert("both")]).unwrap();
+        store.book_clip(&[clip(&began, "a.mp4")], &wishes, WallTime(7)).unwrap();
+        assert_eq!(store.follow_ends(&[began.id], &wishes, WallTime(8)).unwrap(), 0, "it goes on");
+        let over = Event { ended: Some(WallTime(2_000_000)), ..began.clone() };
+        store.end_event(&over, &[alert("both"), alert("ends")]).unwrap();
+        assert_eq!(store.follow_ends(&[began.id, event(9).id], &wishes, WallTime(8)).unwrap(), 1);
+        assert_eq!(store.follow_ends(&[began.id], &wishes, WallTime(9)).unwrap(), 0, "once");
+        let aside = ClipRow { state: ClipState::SetAside, ..clip(&began, "spool/set-aside/b") };
+        assert_eq!(store.book_clip(&[aside], &wishes, WallTime(9)).unwrap(), 0);
+        let rows = parts(&store, &began);
+        let found: Vec<_> = rows.iter().map(|row| (row.channel.as_str(), row.phase, row.part)).collect();
+        assert_eq!(found, [("both", EventPhase::Started, 1), ("ends", EventPhase::Ended, 1)]);
     }
 }
