@@ -336,8 +336,11 @@ impl Courier {
                     start.write(store, now)?;
                 }
                 store.report(&[report], now)?;
-                // The clips before it had no message yet that they could follow.
-                store.follow_ends(&[id], &wishes, now).map(|_| ())
+                // The clips before it had no message yet that they could follow. The end itself is written.
+                if let Err(problem) = store.follow_ends(&[id], &wishes, now) {
+                    warn!(event = %id, %problem, "the clips of an event do not follow its end");
+                }
+                Ok(())
             }),
         );
         if !heard {

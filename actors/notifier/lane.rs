@@ -116,7 +116,7 @@ impl Lane {
             }
             Choice::Digest(digest) => {
                 fault::point(ActorKind::Notifier, None)?;
-                self.deliver_digest(&digest, now).await;
+                return Ok(self.deliver_digest(&digest, now).await);
             }
             Choice::Nothing { .. } => {}
         }
@@ -152,25 +152,27 @@ impl Lane {
         self.follow_up(&attempted).await;
     }
 
-    async fn deliver_digest(&mut self, open: &OpenDigest, now: WallTime) {
+    /// Returns what is to be done next.
+    async fn deliver_digest(&mut self, open: &OpenDigest, now: WallTime) -> Step {
         let post = Arc::clone(&self.post);
         let id = open.id;
         let summary = match post.tools.archivist.ask(move |store| Summary::of(store, id)).await {
             Ok(summary) => summary,
             Err(problem) => {
                 debug!(channel = post.channel.name(), %problem, "a digest cannot be read");
-                return;
+                return Step::Wait(INTERVAL);
             }
         };
         if summary.is_empty() {
             // Nothing of it waits any more: there is nothing to say.
-            return post.book(move |store| store.digest_delivered(id, now)).await;
+            post.book(move |store| store.digest_delivered(id, now)).await;
+            return Step::Again;
         }
         let digest = summary.digest(open);
         let facts = (open.sent, open.attempts, age(open.made, now));
         let Some(attempted) = post.attempt(post.channel.deliver_digest(&digest), ATTEMPT_LIMIT, facts).await
         else {
-            return;
+            return Step::Again;
         };
         let (channel, total, now) = (post.name(), digest.total(), post.tools.clock.wall());
         let result = match attempted.booking.clone() {
@@ -192,6 +194,7 @@ impl Lane {
         };
         counter!(metric::DIGESTS, "channel" => post.name(), "result" => result).increment(1);
         self.follow_up(&attempted).await;
+        Step::Again
     }
 
     /// Counts those that were told one by one, and lets all that waits go when the channel works again.

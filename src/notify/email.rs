@@ -278,7 +278,10 @@ impl Email {
         had.refused.extend(posted.refused.iter().filter_map(|(place, _)| at(place)));
         let (sent, reason) = (had.kept(&self.to), named(&posted.delayed));
         match (posted.delayed.is_empty(), sent) {
-            (true, 0) => Outcome::Refused { reason: named(&posted.refused), sent: 0 },
+            (true, 0) if had.accepted.is_empty() => {
+                Outcome::Refused { reason: named(&posted.refused), sent: 0 }
+            }
+            // Perhaps nobody of those that it goes to now, but of those that it went to.
             (true, _) => Outcome::Delivered,
             // Somebody has it since now, or nobody has.
             (false, _) if sent > before || sent == 0 => Outcome::Retry { after: None, reason, sent },

@@ -153,11 +153,12 @@ impl Drop for Store {
     /// Empties the log: by a log that holds something the next start knows that the end was not orderly, and looks at
     /// pages. SQLite does it by itself only for the last connection, and readers may be open for longer than the writer.
     fn drop(&mut self) {
-        // What may be damaged stays as it is, log and all.
-        if self.is_suspect() {
+        let connection = &self.reader.connection;
+        // What may be damaged stays as it is, log and all, and so does what no longer lies where it was opened.
+        if self.is_suspect() || !self.is_current() {
+            let _ = connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
             return;
         }
-        let connection = &self.reader.connection;
         let emptied = connection
             .busy_timeout(LAST_WAIT)
             .and_then(|()| connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", (), |_| Ok(())));
@@ -237,8 +238,19 @@ impl Store {
             durability: options.durability,
             lock: lock.clone(),
         };
-        if store.deletion_suspended().map_err(|error| error.into_damage(&path))?.is_none() {
-            store.finish_faces()?;
+        let suspended = store.deletion_suspended().map_err(|error| {
+            store.suspect();
+            error.into_damage(&path)
+        })?;
+        if suspended.is_none()
+            && let Err(error) = store.finish_faces()
+        {
+            if error.is_damage() {
+                store.suspect();
+                return Err(error.into_damage(&path));
+            }
+            // What is to go is marked, and nobody sees it any more.
+            tracing::warn!(%error, "what is to be removed of faces is removed later");
         }
         Ok(store)
     }
@@ -532,8 +544,18 @@ mod tests {
         let mut suspected = Store::open(folder.path(), StoreOptions::default()).unwrap();
         suspected.start_event(&event(2), &[]).unwrap();
         suspected.suspect();
+        drop(reader);
         drop(suspected);
         assert!(log() > 0, "it is looked at as it was left");
+
+        // Another one took its place: nothing is written into what it was.
+        let mut replaced = Store::open(folder.path(), StoreOptions::default()).unwrap();
+        replaced.start_event(&event(3), &[]).unwrap();
+        let (database, away) = (folder.path().join(DATABASE), folder.path().join("away"));
+        std::fs::rename(&database, &away).unwrap();
+        let before = std::fs::read(&away).unwrap();
+        drop(replaced);
+        assert!(std::fs::read(&away).unwrap() == before);
     }
 
     #[test]

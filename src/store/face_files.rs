@@ -1,6 +1,6 @@
 //! Goes on with what a crash left half done of faces: pictures that have not got their names yet, and removals. Whatever
-//! is removed was marked in its row before, then its files go, then it is noted beside the copies that still have it, and
-//! its row goes last.
+//! is removed was marked in its row before; then it is noted beside the copies that still have it, then its files go, and
+//! its row goes last. What cannot be removed stays marked, keeps nothing else waiting, and is tried again.
 
 use rusqlite::params;
 
@@ -29,6 +29,7 @@ impl Store {
             let known = "SELECT EXISTS (SELECT 1 FROM unknown_faces WHERE file = ?1)";
             self.finish_parts(&self.root().sub(UNKNOWN)?, known)?;
         }
+        removed::clear(self.root(), &self.connection)?;
         self.finish_face_removals()
     }
 
@@ -46,15 +47,23 @@ impl Store {
     }
 
     /// Removes the files of everything that is marked, then the rows. Can be repeated when it failed half-way.
+    ///
+    /// # Errors
+    /// The first one, after all that can go is gone.
     pub(crate) fn finish_face_removals(&mut self) -> Result<()> {
         // What is deleted is written over, also in the pages of the database.
         self.write_over_what_goes(true)?;
-        let finished = self
-            .remove_marked_people()
-            .and_then(|()| self.remove_marked_negatives())
-            .and_then(|()| self.remove_marked_unknown());
+        let finished =
+            [self.remove_marked_people(), self.remove_marked_negatives(), self.remove_marked_unknown()];
         self.write_over_what_goes(false)?;
-        finished
+        finished.into_iter().collect()
+    }
+
+    /// As [`Store::finish_face_removals`], for those who want something else: they are not stopped by what stays.
+    pub(crate) fn go_on_with_face_removals(&mut self) {
+        if let Err(error) = self.finish_face_removals() {
+            tracing::warn!(%error, "what is to be removed of faces is removed later");
+        }
     }
 
     fn write_over_what_goes(&self, on: bool) -> Result<()> {
@@ -63,17 +72,35 @@ impl Store {
     }
 
     fn remove_marked_people(&self) -> Result<()> {
-        for (number, id) in self.marked("SELECT number, id FROM people WHERE deleting = 1")? {
-            // First: should the files not go, or the database be lost meanwhile, nobody comes back with an older copy.
-            removed::note(self.root(), [id.as_str()])?;
-            if self.root().has(FACES) {
-                let faces = self.root().sub(FACES)?;
-                faces.remove_sub(&id)?;
-                self.settle(&faces)?;
+        let marked = self.marked("SELECT number, id FROM people WHERE deleting = 1")?;
+        // First: should the files not go, or the database be lost meanwhile, nobody comes back with an older copy.
+        self.note_removed(marked.iter().map(|(_, id)| id.as_str()))?;
+        let mut outcome = Ok(());
+        for (number, id) in marked {
+            match self.remove_folder_of(&id) {
+                Ok(()) => {
+                    self.connection.execute("DELETE FROM people WHERE number = ?1", [number])?;
+                }
+                Err(error) => outcome = outcome.and(Err(error)),
             }
-            self.connection.execute("DELETE FROM people WHERE number = ?1", [number])?;
         }
-        Ok(())
+        outcome
+    }
+
+    fn note_removed<'a>(&self, mut names: impl Iterator<Item = &'a str>) -> Result<()> {
+        match names.next() {
+            Some(first) => removed::note(self.root(), std::iter::once(first).chain(names)),
+            None => Ok(()),
+        }
+    }
+
+    fn remove_folder_of(&self, person: &str) -> Result<()> {
+        if !self.root().has(FACES) {
+            return Ok(());
+        }
+        let faces = self.root().sub(FACES)?;
+        faces.remove_sub(person)?;
+        self.settle(&faces)
     }
 
     fn remove_marked_negatives(&self) -> Result<()> {
@@ -82,35 +109,48 @@ impl Store {
              FROM face_negatives JOIN people ON people.number = face_negatives.person
              WHERE face_negatives.deleting = 1",
         )?;
-        if marked.is_empty() {
-            return Ok(());
-        }
-        removed::note(self.root(), marked.iter().filter_map(|(_, path)| Some(path.split_once('/')?.1)))?;
-        for (_, path) in &marked {
+        self.note_removed(marked.iter().filter_map(|(_, path)| Some(path.split_once('/')?.1)))?;
+        let mut outcome = Ok(());
+        for (number, path) in &marked {
             let Some((person, file)) = path.split_once('/') else { continue };
-            if self.root().has(FACES) {
-                let faces = self.root().sub(FACES)?;
-                if faces.has(person) {
-                    remove_with_part(&faces.sub(person)?, file, |folder| self.settle(folder))?;
+            match self.remove_file_of(person, file) {
+                Ok(()) => {
+                    self.connection.execute("DELETE FROM face_negatives WHERE number = ?1", [number])?;
                 }
+                Err(error) => outcome = outcome.and(Err(error)),
             }
         }
-        for (number, _) in marked {
-            self.connection.execute("DELETE FROM face_negatives WHERE number = ?1", [number])?;
+        outcome
+    }
+
+    fn remove_file_of(&self, person: &str, file: &str) -> Result<()> {
+        if !self.root().has(FACES) {
+            return Ok(());
         }
-        Ok(())
+        let faces = self.root().sub(FACES)?;
+        if !faces.has(person) {
+            return Ok(());
+        }
+        remove_with_part(&faces.sub(person)?, file, |folder| self.settle(folder))
     }
 
     fn remove_marked_unknown(&self) -> Result<()> {
-        let marked = self.marked("SELECT number, file FROM unknown_faces WHERE deleting = 1")?;
+        let mut marked = self.marked("SELECT number, file FROM unknown_faces WHERE deleting = 1")?;
         if marked.is_empty() {
             return Ok(());
         }
+        let mut outcome = Ok(());
         if self.root().has(UNKNOWN) {
             let folder = self.root().sub(UNKNOWN)?;
-            for (_, file) in &marked {
-                remove_with_part(&folder, file, |_| Ok(()))?;
-            }
+            marked.retain(|(_, file)| match remove_with_part(&folder, file, |_| Ok(())) {
+                Ok(()) => true,
+                Err(error) => {
+                    if outcome.is_ok() {
+                        outcome = Err(error);
+                    }
+                    false
+                }
+            });
             self.settle(&folder)?;
         }
         let transaction = self.connection.unchecked_transaction()?;
@@ -121,7 +161,8 @@ impl Store {
             "DELETE FROM unknown_groups WHERE number NOT IN (SELECT \"group\" FROM unknown_faces)",
             [],
         )?;
-        Ok(transaction.commit()?)
+        transaction.commit()?;
+        outcome
     }
 
     fn marked(&self, question: &str) -> Result<Vec<(i64, String)>> {

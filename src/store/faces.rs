@@ -114,8 +114,14 @@ impl Store {
         let name = checked_name(name)?;
         check_consent(consent)?;
         check_pictures(pictures)?;
-        // Somebody of this name may be half removed.
-        self.finish_face_removals()?;
+        // Somebody of this name may be half removed; nobody else matters here.
+        if let Err(error) = self.finish_face_removals() {
+            let is_theirs = "SELECT EXISTS (SELECT 1 FROM people WHERE name = ?1 AND deleting = 1)";
+            if self.connection.query_row(is_theirs, [name], |row| row.get::<_, bool>(0))? {
+                return Err(error);
+            }
+            tracing::warn!(%error, "what is to be removed of faces is removed later");
+        }
         let known = self.person(name)?;
         let is_new = known.is_none();
         let have = known.as_ref().map_or(0, |person| person.pictures);
@@ -567,6 +573,18 @@ mod tests {
             folder.path().join("backup/removed").join(ada.id.to_string()).exists(),
             "nor with an older copy"
         );
+        // It keeps neither the next start nor anybody else waiting.
+        drop(store);
+        let mut store = Store::open(folder.path(), StoreOptions::default()).unwrap();
+        assert!(store.enrol("Ada", &[JPEG], &consent(), WallTime(0)).is_err(), "that one is still there");
+        let bob = store.enrol("Bob", &[JPEG], &consent(), WallTime(0)).unwrap();
+        assert!(store.remove_person("Bob", 0.4).is_err(), "it says what could not be removed");
+        assert!(!folder.path().join("faces").join(bob.id.to_string()).exists());
+        std::fs::remove_dir(folder.path().join("faces").join(ada.id.to_string()).join("theirs")).unwrap();
+        drop(store);
+        let mut store = Store::open(folder.path(), StoreOptions::default()).unwrap();
+        assert!(!folder.path().join("faces").join(ada.id.to_string()).exists());
+        store.enrol("Ada", &[JPEG], &consent(), WallTime(0)).unwrap();
     }
 
     #[test]

@@ -74,6 +74,48 @@ pub(crate) fn remove_again(root: &Folder, into: &Folder, rows: &Connection) -> R
     Ok(people)
 }
 
+/// Removes pictures of people, and of corrections, that were noted as removed and that no row knows: the node died before
+/// their files went, and the database was made anew since. What cannot be removed is left to the next start.
+pub(crate) fn clear(root: &Folder, rows: &Connection) -> Result<()> {
+    if !root.has(FACES) || !root.has(backup::FOLDER) || !root.sub(backup::FOLDER)?.has(REMOVED) {
+        return Ok(());
+    }
+    let faces = root.sub(FACES)?;
+    let folders: Vec<String> =
+        faces.entries()?.into_iter().filter(|entry| entry.is_folder).map(|entry| entry.name).collect();
+    for entry in root.sub(backup::FOLDER)?.sub(REMOVED)?.entries()? {
+        let name = entry.name.as_str();
+        let known = "SELECT EXISTS (SELECT 1 FROM people WHERE id = ?1)
+                         OR EXISTS (SELECT 1 FROM face_negatives WHERE file = ?1)";
+        if check_stem(name).is_err() || rows.query_row(known, [name], |row| row.get::<_, bool>(0))? {
+            continue;
+        }
+        let gone = match folders.iter().any(|folder| folder == name) {
+            true => faces.remove_sub(name),
+            false => remove_file(&faces, &folders, name),
+        };
+        if let Err(error) = gone {
+            tracing::warn!(%error, "what is left of somebody who was removed is removed later");
+        }
+    }
+    faces.sync()
+}
+
+fn remove_file(faces: &Folder, folders: &[String], name: &str) -> Result<()> {
+    // A person has no folder that is called like a picture: most notes are of people, and cost nothing here.
+    if !name.contains('.') {
+        return Ok(());
+    }
+    for folder in folders {
+        let own = faces.sub(folder)?;
+        if own.has(name) {
+            own.remove(name)?;
+            own.sync()?;
+        }
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -241,7 +241,7 @@ impl Store {
         folder.rename_new(&part(&file), &folder, &file)?;
         self.settle(&folder)?;
         if !(doomed.is_empty() && giving_way.is_empty()) {
-            self.finish_face_removals()?;
+            self.go_on_with_face_removals();
         }
         Ok(from_count(group))
     }
@@ -305,7 +305,7 @@ impl Store {
             )?;
             tidied.expired = marked as u64;
         }
-        self.finish_face_removals()?;
+        self.go_on_with_face_removals();
         if self.root().has(UNKNOWN) {
             self.remove_orphans(most, &mut tidied)?;
         } else if self.unknown_totals()?.pictures > 0 {

@@ -429,7 +429,7 @@ fn what_is_stored_is_told_and_kept_by_the_node_and_without_it() {
             assert!(done && !node.store().is_kept(&clip.path).unwrap(), "{text}");
         }
         let (done, text) = command(&["clips", "keep", "capture/clip/none.mp4"]);
-        assert!(!done && text.contains("there is no event or clip"), "{text}");
+        assert!(!done && text.contains("there is no event, clip or picture"), "{text}");
         let (done, text) = command(&["storage", "confirm-clock"]);
         assert_eq!(done, running, "{text}");
     }

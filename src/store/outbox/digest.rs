@@ -12,7 +12,8 @@ use crate::events::MAX_ROWS;
 use crate::sql::{count, from_count, parsed};
 
 /// Whether a message may be about several events: others may have joined it, or it lists what it is about under `lines`.
-const IS_GROUP: &str = "(merge_key IS NOT NULL OR ifnull(json_array_length(payload, '$.lines'), 0) > 0)";
+const IS_GROUP: &str = "(merge_key IS NOT NULL
+    OR CASE WHEN json_valid(payload) THEN ifnull(json_array_length(payload, '$.lines'), 0) ELSE 0 END > 0)";
 
 /// A digest that is on its way.
 #[derive(Debug, Clone, PartialEq, Eq)]

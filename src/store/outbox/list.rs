@@ -313,7 +313,8 @@ mod tests {
             "part > 0 AND (next_attempt <= 7 OR next_attempt > 9) AND EXISTS (SELECT 1 FROM outbox AS first
                          WHERE first.event = outbox.event AND first.phase = outbox.phase
                              AND first.channel = outbox.channel AND first.part = 0
-                             AND first.state = 'delivered')";
+                             AND (first.state = 'delivered'
+                                 OR first.state = 'waiting' AND first.digest IS NULL AND first.sent > 0))";
         let unread = "part = 0 AND sent = 0";
         let heads = |index: &str, queue: &str, order: &str| {
             format!(

@@ -90,7 +90,9 @@ impl StoreReader {
                 "part > 0 AND (next_attempt <= ?3 OR next_attempt > ?4)
                      AND EXISTS (SELECT 1 FROM outbox AS first
                      WHERE first.event = outbox.event AND first.phase = outbox.phase
-                         AND first.channel = outbox.channel AND first.part = 0 AND first.state = 'delivered')",
+                         AND first.channel = outbox.channel AND first.part = 0
+                         AND (first.state = 'delivered'
+                             OR first.state = 'waiting' AND first.digest IS NULL AND first.sent > 0))",
             ),
         };
         let order = match order {
@@ -205,17 +207,18 @@ impl Store {
 
     /// A run begins, and the wall clock may have been ahead in the run before. What waits since later than `now` waits since
     /// now and is due, and so is what was put off for longer than anything is. What is held back until later keeps the time
-    /// that people set: it shares its message with others, and was never tried. The newest event shows nothing: it may be
-    /// dated wrong for as long as it is kept. Repeating the call changes nothing. Returns how many there were.
+    /// that people set: it shares its message with others, was never tried, and its event is not dated ahead itself. The
+    /// newest event shows nothing of the others: it may be dated wrong for as long as it is kept. Repeating the call changes nothing. Returns how many there were.
     pub fn clock_is_new(&mut self, now: WallTime) -> Result<usize> {
         let late = now.0.saturating_add(LONGEST_BACKOFF);
         let transaction = self.begin()?;
         let mut changed = transaction
             .prepare_cached(
                 "UPDATE outbox SET queued = ?1, next_attempt = ?1
-                 WHERE state = 'waiting' AND queued > ?1 AND (merge_key IS NULL OR attempts > 0)",
+                 WHERE state = 'waiting' AND queued > ?1 AND (merge_key IS NULL OR attempts > 0
+                     OR EXISTS (SELECT 1 FROM events WHERE events.id = outbox.event AND events.started > ?2))",
             )?
-            .execute([now.0])?;
+            .execute([now.0, late])?;
         changed += transaction
             .prepare_cached(
                 "UPDATE outbox SET next_attempt = ?1
@@ -452,16 +455,21 @@ mod tests {
             store.start_event(&event, &[NewAlert { created, ..alert("wecom") }]).unwrap();
         }
         store.report(&[held(4, at(450))], now).unwrap();
+        // Gathered for a minute by the clock that was ahead, behind a channel that did not answer.
+        let mut gathered = held(5, at(481));
+        gathered.event.started = at(480);
+        gathered.alerts[0].merge.as_mut().unwrap().key = "minute".to_owned();
+        store.report(&[gathered], at(480)).unwrap();
         for (number, next) in [(2, at(10)), (3, at(470))] {
             let id = store.outbox_at(number).unwrap().unwrap().id;
             store.retry(id, next, "busy", 0).unwrap();
         }
         let times = |store: &Store| -> Vec<(WallTime, WallTime)> {
-            let rows = (1..=4).map(|number| store.outbox_at(number).unwrap().unwrap());
+            let rows = (1..=5).map(|number| store.outbox_at(number).unwrap().unwrap());
             rows.map(|row| (row.queued, row.next_attempt_at)).collect()
         };
-        assert_eq!(store.clock_is_new(now).unwrap(), 2);
-        let expected = [(now, now), (at(-60), at(10)), (at(-60), now), (at(450), at(450))];
+        assert_eq!(store.clock_is_new(now).unwrap(), 3);
+        let expected = [(now, now), (at(-60), at(10)), (at(-60), now), (at(450), at(450)), (now, now)];
         assert_eq!(times(&store), expected);
         assert_eq!(store.clock_is_new(now).unwrap(), 0, "at the next start, too");
         assert_eq!(times(&store), expected);
