@@ -279,11 +279,12 @@ impl Job {
         };
         let lacking = self.book(row)?;
         self.make_up_snapshots(lacking);
-        self.let_go(&file.relative)?;
+        // Before the spool goes: should that fail, another attempt finds the file and has nothing to count.
         counter!(metric::CLIPS, "result" => state.as_str()).increment(1);
         if let Some(ended) = self.ended {
             histogram!(metric::CLIP_WRITE_DURATION).record(ended.elapsed());
         }
+        self.let_go(&file.relative)?;
         info!(camera = %self.meta.camera, file = file.relative, frames = info.frames, skipped = info.skipped, "clip finished");
         Ok(())
     }

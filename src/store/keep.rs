@@ -77,7 +77,7 @@ impl Store {
     /// # Errors
     /// Those of the database.
     pub fn replace_set_aside(&mut self, aside: &str, file: &str) -> Result<()> {
-        if self.root().path().join(aside).exists() {
+        if self.clip_at(aside)?.is_none() || self.root().path().join(aside).exists() {
             return Ok(());
         }
         let transaction = self.begin()?;
